@@ -1,0 +1,205 @@
+package bpf
+
+import "net/netip"
+
+// Record is one thing that the kernel side reported: *Fork, *Exec, *Environment,
+// *Exit, *Flow, *DNS or *Access. Its byte slices are valid until the next
+// Sensor.Read.
+type Record interface{ Head() *Header }
+
+// Header is common to all records.
+type Header struct {
+	// Time of the event: CLOCK_BOOTTIME in nanoseconds.
+	Time uint64
+	// Process is the identity of the process that did it (see Fork and Exec).
+	// Zero if unknown, as for a packet whose socket was opened before the
+	// sensor was attached by a process that has ended.
+	Process uint64
+	// PID is the thread group identifier in the first PID namespace.
+	PID uint32
+	// UID of the process.
+	UID uint32
+}
+
+// Head returns the header itself.
+func (h *Header) Head() *Header { return h }
+
+// Fork reports a new process (not a thread). Header.Process is the child.
+//
+// Identities are made in the kernel: boot time in nanoseconds at the fork or exec
+// with the low ten bits replaced by the CPU. They are unique until the machine
+// boots and ordered by time.
+type Fork struct {
+	Header
+	// Parent is the identity of the process that forked.
+	Parent uint64
+	// ParentPID is its thread group identifier.
+	ParentPID uint32
+	// Comm is the child's task name.
+	Comm string
+}
+
+// Exec reports that a process runs a new program: from here on its identity is
+// Header.Process. It is also how the sensor reports, at its start, the processes
+// that are running already (Found is true then; their identity is made of their
+// start time).
+type Exec struct {
+	Header
+	// Previous is the identity that the process had before (its fork's, or its
+	// last exec's). Zero for found processes.
+	Previous uint64
+	// Parent is the identity of the parent process at the time of the exec, 0 if
+	// unknown.
+	Parent uint64
+	// ParentPID is its thread group identifier.
+	ParentPID uint32
+	// GID of the process.
+	GID uint32
+	// Started is the boot time in nanoseconds at which the process (not this
+	// program) started.
+	Started uint64
+	// Found is true for a process that was running before the sensor.
+	Found bool
+	// Worker is true for a process that is a runner's worker (Config.Workers):
+	// its children are steps.
+	Worker bool
+	// Step is true for the first program run by a child of a worker. Its
+	// Environment records come right before it.
+	Step bool
+	// Comm is the task name after the exec.
+	Comm string
+	// Filename is the path given to exec (bprm->filename).
+	Filename string
+	// Executable is the path of mm->exe_file as walked in the kernel, empty if the
+	// walk was cut off.
+	Executable string
+	// Arguments holds the arguments, each ended by a zero byte, cut at MaxArguments
+	// bytes.
+	Arguments []byte
+	// ArgumentsSize is their full size in bytes.
+	ArgumentsSize uint32
+	// WorkingDirectory as walked in the kernel, empty if the walk was cut off.
+	WorkingDirectory string
+	// Stdin, Stdout: what the descriptors 0 and 1 led to.
+	Stdin, Stdout Descriptor
+	// ArgumentPipe is what descriptor 63 led to if it is a pipe: bash's process
+	// substitution passes pipes as /dev/fd/63.
+	ArgumentPipe Descriptor
+}
+
+// Descriptor is what an open file descriptor leads to. A zero Mode means closed.
+type Descriptor struct {
+	// Mode is the inode's i_mode (file type and permissions).
+	Mode uint32
+	// Inode number.
+	Inode uint64
+}
+
+// Environment carries a piece of the environment of a step's first program,
+// taken from its memory at its exec, before the program ran its first
+// instruction. Pieces come in order, right before the Exec record of the same
+// process. It holds secrets: extract the GITHUB_ and RUNNER_ variables and drop
+// the rest.
+type Environment struct {
+	Header
+	// Offset of Data in the environment.
+	Offset uint32
+	// Size of the whole environment in bytes; it is cut at MaxEnvironment.
+	Size uint32
+	// Data holds NAME=value strings, each ended by a zero byte; a string may go on
+	// in the next piece.
+	Data []byte
+}
+
+// Exit reports that a process (its last thread) ended.
+type Exit struct {
+	Header
+	// Code is the exit code, 0 to 255.
+	Code uint8
+	// Signal that ended it, 0 if none.
+	Signal uint8
+	// Worker is true if the process was a runner's worker.
+	Worker bool
+}
+
+// FlowState says what happened to a flow.
+type FlowState uint8
+
+// States of a flow, in order.
+const (
+	FlowStarted FlowState = 1 // first packet or connect
+	FlowActive  FlowState = 2 // still open, reported about every minute
+	FlowEnded   FlowState = 3 // closed, refused, timed out, or the socket closed
+)
+
+// Flow reports a TCP connection opened from this machine or a UDP flow (one
+// socket, one remote address and port).
+type Flow struct {
+	Header
+	// ID is unique until the machine boots.
+	ID uint64
+	// State says what happened.
+	State FlowState
+	// Protocol is IPPROTO_TCP or IPPROTO_UDP.
+	Protocol uint8
+	// Source and Destination; IPv4-mapped addresses are given as IPv4.
+	Source, Destination netip.AddrPort
+	// Sent and Received are payload bytes since the flow's last record.
+	Sent, Received uint64
+	// Started is the boot time in nanoseconds of the flow's first record.
+	Started uint64
+	// Established is true if a TCP handshake was completed.
+	Established bool
+	// Errno is the socket's error at its end (ECONNREFUSED, ETIMEDOUT, …), 0 if none.
+	Errno uint16
+}
+
+// DNS reports a datagram to or from UDP port 53 (or, on loopback, from and to any
+// process that answers there), with the identity of the process that asked.
+type DNS struct {
+	Header
+	// Response is true for a datagram received, false for one sent.
+	Response bool
+	// Server is the remote address and port.
+	Server netip.AddrPort
+	// Port is the local port.
+	Port uint16
+	// Payload is the DNS message, cut at MaxDNS bytes.
+	Payload []byte
+	// Size is its full size.
+	Size uint32
+}
+
+// AccessKind is a way to reach into another process.
+type AccessKind uint8
+
+// Ways to reach into another process.
+const (
+	AccessMem     AccessKind = 1 // opened /proc/PID/mem
+	AccessMaps    AccessKind = 2 // opened /proc/PID/maps, smaps
+	AccessEnviron AccessKind = 3 // opened /proc/PID/environ
+	AccessPtrace  AccessKind = 4 // PTRACE_ATTACH or PTRACE_SEIZE
+	AccessVMRead  AccessKind = 5 // process_vm_readv
+	AccessVMWrite AccessKind = 6 // process_vm_writev
+)
+
+// Access reports that a process reached into another process (never itself).
+type Access struct {
+	Header
+	// Kind says how.
+	Kind AccessKind
+	// Target is the identity of the process reached into, 0 if unknown.
+	Target uint64
+	// TargetPID is its thread group identifier in the first PID namespace.
+	TargetPID uint32
+	// TargetWorker is true if the target is a runner's worker.
+	TargetWorker bool
+}
+
+// Limits of what a record carries.
+const (
+	MaxArguments   = 8 << 10   // bytes of arguments
+	MaxEnvironment = 256 << 10 // bytes of environment, in pieces
+	MaxDNS         = 1500      // bytes of a DNS message
+	MaxPath        = 1024      // bytes of a path
+)
