@@ -1,0 +1,63 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Headers of a dead letter.
+const (
+	// ReasonHeader says why a part could not use the message.
+	ReasonHeader = "Sallyport-Reason"
+	// OriginStreamHeader names the stream that the message came from.
+	OriginStreamHeader = "Sallyport-Origin-Stream"
+	// OriginSequenceHeader is its sequence there.
+	OriginSequenceHeader = "Sallyport-Origin-Sequence"
+	// OriginSubjectHeader is its subject there.
+	OriginSubjectHeader = "Sallyport-Origin-Subject"
+)
+
+// maxReason bounds the reason in a header, in bytes.
+const maxReason = 1024
+
+// PublishDeadLetter keeps a message that part ("ingest", "detector", "notify")
+// cannot use: its body untouched, the reason and the origin in headers. It waits
+// until the stream DEADLETTERS has stored it; only then may the message be
+// acknowledged. The same message of the same part is kept once.
+func PublishDeadLetter(ctx context.Context, js jetstream.JetStream, part string, m jetstream.Msg, reason error) error {
+	meta, err := m.Metadata()
+	if err != nil {
+		return fmt.Errorf("keep dead letter of %s: read metadata: %w", m.Subject(), err)
+	}
+	sequence := strconv.FormatUint(meta.Sequence.Stream, 10)
+	letter := &nats.Msg{Subject: deadLetterPrefix + part, Data: m.Data(), Header: nats.Header{}}
+	letter.Header.Set(ReasonHeader, headerText(reason.Error()))
+	letter.Header.Set(OriginStreamHeader, meta.Stream)
+	letter.Header.Set(OriginSequenceHeader, sequence)
+	letter.Header.Set(OriginSubjectHeader, m.Subject())
+	id := strings.Join([]string{"deadletter", part, meta.Stream, sequence}, ".")
+	if _, err := js.PublishMsg(ctx, letter, jetstream.WithMsgID(id)); err != nil {
+		return fmt.Errorf("keep dead letter of %s %s: %w", meta.Stream, sequence, err)
+	}
+	return nil
+}
+
+// headerText makes a reason fit for a header: one line, bounded, valid.
+func headerText(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > maxReason {
+		s = strings.ToValidUTF8(s[:maxReason], "")
+	}
+	return s
+}

@@ -1,0 +1,118 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// duplicateWindow is how long a stream remembers message identities: an agent
+// that lost its connection right after publishing has so long to try again
+// before a batch could be stored twice.
+const duplicateWindow = 30 * time.Minute
+
+// Limits bounds what the streams keep, in bytes. Zero means the default.
+type Limits struct {
+	// EventsBytes bounds EVENTS; 8 GiB by default. When it is full, publishing
+	// fails and agents spool.
+	EventsBytes int64
+	// FindingsBytes bounds FINDINGS; 256 MiB by default.
+	FindingsBytes int64
+	// DeadLetterBytes bounds DEADLETTERS; 1 GiB by default. When it is full,
+	// the oldest are dropped.
+	DeadLetterBytes int64
+}
+
+// Default limits, and room for buckets, that the embedded server has to offer.
+const (
+	defaultEventsBytes     = 8 << 30
+	defaultFindingsBytes   = 256 << 20
+	defaultDeadLetterBytes = 1 << 30
+	bucketBytes            = 256 << 20
+)
+
+func (l Limits) withDefaults() Limits {
+	if l.EventsBytes == 0 {
+		l.EventsBytes = defaultEventsBytes
+	}
+	if l.FindingsBytes == 0 {
+		l.FindingsBytes = defaultFindingsBytes
+	}
+	if l.DeadLetterBytes == 0 {
+		l.DeadLetterBytes = defaultDeadLetterBytes
+	}
+	return l
+}
+
+// Total returns the bytes that all streams and buckets may take together.
+func (l Limits) Total() int64 {
+	l = l.withDefaults()
+	return l.EventsBytes + l.FindingsBytes + l.DeadLetterBytes + 4*bucketBytes
+}
+
+// Declare creates the streams, their durable consumers and the buckets, or
+// brings them up to date. It is idempotent and safe to run from several
+// processes. It has to be run before the first agent publishes: EVENTS keeps a
+// message only for the consumers that it has.
+func Declare(ctx context.Context, js jetstream.JetStream, l Limits) error {
+	l = l.withDefaults()
+	streams := []struct {
+		config    jetstream.StreamConfig
+		consumers []string
+	}{
+		{jetstream.StreamConfig{
+			Name:        EventsStream,
+			Description: "Batches of events from agents, kept until ingest and detector have acknowledged them.",
+			Subjects:    []string{eventPrefix + "*"},
+			Retention:   jetstream.InterestPolicy,
+			Discard:     jetstream.DiscardNew,
+			MaxBytes:    l.EventsBytes,
+			Duplicates:  duplicateWindow,
+		}, []string{IngestConsumer, DetectorConsumer}},
+		{jetstream.StreamConfig{
+			Name:        FindingsStream,
+			Description: "Findings from the detector, kept until ingest and notify have acknowledged them.",
+			Subjects:    []string{FindingSubject},
+			Retention:   jetstream.InterestPolicy,
+			Discard:     jetstream.DiscardNew,
+			MaxBytes:    l.FindingsBytes,
+			Duplicates:  24 * time.Hour,
+		}, []string{IngestConsumer, NotifyConsumer}},
+		{jetstream.StreamConfig{
+			Name:        DeadLettersStream,
+			Description: "Messages that a part could not use, with the reason.",
+			Subjects:    []string{deadLetterPrefix + "*"},
+			Retention:   jetstream.LimitsPolicy,
+			Discard:     jetstream.DiscardOld,
+			MaxBytes:    l.DeadLetterBytes,
+			MaxAge:      30 * 24 * time.Hour,
+			Duplicates:  24 * time.Hour,
+		}, nil},
+	}
+	for _, s := range streams {
+		s.config.Storage = jetstream.FileStorage
+		if _, err := js.CreateOrUpdateStream(ctx, s.config); err != nil {
+			return fmt.Errorf("declare stream %s: %w", s.config.Name, err)
+		}
+		for _, name := range s.consumers {
+			_, err := js.CreateOrUpdateConsumer(ctx, s.config.Name, jetstream.ConsumerConfig{
+				Durable:       name,
+				AckPolicy:     jetstream.AckExplicitPolicy,
+				AckWait:       time.Minute,
+				MaxAckPending: 100_000,
+			})
+			if err != nil {
+				return fmt.Errorf("declare consumer %s of stream %s: %w", name, s.config.Name, err)
+			}
+		}
+	}
+	for _, bucket := range []string{BaselinesBucket, IngestBucket, DetectorBucket, NotifyBucket} {
+		config := jetstream.KeyValueConfig{Bucket: bucket, History: 1, MaxBytes: bucketBytes}
+		if _, err := js.CreateOrUpdateKeyValue(ctx, config); err != nil {
+			return fmt.Errorf("declare bucket %s: %w", bucket, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,10 @@
+// Package stream answers one question: what travels over NATS, and under which
+// names?
+//
+// It declares the streams, consumers and buckets (Declare), encodes and decodes
+// what travels through them (Encoder, Decoder, PublishFinding, PublishDeadLetter)
+// and runs the embedded server of `sallyport up` (StartServer). It never looks
+// into what an event means.
+//
+// docs/wire.md describes the format for readers in other languages.
+package stream

@@ -1,0 +1,55 @@
+package stream
+
+import "strings"
+
+// Streams.
+const (
+	// EventsStream carries batches of events from agents.
+	EventsStream = "EVENTS"
+	// FindingsStream carries findings from the detector.
+	FindingsStream = "FINDINGS"
+	// DeadLettersStream keeps what a part could not use.
+	DeadLettersStream = "DEADLETTERS"
+)
+
+// Durable pull consumers.
+const (
+	// IngestConsumer reads EVENTS and FINDINGS into ClickHouse.
+	IngestConsumer = "ingest"
+	// DetectorConsumer reads EVENTS.
+	DetectorConsumer = "detector"
+	// NotifyConsumer reads FINDINGS.
+	NotifyConsumer = "notify"
+)
+
+// Key-value buckets, each written by one part only.
+const (
+	// BaselinesBucket holds one baseline a job.
+	BaselinesBucket = "BASELINES"
+	// IngestBucket holds the ranges of the stream that are being inserted.
+	IngestBucket = "INGEST"
+	// DetectorBucket holds the executions that the detector follows.
+	DetectorBucket = "DETECTOR"
+	// NotifyBucket holds what was delivered to whom.
+	NotifyBucket = "NOTIFY"
+)
+
+const (
+	// eventPrefix and the agent's identity make the subject of its events.
+	eventPrefix = "sallyport.events."
+	// FindingSubject is the subject of findings.
+	FindingSubject = "sallyport.findings"
+	// deadLetterPrefix and the part's name make the subject of its dead letters.
+	deadLetterPrefix = "sallyport.deadletters."
+)
+
+// EventSubject returns the subject on which an agent publishes.
+func EventSubject(agentID string) string { return eventPrefix + agentID }
+
+// ValidAgentID says whether an agent's identity can stand in a subject: 1 to 64
+// characters of [A-Za-z0-9_-].
+func ValidAgentID(id string) bool {
+	return len(id) >= 1 && len(id) <= 64 && strings.IndexFunc(id, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
+	}) < 0
+}

@@ -1,0 +1,234 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+)
+
+func startServer(t *testing.T, cfg ServerConfig) (*Server, jetstream.JetStream) {
+	t.Helper()
+	if cfg.Dir == "" {
+		cfg.Dir = t.TempDir()
+	}
+	s, err := StartServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Shutdown)
+	nc, err := s.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Declare(t.Context(), js, Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	return s, js
+}
+
+func TestEventsStayUntilBothConsumersHaveThem(t *testing.T) {
+	_, js := startServer(t, ServerConfig{})
+	ctx := t.Context()
+	if err := Declare(ctx, js, Limits{}); err != nil {
+		t.Fatalf("declaring twice: %v", err)
+	}
+	b := sampleBatch()
+	for range 2 {
+		if _, err := js.Publish(ctx, EventSubject(b.GetAgentId()), encode(t, b), jetstream.WithMsgID(BatchID(b))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	messages := func() uint64 {
+		s, err := js.Stream(ctx, EventsStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.CachedInfo().State.Msgs
+	}
+	if n := messages(); n != 1 {
+		t.Fatalf("the stream holds %d messages, want 1: a repeat has to be dropped", n)
+	}
+	for i, name := range []string{IngestConsumer, DetectorConsumer} {
+		c, err := js.Consumer(ctx, EventsStream, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := c.Next(jetstream.FetchMaxWait(5 * time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := messages(); n != 1 {
+			t.Fatalf("before acknowledgement %d: %d messages, want 1", i, n)
+		}
+		if err := m.DoubleAck(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); messages() != 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the message stays though both consumers have acknowledged it")
+		}
+	}
+}
+
+func TestAgentMayOnlyPublishEvents(t *testing.T) {
+	s, _ := startServer(t, ServerConfig{AgentPassword: "secret"})
+	if _, err := nats.Connect(s.URL()); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("connecting without a password: %v, want an authorization error", err)
+	}
+	nc, err := nats.Connect(s.AgentURL("secret"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	b := sampleBatch()
+	if _, err := js.Publish(ctx, EventSubject(b.GetAgentId()), encode(t, b)); err != nil {
+		t.Errorf("publishing events: %v", err)
+	}
+	for _, subject := range []string{FindingSubject, "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.DELETE.EVENTS", "$KV.BASELINES.x"} {
+		if m, err := nc.Request(subject, nil, 200*time.Millisecond); err == nil {
+			t.Errorf("the agent may use %s: %s", subject, m.Data)
+		}
+	}
+}
+
+func TestServerGoesOnWhereItStopped(t *testing.T) {
+	dir := t.TempDir()
+	s, err := StartServer(ServerConfig{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish := func(s *Server, first uint64) uint64 {
+		nc, err := s.Connect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Declare(t.Context(), js, Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		b := sampleBatch()
+		b.FirstSequence = first
+		ack, err := js.Publish(t.Context(), EventSubject(b.GetAgentId()), encode(t, b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ack.Sequence
+	}
+	if n := publish(s, 1); n != 1 {
+		t.Errorf("first message has sequence %d", n)
+	}
+	s.Shutdown()
+	if s, err = StartServer(ServerConfig{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Shutdown()
+	if n := publish(s, 3); n != 2 {
+		t.Errorf("after a restart the next message has sequence %d, want 2", n)
+	}
+}
+
+func TestStartServerSaysWhatIsWrong(t *testing.T) {
+	s, _ := startServer(t, ServerConfig{})
+	_, port, _ := strings.Cut(strings.TrimPrefix(s.URL(), "nats://"), ":")
+	n := 0
+	for _, r := range port {
+		n = n*10 + int(r-'0')
+	}
+	_, err := StartServer(ServerConfig{Dir: t.TempDir(), Port: n})
+	if err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("error = %v, want one that names the address in use", err)
+	}
+}
+
+func TestFindingIsPublishedOnce(t *testing.T) {
+	_, js := startServer(t, ServerConfig{})
+	f := &sallyportv1.Finding{Id: strings.Repeat("0a", 16), Time: timestamppb.Now(), Policy: &sallyportv1.Policy{Id: "new_endpoint"}}
+	for range 2 {
+		if err := PublishFinding(t.Context(), js, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := js.Consumer(t.Context(), FindingsStream, NotifyConsumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, err := c.Fetch(2, jetstream.FetchMaxWait(200*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []*sallyportv1.Finding
+	for m := range batch.Messages() {
+		g, err := DecodeFinding(m.Data())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, g)
+	}
+	if len(got) != 1 || !proto.Equal(got[0], f) {
+		t.Errorf("got %v, want the finding once", got)
+	}
+	if err := PublishFinding(t.Context(), js, &sallyportv1.Finding{Id: "x"}); err == nil {
+		t.Error("a finding without identity was published")
+	}
+}
+
+func TestDeadLetterKeepsTheMessage(t *testing.T) {
+	_, js := startServer(t, ServerConfig{})
+	ctx := t.Context()
+	if _, err := js.Publish(ctx, EventSubject("foreign"), []byte("not a batch")); err != nil {
+		t.Fatal(err)
+	}
+	c, err := js.Consumer(ctx, EventsStream, IngestConsumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Next(jetstream.FetchMaxWait(5 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := PublishDeadLetter(ctx, js, "ingest", m, errors.New("not\na batch: \xff")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := js.Stream(ctx, DeadLettersStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := s.CachedInfo().State.Msgs; n != 1 {
+		t.Errorf("%d dead letters, want 1", n)
+	}
+	letter, err := s.GetMsg(ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(letter.Data) != "not a batch" || letter.Header.Get(ReasonHeader) != "not a batch: \uFFFD" ||
+		letter.Header.Get(OriginStreamHeader) != EventsStream || letter.Header.Get(OriginSequenceHeader) != "1" {
+		t.Errorf("dead letter is %q with %v", letter.Data, letter.Header)
+	}
+}
