@@ -1,0 +1,77 @@
+# make demo and make test set up all that they need. See README.md.
+
+TOOLS   := $(CURDIR)/.bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GO      := CGO_ENABLED=0 go
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# The whole-system tests and the demo need root; as another user they go through sudo.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH="$$PATH")
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup-demo build engine $(TOOLS)/act ## Watch a real workflow being attacked, in under three minutes
+	$(AS_ROOT) go run ./test/demo
+
+.PHONY: test
+test: setup-test build engine $(TOOLS)/act ## Run every test: unit, Rego, kernel, whole system
+	$(AS_ROOT) go test -timeout 20m $(TESTFLAGS) ./...
+
+.PHONY: test-race
+test-race: setup-test ## Run the tests of the concurrent parts under the race detector
+	$(AS_ROOT) go test -race -short -timeout 15m ./agent/... ./detector/... ./notify/... ./report/... ./stream/...
+
+.PHONY: build
+build: ## Build bin/sallyport and bin/sallyport-agent
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/sallyport ./cmd/sallyport-agent
+
+.PHONY: engine
+engine: build ## Fetch the embedded ClickHouse into the user's cache, once
+	$(AS_ROOT) bin/sallyport db fetch
+
+.PHONY: bench
+bench: setup-bench build engine ## Measure cost, throughput and latency against the goals
+	$(AS_ROOT) go run ./test/bench
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint Go and protobuf, check that proto stays compatible
+	$(TOOLS)/buf lint
+	scripts/buf-breaking $(TOOLS)/buf
+	go vet ./...
+	$(TOOLS)/golangci-lint run
+
+.PHONY: generate
+generate: setup-generate generate-proto ## Make all generated files again
+	go generate ./...
+
+.PHONY: generate-proto
+generate-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/protoc-gen-grpc-gateway $(TOOLS)/protoc-gen-openapiv2
+	$(TOOLS)/buf generate
+
+.PHONY: check-generated
+check-generated: generate ## Fail if a committed generated file is out of date
+	@git diff --exit-code -- . ':!go.mod' ':!go.sum' || { echo "generated files are out of date: run make generate and commit"; exit 1; }
+
+.PHONY: clean
+clean: ## Remove what was built here (not the engine in the user's cache)
+	rm -rf bin .bin .demo
+
+.PHONY: setup-demo setup-test setup-generate setup-bench
+setup-demo setup-test setup-generate setup-bench: setup-%:
+	@scripts/setup $*
+
+# Tools, each at one version, built from their Go modules.
+$(TOOLS)/act:                     MODULE = github.com/nektos/act@v0.2.89
+$(TOOLS)/buf:                     MODULE = github.com/bufbuild/buf/cmd/buf@v1.75.0
+$(TOOLS)/golangci-lint:           MODULE = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+$(TOOLS)/protoc-gen-go:           MODULE = google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+$(TOOLS)/protoc-gen-go-grpc:      MODULE = google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+$(TOOLS)/protoc-gen-grpc-gateway: MODULE = github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway@v2.33.0
+$(TOOLS)/protoc-gen-openapiv2:    MODULE = github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2@v2.33.0
+$(TOOLS)/%:
+	@echo "building $(MODULE)"
+	@GOFLAGS= GOBIN=$(TOOLS) go install $(MODULE)
