@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// observer is something that watches the machine during a round.
+type observer struct {
+	name  string
+	start func(ctx context.Context) (stop func() error, err error)
+}
+
+// measureCost runs every load under every observer, in random order within a
+// round, and prints each observer's time as a ratio to the same round's time with
+// none.
+func measureCost(ctx context.Context, rounds, builds int, random *rand.Rand) error {
+	agent, err := newAgentObserver(ctx)
+	if err != nil {
+		return err
+	}
+	defer agent.close()
+	observers := []observer{
+		{"none", func(context.Context) (func() error, error) { return func() error { return nil }, nil }},
+		{"sallyport", agent.start},
+	}
+	if auditd, err := newAuditdObserver(); err != nil {
+		fmt.Println("auditd is left out:", err)
+	} else {
+		observers = append(observers, auditd)
+	}
+
+	fmt.Printf("\n== Cost of observing: time with the observer / time without, median (range)\n")
+	fmt.Printf("%-12s %12s", "load", "none")
+	for _, o := range observers[1:] {
+		fmt.Printf(" %22s", o.name)
+	}
+	fmt.Println()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, s := range storms() {
+		load := func(ctx context.Context) (time.Duration, error) {
+			out, err := exec.CommandContext(ctx, self, "storm", s.name, strconv.Itoa(s.events)).Output()
+			if err != nil {
+				return 0, err
+			}
+			ns, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+			return time.Duration(ns), err
+		}
+		if err := pair(ctx, s.name, s.events, rounds, observers, load, random); err != nil {
+			return err
+		}
+	}
+	if err := pair(ctx, "go build", 1, builds, observers, coldBuild, random); err != nil {
+		return err
+	}
+	return agent.report(os.Stdout)
+}
+
+// pair prints one row: the load under each observer in each round.
+func pair(ctx context.Context, name string, events, rounds int, observers []observer, load func(context.Context) (time.Duration, error), random *rand.Rand) error {
+	times := make([][]time.Duration, len(observers))
+	for range rounds {
+		for _, i := range random.Perm(len(observers)) {
+			stop, err := observers[i].start(ctx)
+			if err != nil {
+				return fmt.Errorf("start %s: %w", observers[i].name, err)
+			}
+			took, err := load(ctx)
+			if err := errors.Join(err, stop()); err != nil {
+				return fmt.Errorf("%s under %s: %w", name, observers[i].name, err)
+			}
+			times[i] = append(times[i], took)
+		}
+	}
+	base := slices.Clone(times[0])
+	slices.Sort(base)
+	fmt.Printf("%-12s %12s", name, base[len(base)/2]/time.Duration(events))
+	for _, t := range times[1:] {
+		ratios := make([]float64, rounds)
+		for r := range t {
+			ratios[r] = float64(t[r]) / float64(times[0][r])
+		}
+		slices.Sort(ratios)
+		fmt.Printf(" %22s", fmt.Sprintf("%.2f (%.2f–%.2f)", ratios[rounds/2], ratios[0], ratios[rounds-1]))
+	}
+	fmt.Println()
+	return nil
+}
+
+// coldBuild builds the agent with an empty build cache.
+func coldBuild(ctx context.Context) (time.Duration, error) {
+	dir, err := os.MkdirTemp("", "sallyport-bench-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "out"), "./cmd/sallyport-agent")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOCACHE="+filepath.Join(dir, "cache"))
+	start := time.Now()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("%w: %s", err, out)
+	}
+	return time.Since(start), nil
+}

@@ -1,0 +1,84 @@
+// Command bench measures what `make bench` reports: what observing costs a
+// machine, paired with no observer and with auditd in random order; how fast a
+// stream becomes rows; and how long a kernel event takes to a webhook. It prints
+// ratios and never judges them: goals are for people to compare.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+)
+
+func main() {
+	if len(os.Args) == 4 && os.Args[1] == "storm" {
+		var n int
+		if _, err := fmt.Sscan(os.Args[3], &n); err != nil {
+			fatal(err)
+		}
+		if err := runStorm(os.Args[2], n); err != nil {
+			fatal(err)
+		}
+		return
+	}
+	rounds := flag.Int("rounds", 7, "rounds of each storm")
+	builds := flag.Int("builds", 3, "rounds of the go build")
+	samples := flag.Int("samples", 15, "samples of the latency from kernel to webhook")
+	only := flag.String("only", "cost,throughput,latency", "parts to run")
+	seed := flag.Uint64("seed", 1, "seed of the order of observers")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	parts := strings.Split(*only, ",")
+	for _, part := range parts {
+		var err error
+		switch part {
+		case "cost":
+			err = measureCost(ctx, *rounds, *builds, rand.New(rand.NewPCG(*seed, 0)))
+		case "throughput":
+			err = measureThroughput(ctx)
+		case "latency":
+			err = measureLatency(ctx, *samples)
+		default:
+			err = fmt.Errorf("there is no part %q; there are cost, throughput and latency", part)
+		}
+		if err != nil {
+			fatal(fmt.Errorf("%s: %w", part, err))
+		}
+	}
+}
+
+func fatal(err error) {
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	os.Exit(1)
+}
+
+// program returns the path of a program that `make build` made.
+func program(name string) (string, error) {
+	path, err := filepath.Abs(filepath.Join("bin", name))
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("run make build first, from the top folder: %w", err)
+	}
+	return path, nil
+}
+
+// measureThroughput runs the benchmark that lives beside ingest.
+func measureThroughput(ctx context.Context) error {
+	fmt.Println("\n== Stream to queryable rows, everything embedded (goal: 100,000 events/s)")
+	args := []string{"test", "-run", "^$", "-bench", "BenchmarkStreamToRows", "-benchtime", "1x", "-count", "3", "./ingest"}
+	fmt.Println("go " + strings.Join(args, " "))
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd.Run()
+}
