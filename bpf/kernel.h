@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The few fields of kernel structures that the programs read. Offsets are fixed
+ * up when the programs are loaded (CO-RE), so only names and types matter here,
+ * neither order nor size.
+ */
+#ifndef SALLYPORT_KERNEL_H
+#define SALLYPORT_KERNEL_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_tracing.h>
+
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct list_head {
+	struct list_head *next, *prev;
+};
+
+struct hlist_node {
+	struct hlist_node *next, **pprev;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
+struct hlist_bl_node {
+	struct hlist_bl_node *next, **pprev;
+};
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	u32 val;
+} kuid_t;
+
+typedef struct {
+	u32 val;
+} kgid_t;
+
+/* include/linux/dcache.h */
+struct qstr {
+	u32 len;
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct hlist_bl_node d_hash;
+	struct dentry *d_parent;
+	struct qstr d_name;
+};
+
+/* include/linux/fs.h */
+struct super_block {
+	unsigned long s_magic;
+};
+
+struct inode {
+	unsigned short i_mode;
+	struct super_block *i_sb;
+	unsigned long i_ino;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+
+struct file {
+	struct inode *f_inode;
+	struct path f_path;
+};
+
+/* fs/mount.h */
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+
+/* fs/proc/internal.h */
+struct proc_inode {
+	struct pid *pid;
+	struct inode vfs_inode;
+};
+
+/* include/linux/fdtable.h */
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+/* include/linux/fs_struct.h */
+struct fs_struct {
+	struct path pwd;
+};
+
+/* include/linux/mm_types.h */
+struct mm_struct {
+	unsigned long arg_start, arg_end, env_start, env_end;
+	struct file *exe_file;
+};
+
+/* include/linux/cred.h */
+struct cred {
+	kuid_t uid;
+	kgid_t gid;
+};
+
+/* include/linux/pid.h */
+struct pid_namespace {
+	unsigned int level;
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct hlist_head tasks[4];
+	struct upid numbers[1];
+};
+
+/* include/linux/sched/signal.h */
+struct signal_struct {
+	atomic_t live;
+	int group_exit_code;
+	unsigned int flags;
+};
+
+/* include/linux/sched.h */
+struct task_struct {
+	int pid;
+	int tgid;
+	unsigned int flags;
+	int exit_code;
+	char comm[16];
+	u64 start_boottime;
+	struct task_struct *group_leader;
+	struct task_struct *real_parent;
+	struct list_head ptraced;
+	struct list_head ptrace_entry;
+	struct hlist_node pid_links[4];
+	struct pid *thread_pid;
+	struct signal_struct *signal;
+	struct mm_struct *mm;
+	struct files_struct *files;
+	struct fs_struct *fs;
+	const struct cred *cred;
+};
+
+/* include/linux/binfmts.h */
+struct linux_binprm {
+	const char *filename;
+};
+
+/* include/linux/bpf.h, kernel/bpf/task_iter.c */
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	u64 session_id;
+	u64 seq_num;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
+#pragma clang attribute pop
+
+#define PF_EXITING 0x00000004
+#define PF_KTHREAD 0x00200000
+#define SIGNAL_GROUP_EXIT 0x00000004
+
+#endif

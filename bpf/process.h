@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Processes: fork, exec, exit, and those that ran before the sensor. */
+#ifndef SALLYPORT_PROCESS_H
+#define SALLYPORT_PROCESS_H
+
+#include "lineage.h"
+#include "path.h"
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child)
+{
+	u64 now = bpf_ktime_get_boot_ns();
+	u32 tgid = BPF_CORE_READ(child, tgid);
+	struct process p = {}, *above;
+	struct fork_record *r;
+	u64 parent_id = 0;
+
+	if (BPF_CORE_READ(child, pid) != tgid ||
+	    BPF_CORE_READ(child, flags) & PF_KTHREAD)
+		return 0;
+	p.id = new_identity(now);
+	above = identify(parent);
+	if (above) {
+		parent_id = above->id;
+		p.flags = inherited(above->flags);
+	}
+	bpf_map_update_elem(&processes, &tgid, &p, BPF_ANY);
+
+	r = reserve(KIND_FORK, struct fork_record);
+	if (!r)
+		return 0;
+	fill(&r->header, KIND_FORK, now, p.id, tgid, BPF_CORE_READ(child, cred, uid.val));
+	r->parent = parent_id;
+	r->parent_pid = BPF_CORE_READ(parent, tgid);
+	r->reserved = 0;
+	__builtin_memset(r->comm, 0, sizeof(r->comm));
+	bpf_probe_read_kernel_str(r->comm, sizeof(r->comm), child->comm);
+	submit(r);
+	return 0;
+}
+
+/* Tracepoint programs run with preemption off: one buffer a CPU is enough. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct exec_record);
+	__uint(max_entries, 1);
+} exec_buffers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct environment_record);
+	__uint(max_entries, 1);
+} environment_buffers SEC(".maps");
+
+struct capture {
+	u64 start;
+	u64 process;
+	u64 time;
+	u32 size;	/* of the whole */
+	u32 limit;	/* what is taken of it */
+	u32 pid;
+	u32 uid;
+};
+
+static long capture_piece(u32 i, struct capture *c)
+{
+	u32 zero = 0, offset = i * ENVIRONMENT_PIECE, length;
+	struct environment_record *r = bpf_map_lookup_elem(&environment_buffers, &zero);
+
+	if (!r || offset >= c->limit)
+		return 1;
+	length = c->limit - offset;
+	if (length > ENVIRONMENT_PIECE)
+		length = ENVIRONMENT_PIECE;
+	fill(&r->header, KIND_ENVIRONMENT, c->time, c->process, c->pid, c->uid);
+	r->offset = offset;
+	r->size = c->size;
+	if (bpf_probe_read_user(r->data, length, (void *)(c->start + offset)) ||
+	    bpf_ringbuf_output(&records, r, offsetof(struct environment_record, data) + length,
+			       wake()))
+		count_lost(KIND_ENVIRONMENT);
+	return 0;
+}
+
+static __always_inline struct file *file_of(struct task_struct *task, u32 fd)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd);
+	struct file *file = NULL;
+
+	if (!table || fd >= BPF_CORE_READ(table, max_fds))
+		return NULL;
+	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	return file;
+}
+
+static __always_inline void describe(struct task_struct *task, u32 fd, struct descriptor *d)
+{
+	struct file *file = file_of(task, fd);
+
+	d->reserved = 0;
+	d->mode = 0;
+	d->inode = 0;
+	if (!file)
+		return;
+	d->mode = BPF_CORE_READ(file, f_inode, i_mode);
+	d->inode = BPF_CORE_READ(file, f_inode, i_ino);
+}
+
+/* Appends a path at an offset of the record's data: its length. */
+static __always_inline u32 append_path(struct exec_record *r, u32 offset, const struct path *path)
+{
+	u32 zero = 0, position, length;
+	struct path_buffer *b = bpf_map_lookup_elem(&path_buffers, &zero);
+
+	position = walk_path(BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt));
+	if (!b || position >= MAX_PATH || offset > 2 * MAX_PATH)
+		return 0;
+	length = MAX_PATH - position;
+	if (bpf_probe_read_kernel(&r->data[offset], length, &b->data[position]))
+		return 0;
+	return length;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	u64 now = bpf_ktime_get_boot_ns();
+	u32 tgid = BPF_CORE_READ(task, tgid), zero = 0;
+	struct process *p = identify(task), *above;
+	struct exec_record *r = bpf_map_lookup_elem(&exec_buffers, &zero);
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+	struct task_struct *parent = BPF_CORE_READ(task, real_parent, group_leader);
+	struct file *exe = BPF_CORE_READ(mm, exe_file);
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+	u64 start, size;
+	u32 offset = 0, length;
+	long n;
+
+	if (!p || !r)
+		return 0;
+	fill(&r->header, KIND_EXEC, now, new_identity(now), tgid,
+	     BPF_CORE_READ(task, cred, uid.val));
+	r->previous = p->id;
+	r->flags = 0;
+	if (p->flags & PROCESS_CHILD) {
+		p->flags = (p->flags & ~PROCESS_CHILD) | PROCESS_STEP;
+		r->flags |= EXEC_STEP;
+	} else if (!(p->flags & PROCESS_STEP) && is_worker_name(task)) {
+		p->flags |= PROCESS_WORKER;
+	}
+	if (p->flags & PROCESS_WORKER)
+		r->flags |= EXEC_WORKER;
+	p->id = r->header.process;
+
+	if (r->flags & EXEC_STEP) {
+		struct capture c = {
+			.start = BPF_CORE_READ(mm, env_start),
+			.process = r->header.process,
+			.time = now,
+			.pid = tgid,
+			.uid = r->header.uid,
+		};
+
+		c.size = BPF_CORE_READ(mm, env_end) - c.start;
+		c.limit = c.size < MAX_ENVIRONMENT ? c.size : MAX_ENVIRONMENT;
+		bpf_loop(MAX_ENVIRONMENT / ENVIRONMENT_PIECE, capture_piece, &c, 0);
+	}
+
+	above = identify(parent);
+	r->parent = above ? above->id : 0;
+	r->parent_pid = BPF_CORE_READ(parent, tgid);
+	r->gid = BPF_CORE_READ(task, cred, gid.val);
+	r->started = BPF_CORE_READ(task, start_boottime);
+	describe(task, 0, &r->standard_input);
+	describe(task, 1, &r->standard_output);
+	describe(task, 63, &r->argument_pipe);
+	__builtin_memset(r->comm, 0, sizeof(r->comm));
+	bpf_probe_read_kernel_str(r->comm, sizeof(r->comm), task->comm);
+
+	n = bpf_probe_read_kernel_str(r->data, MAX_PATH, BPF_CORE_READ(bprm, filename));
+	r->filename_length = n > 0 && n <= MAX_PATH ? n - 1 : 0;
+	offset = r->filename_length;
+	length = append_path(r, offset, __builtin_preserve_access_index(&exe->f_path));
+	r->executable_length = length;
+	offset += length;
+	length = append_path(r, offset, __builtin_preserve_access_index(&fs->pwd));
+	r->directory_length = length;
+	offset += length;
+
+	start = BPF_CORE_READ(mm, arg_start);
+	size = BPF_CORE_READ(mm, arg_end) - start;
+	r->arguments_size = size;
+	r->arguments_length = 0;
+	if (size > MAX_ARGUMENTS)
+		size = MAX_ARGUMENTS;
+	if (offset > 3 * MAX_PATH)
+		return 0;
+	if (!bpf_probe_read_user(&r->data[offset], size, (void *)start)) {
+		r->arguments_length = size;
+		offset += size;
+	}
+	if (offset > sizeof(r->data))
+		return 0;
+	if (bpf_ringbuf_output(&records, r, offsetof(struct exec_record, data) + offset, wake()))
+		count_lost(KIND_EXEC);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(process_exit, struct task_struct *task)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+	u32 tgid = BPF_CORE_READ(task, tgid), flags;
+	struct process *p;
+	struct exit_record *r;
+	u64 id;
+	int code;
+
+	/* The count was taken down before this tracepoint: zero in the last thread. */
+	if (BPF_CORE_READ(signal, live.counter) > 0 ||
+	    BPF_CORE_READ(task, flags) & PF_KTHREAD)
+		return 0;
+	p = lookup_process(tgid);
+	if (!p)
+		return 0;
+	id = p->id;
+	flags = p->flags;
+	/* Two last threads may both have seen zero: one of them reports. */
+	if (bpf_map_delete_elem(&processes, &tgid))
+		return 0;
+	r = reserve(KIND_EXIT, struct exit_record);
+	if (!r)
+		return 0;
+	fill(&r->header, KIND_EXIT, bpf_ktime_get_boot_ns(), id, tgid,
+	     BPF_CORE_READ(task, cred, uid.val));
+	/* As wait reports it (kernel/exit.c, wait_task_zombie). */
+	code = BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT ?
+		       BPF_CORE_READ(signal, group_exit_code) :
+		       BPF_CORE_READ(leader, exit_code);
+	r->code = code >> 8;
+	r->signal = code & 0x7f;
+	r->flags = flags & PROCESS_WORKER ? EXIT_WORKER : 0;
+	__builtin_memset(r->reserved, 0, sizeof(r->reserved));
+	submit(r);
+	return 0;
+}
+
+/* One running process, as written by the iterator (found.go decodes it). */
+struct found {
+	u64 id;
+	u64 parent;
+	u64 started;
+	u32 pid;
+	u32 parent_pid;
+	u32 uid;
+	u32 gid;
+	u32 flags;
+	u32 local_pid;	/* in the reader's PID namespace */
+	char comm[16];
+};
+
+static __always_inline u32 local_pid(struct task_struct *task)
+{
+	struct task_struct *reader = (void *)bpf_get_current_task();
+	u32 level = BPF_CORE_READ(reader, thread_pid, level);
+	struct pid *pid = BPF_CORE_READ(task, thread_pid);
+	struct upid *upid;
+
+	if (!pid || level > BPF_CORE_READ(pid, level))
+		return 0;
+	upid = (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+	       level * bpf_core_type_size(struct upid);
+	return BPF_CORE_READ(upid, nr);
+}
+
+SEC("iter/task")
+int found_processes(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task, *parent;
+	struct found f = {};
+	struct process *p, *above;
+
+	if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid))
+		return 0;
+	parent = BPF_CORE_READ(task, real_parent, group_leader);
+	above = identify(parent);
+	p = identify(task);
+	if (!p || !(p->flags & PROCESS_FOUND))
+		return 0;
+	/* Its first identity, even if it has run another program since. */
+	f.id = found_identity(task);
+	f.started = BPF_CORE_READ(task, start_boottime);
+	if (above)
+		f.parent = above->flags & PROCESS_FOUND ? found_identity(parent) : above->id;
+	f.pid = BPF_CORE_READ(task, tgid);
+	f.parent_pid = BPF_CORE_READ(parent, tgid);
+	f.uid = BPF_CORE_READ(task, cred, uid.val);
+	f.gid = BPF_CORE_READ(task, cred, gid.val);
+	f.flags = p->flags;
+	f.local_pid = local_pid(task);
+	bpf_probe_read_kernel_str(f.comm, sizeof(f.comm), task->comm);
+	bpf_seq_write(ctx->meta->seq, &f, sizeof(f));
+	return 0;
+}
+
+#endif

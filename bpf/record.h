@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the programs hand to user space: one ring buffer, the layout of its
+ * records (decoded by decode.go, keep both the same), and an account of the
+ * records that did not fit.
+ */
+#ifndef SALLYPORT_RECORD_H
+#define SALLYPORT_RECORD_H
+
+#include "kernel.h"
+
+enum kind {
+	KIND_FORK = 1,
+	KIND_EXEC = 2,
+	KIND_ENVIRONMENT = 3,
+	KIND_EXIT = 4,
+	KIND_FLOW = 5,
+	KIND_DNS = 6,
+	KIND_ACCESS = 7,
+	KIND_COUNT = 8,
+};
+
+#define MAX_PATH 1024
+#define MAX_ARGUMENTS 8192
+#define MAX_ENVIRONMENT (256 << 10)
+#define ENVIRONMENT_PIECE (16 << 10)
+#define MAX_DNS 1500
+
+struct header {
+	u32 kind;
+	u32 reserved;
+	u64 time;
+	u64 process;
+	u32 pid;
+	u32 uid;
+};
+
+struct fork_record {
+	struct header header;
+	u64 parent;
+	u32 parent_pid;
+	u32 reserved;
+	char comm[16];
+};
+
+struct descriptor {
+	u64 inode;
+	u32 mode;
+	u32 reserved;
+};
+
+enum exec_flags {
+	EXEC_WORKER = 1,
+	EXEC_STEP = 2,
+};
+
+/* data: file name, executable, working directory, arguments, without gaps. */
+struct exec_record {
+	struct header header;
+	u64 previous;
+	u64 parent;
+	u64 started;
+	u32 parent_pid;
+	u32 gid;
+	u32 flags;
+	u32 arguments_size;
+	u16 filename_length;
+	u16 executable_length;
+	u16 directory_length;
+	u16 arguments_length;
+	struct descriptor standard_input;
+	struct descriptor standard_output;
+	struct descriptor argument_pipe;
+	char comm[16];
+	char data[3 * MAX_PATH + MAX_ARGUMENTS];
+};
+
+struct environment_record {
+	struct header header;
+	u32 offset;
+	u32 size;
+	char data[ENVIRONMENT_PIECE];
+};
+
+enum exit_flags {
+	EXIT_WORKER = 1,
+};
+
+struct exit_record {
+	struct header header;
+	u8 code;
+	u8 signal;
+	u8 flags;
+	u8 reserved[5];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20); /* set by the loader */
+} records SEC(".maps");
+
+/* Records that did not fit, by kind. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, u64);
+	__uint(max_entries, KIND_COUNT);
+} lost SEC(".maps");
+
+/* Bytes that wait in the ring before the reader is woken; set by the loader. */
+const volatile u32 wake_bytes = 256 << 10;
+
+static __always_inline void count_lost(u32 kind)
+{
+	u64 *n = bpf_map_lookup_elem(&lost, &kind);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+/*
+ * Waking the reader costs more than all else that a program does, so it is left
+ * to the reader's own deadline until much is waiting.
+ */
+static __always_inline u64 wake(void)
+{
+	return bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) >= wake_bytes ?
+		       BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+/* A record of a fixed size, or NULL (counted) if the ring is full. */
+#define reserve(kind_, type) ({						\
+	type *r_ = bpf_ringbuf_reserve(&records, sizeof(type), 0);	\
+	if (!r_)							\
+		count_lost(kind_);					\
+	r_;								\
+})
+
+static __always_inline void submit(void *record)
+{
+	bpf_ringbuf_submit(record, wake());
+}
+
+static __always_inline void fill(struct header *h, u32 kind, u64 time, u64 process,
+				 u32 pid, u32 uid)
+{
+	h->kind = kind;
+	h->reserved = 0;
+	h->time = time;
+	h->process = process;
+	h->pid = pid;
+	h->uid = uid;
+}
+
+#endif

@@ -1,0 +1,10 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0
+/* All programs, in one object. */
+#include "kernel.h"
+#include "record.h"
+#include "lineage.h"
+#include "process.h"
+
+char LICENSE[] SEC("license") = "GPL";

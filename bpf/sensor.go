@@ -1,0 +1,312 @@
+package bpf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+)
+
+// DefaultWorkers are the task names of the workers of known runners: GitHub's own
+// and act.
+var DefaultWorkers = []string{"Runner.Worker", "act"}
+
+// Config configures a Sensor. The zero value is a good one.
+type Config struct {
+	// Workers are the task names (at most 15 bytes, as in /proc/PID/comm) of
+	// programs whose children are steps. At most 64. DefaultWorkers if nil; give an
+	// empty list to have none.
+	Workers []string
+	// RingBytes is the size of the ring buffer, rounded up to a power of two of at
+	// least a page. 4 MiB if zero.
+	RingBytes int
+	// CgroupRoot is where the root of the cgroup2 hierarchy is mounted. If empty it
+	// is found in /proc/self/mountinfo, and mounted privately if it is nowhere.
+	CgroupRoot string
+	// ReadDelay is the longest time a record waits in the ring before Read returns
+	// it, unless much is waiting. 50 ms if zero.
+	ReadDelay time.Duration
+	// FlowInterval is the time after which an open flow is reported again. One
+	// minute if zero.
+	FlowInterval time.Duration
+	// FlowIdle is the time without a datagram after which a UDP flow has ended. One
+	// minute if zero.
+	FlowIdle time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.Workers == nil {
+		c.Workers = DefaultWorkers
+	}
+	if c.RingBytes <= 0 {
+		c.RingBytes = 4 << 20
+	}
+	size := os.Getpagesize()
+	for size < c.RingBytes {
+		size <<= 1
+	}
+	c.RingBytes = size
+	if c.ReadDelay <= 0 {
+		c.ReadDelay = 50 * time.Millisecond
+	}
+	if c.FlowInterval <= 0 {
+		c.FlowInterval = time.Minute
+	}
+	if c.FlowIdle <= 0 {
+		c.FlowIdle = time.Minute
+	}
+	return c
+}
+
+// Sensor is the set of loaded programs and the ring that they write to. Read is for
+// one goroutine; the other methods may be called from any.
+type Sensor struct {
+	objects    sensorObjects
+	links      []link.Link
+	reader     *ringbuf.Reader
+	raw        ringbuf.Record
+	readDelay  time.Duration
+	bootOffset int64
+
+	found struct {
+		sync.Mutex
+		records []Record
+	}
+
+	closing   atomic.Bool
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open loads the programs, attaches them machine-wide and looks up the processes
+// that are running already: they are the first records that Read returns.
+//
+// It needs root (or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_PTRACE), a kernel
+// with BTF, and cgroup2. Where something is missing the error is an
+// *UnsupportedError. It neither needs nor mounts tracefs or bpffs: all tracepoints
+// are attached through BTF and nothing is pinned.
+func Open(cfg Config) (*Sensor, error) {
+	cfg = cfg.withDefaults()
+	if err := checkMachine(); err != nil {
+		return nil, err
+	}
+	// Only kernels before 5.11 charge maps to RLIMIT_MEMLOCK; later ones need nothing.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, &UnsupportedError{Missing: "CAP_SYS_RESOURCE (to lock memory for BPF maps)", Err: err}
+	}
+	spec, err := loadSensor()
+	if err != nil {
+		return nil, fmt.Errorf("read embedded BPF object: %w", err)
+	}
+	if err := configure(spec, cfg); err != nil {
+		return nil, err
+	}
+	s := &Sensor{readDelay: cfg.ReadDelay}
+	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
+		return nil, loadError(err)
+	}
+	if err := s.start(cfg); err != nil {
+		return nil, errors.Join(err, s.detach(), s.release())
+	}
+	return s, nil
+}
+
+func configure(spec *ebpf.CollectionSpec, cfg Config) error {
+	threads, err := readNumber("/proc/sys/kernel/threads-max")
+	if err != nil {
+		return fmt.Errorf("size the table of processes: %w", err)
+	}
+	spec.Maps[sensorMapProcesses].MaxEntries = uint32(min(max(threads, 1<<12), 1<<22))
+	spec.Maps[sensorMapRecords].MaxEntries = uint32(cfg.RingBytes)
+	if err := spec.Variables[sensorVarWakeBytes].Set(uint32(min(256<<10, cfg.RingBytes/4))); err != nil {
+		return fmt.Errorf("set %s: %w", sensorVarWakeBytes, err)
+	}
+	return nil
+}
+
+func readNumber(path string) (int, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return n, nil
+}
+
+func (s *Sensor) start(cfg Config) error {
+	if err := s.enterWorkers(cfg.Workers); err != nil {
+		return err
+	}
+	var err error
+	if s.bootOffset, err = bootOffset(); err != nil {
+		return err
+	}
+	if s.reader, err = ringbuf.NewReader(s.objects.Records); err != nil {
+		return fmt.Errorf("map ring buffer: %w", err)
+	}
+	s.reader.SetDeadline(time.Now().Add(s.readDelay))
+	for _, program := range []*ebpf.Program{
+		s.objects.ProcessExit,
+		s.objects.ProcessFork,
+		s.objects.ProcessExec,
+	} {
+		l, err := link.AttachTracing(link.TracingOptions{Program: program})
+		if err != nil {
+			return attachError(program, err)
+		}
+		s.links = append(s.links, l)
+	}
+	return s.findProcesses()
+}
+
+func (s *Sensor) enterWorkers(names []string) error {
+	for _, name := range names {
+		var comm [16]byte
+		if name == "" || len(name) >= len(comm) {
+			return fmt.Errorf("worker name %q: must have 1 to 15 bytes", name)
+		}
+		copy(comm[:], name)
+		if err := s.objects.Workers.Put(comm, uint8(1)); err != nil {
+			return fmt.Errorf("enter worker name %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// bootOffset is what to add to CLOCK_BOOTTIME to have Unix time, in nanoseconds:
+// the best of a few tries, since the two clocks cannot be read at once.
+func bootOffset() (int64, error) {
+	var offset int64
+	best := int64(1) << 62
+	for range 10 {
+		var before, wall, after unix.Timespec
+		if err := errors.Join(
+			unix.ClockGettime(unix.CLOCK_BOOTTIME, &before),
+			unix.ClockGettime(unix.CLOCK_REALTIME, &wall),
+			unix.ClockGettime(unix.CLOCK_BOOTTIME, &after),
+		); err != nil {
+			return 0, fmt.Errorf("read clocks: %w", err)
+		}
+		if d := after.Nano() - before.Nano(); d < best {
+			best = d
+			offset = wall.Nano() - (before.Nano() + d/2)
+		}
+	}
+	return offset, nil
+}
+
+// BootOffset is what to add to a record's time to have Unix time in nanoseconds. It
+// was measured once, in Open, so that a wall clock that jumps does not reorder
+// events.
+func (s *Sensor) BootOffset() int64 { return s.bootOffset }
+
+// Lost counts the records that did not fit into the ring (or, for environments,
+// could not be read) since Open, by kind: "fork", "exec", "environment", "exit",
+// "flow", "dns", "access". Every kind is there.
+func (s *Sensor) Lost() (map[string]uint64, error) {
+	lost := make(map[string]uint64, len(kindNames))
+	for kind, name := range kindNames {
+		var each []uint64
+		if err := s.objects.Lost.Lookup(uint32(kind), &each); err != nil {
+			return nil, fmt.Errorf("read lost %s records: %w", name, err)
+		}
+		lost[name] = 0
+		for _, n := range each {
+			lost[name] += n
+		}
+	}
+	return lost, nil
+}
+
+// Read returns the next record in the order in which the kernel wrote them, and
+// blocks until there is one. After Close it returns what was left in the ring and
+// then os.ErrClosed. A record that cannot be decoded gives an error that wraps
+// ErrMalformed; the next Read goes on behind it.
+func (s *Sensor) Read() (Record, error) {
+	if r := s.nextFound(); r != nil {
+		return r, nil
+	}
+	for {
+		err := s.reader.ReadInto(&s.raw)
+		switch {
+		case err == nil:
+			return decode(s.raw.RawSample)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if r := s.nextFound(); r != nil {
+				return r, nil
+			}
+			s.reader.SetDeadline(time.Now().Add(s.readDelay))
+		case errors.Is(err, ringbuf.ErrFlushed):
+			if s.closing.Load() {
+				if err := s.release(); err != nil {
+					return nil, err
+				}
+				return nil, os.ErrClosed
+			}
+		case errors.Is(err, os.ErrClosed):
+			return nil, os.ErrClosed
+		default:
+			return nil, fmt.Errorf("read ring buffer: %w", err)
+		}
+	}
+}
+
+// Close detaches all programs: nothing is recorded any more. Records that are in the
+// ring stay readable; Read releases the memory when it has returned the last one.
+func (s *Sensor) Close() error {
+	s.closeOnce.Do(func() {
+		s.closeErr = s.detach()
+		s.closing.Store(true)
+		if err := s.reader.Flush(); err != nil && !errors.Is(err, os.ErrClosed) {
+			s.closeErr = errors.Join(s.closeErr, fmt.Errorf("wake reader: %w", err))
+		}
+	})
+	return s.closeErr
+}
+
+func (s *Sensor) detach() error {
+	var errs []error
+	for _, l := range s.links {
+		if err := l.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("detach program: %w", err))
+		}
+	}
+	s.links = nil
+	return errors.Join(errs...)
+}
+
+// release frees the ring. The maps stay, so that Lost can be asked to the end; they
+// go with the Sensor.
+func (s *Sensor) release() error {
+	if s.reader == nil {
+		return nil
+	}
+	if err := s.reader.Close(); err != nil {
+		return fmt.Errorf("unmap ring buffer: %w", err)
+	}
+	return nil
+}
+
+func cString(b []byte) string {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return string(b)
+}
+
+var _ io.Closer = (*Sensor)(nil)
