@@ -87,6 +87,10 @@ func decode(b []byte) (Record, error) {
 		r = &Environment{Header: h, Offset: c.u32(), Size: c.u32(), Data: c.b}
 	case kindExit:
 		r = decodeExit(c, h)
+	case kindFlow:
+		r = decodeFlow(c, h)
+	case kindDNS:
+		r = decodeDNS(c, h)
 	default:
 		return nil, fmt.Errorf("%w: kind %d, %d bytes", ErrMalformed, kind, len(b))
 	}

@@ -177,8 +177,53 @@ struct linux_binprm {
 	const char *filename;
 };
 
-/* include/linux/bpf.h, kernel/bpf/task_iter.c */
+/* include/net/sock.h, include/net/inet_sock.h, include/linux/tcp.h */
+struct in6_addr {
+	union {
+		u8 u6_addr8[16];
+	} in6_u;
+};
+
+struct sock_common {
+	u32 skc_daddr;
+	u32 skc_rcv_saddr;
+	u16 skc_dport;
+	u16 skc_num;
+	unsigned short skc_family;
+	unsigned long skc_flags;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	u16 sk_type;
+	u16 sk_protocol;
+	int sk_err;
+};
+
+struct inet_sock {
+	struct sock sk;
+	u16 inet_sport;
+};
+
+struct tcp_sock {
+	u64 bytes_sent;
+	u64 bytes_retrans;
+	u64 bytes_received;
+};
+
+enum sock_flags {
+	SOCK_DONE = 1,
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+/* include/linux/bpf.h, kernel/bpf/task_iter.c, net/core/bpf_sk_storage.c */
 struct seq_file;
+struct bpf_map;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
@@ -191,10 +236,36 @@ struct bpf_iter__task {
 	struct task_struct *task;
 };
 
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	u32 fd;
+	struct file *file;
+};
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	struct sock *sk;
+	void *value;
+};
+
 #pragma clang attribute pop
 
-#define PF_EXITING 0x00000004
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004
+
+#define AF_INET 2
+#define AF_INET6 10
+#define SOCK_STREAM 1
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+
+/* include/net/tcp_states.h */
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
+#define TCP_CLOSE 7
 
 #endif

@@ -94,6 +94,58 @@ struct exit_record {
 	u8 reserved[5];
 };
 
+enum flow_state {
+	FLOW_STARTED = 1,
+	FLOW_ACTIVE = 2,
+	FLOW_ENDED = 3,
+};
+
+/* IPv4 addresses are written as IPv6-mapped ones; ports are in host order. */
+struct address {
+	u8 bytes[16];
+};
+
+struct flow_record {
+	struct header header;
+	u64 id;
+	u64 started;
+	u64 sent;
+	u64 received;
+	struct address source;
+	struct address destination;
+	u16 source_port;
+	u16 destination_port;
+	u16 error;
+	u8 state;
+	u8 protocol;
+	u8 established;
+	u8 reserved[7];
+};
+
+struct dns_record {
+	struct header header;
+	struct address server;
+	u16 server_port;
+	u16 port;
+	u32 size;
+	u16 length;
+	u8 response;
+	u8 reserved[5];
+};
+
+/* Most messages are short: two sizes, since a reservation has a constant one. */
+#define SHORT_DNS 512
+
+struct short_dns_record {
+	struct dns_record dns;
+	u8 payload[SHORT_DNS];
+};
+
+struct long_dns_record {
+	struct dns_record dns;
+	u8 payload[MAX_DNS + 4];
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 << 20); /* set by the loader */

@@ -6,5 +6,9 @@
 #include "record.h"
 #include "lineage.h"
 #include "process.h"
+#include "socket.h"
+#include "tcp.h"
+#include "udp.h"
+#include "packet.h"
 
 char LICENSE[] SEC("license") = "GPL";

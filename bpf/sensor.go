@@ -85,6 +85,10 @@ type Sensor struct {
 		records []Record
 	}
 
+	sweeping     sync.WaitGroup
+	stopSweeping chan struct{}
+	sweepErr     error // read after sweeping has ended
+
 	closing   atomic.Bool
 	closeOnce sync.Once
 	closeErr  error
@@ -130,8 +134,19 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	}
 	spec.Maps[sensorMapProcesses].MaxEntries = uint32(min(max(threads, 1<<12), 1<<22))
 	spec.Maps[sensorMapRecords].MaxEntries = uint32(cfg.RingBytes)
-	if err := spec.Variables[sensorVarWakeBytes].Set(uint32(min(256<<10, cfg.RingBytes/4))); err != nil {
-		return fmt.Errorf("set %s: %w", sensorVarWakeBytes, err)
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return fmt.Errorf("read boot time: %w", err)
+	}
+	for name, value := range map[string]any{
+		sensorVarWakeBytes:    uint32(min(256<<10, cfg.RingBytes/4)),
+		sensorVarFirstFlow:    uint64(now.Nano()),
+		sensorVarFlowInterval: uint64(cfg.FlowInterval),
+		sensorVarFlowIdle:     uint64(cfg.FlowIdle),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
 	}
 	return nil
 }
@@ -165,13 +180,26 @@ func (s *Sensor) start(cfg Config) error {
 		s.objects.ProcessFork,
 		s.objects.ProcessExec,
 	} {
-		l, err := link.AttachTracing(link.TracingOptions{Program: program})
-		if err != nil {
-			return attachError(program, err)
+		if err := s.attachTracing(program); err != nil {
+			return err
 		}
-		s.links = append(s.links, l)
 	}
-	return s.findProcesses()
+	if err := s.findProcesses(); err != nil {
+		return err
+	}
+	if err := s.attachNetwork(cfg); err != nil {
+		return err
+	}
+	return s.startSweeping(cfg)
+}
+
+func (s *Sensor) attachTracing(program *ebpf.Program) error {
+	l, err := link.AttachTracing(link.TracingOptions{Program: program})
+	if err != nil {
+		return attachError(program, err)
+	}
+	s.links = append(s.links, l)
+	return nil
 }
 
 func (s *Sensor) enterWorkers(names []string) error {
@@ -281,6 +309,11 @@ func (s *Sensor) Close() error {
 
 func (s *Sensor) detach() error {
 	var errs []error
+	if s.stopSweeping != nil {
+		close(s.stopSweeping)
+		s.sweeping.Wait()
+		errs = append(errs, s.sweepErr)
+	}
 	for _, l := range s.links {
 		if err := l.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("detach program: %w", err))

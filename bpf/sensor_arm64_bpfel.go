@@ -23,11 +23,30 @@ const (
 	sensorMapPathBuffers        = "path_buffers"
 	sensorMapProcesses          = "processes"
 	sensorMapRecords            = "records"
+	sensorMapSockets            = "sockets"
+	sensorMapUdpAskers          = "udp_askers"
+	sensorMapUdpFlows           = "udp_flows"
 	sensorMapWorkers            = "workers"
 	sensorProgFoundProcesses    = "found_processes"
+	sensorProgFoundSockets      = "found_sockets"
+	sensorProgPacketIn          = "packet_in"
+	sensorProgPacketOut         = "packet_out"
 	sensorProgProcessExec       = "process_exec"
 	sensorProgProcessExit       = "process_exit"
 	sensorProgProcessFork       = "process_fork"
+	sensorProgSocketConnect4    = "socket_connect4"
+	sensorProgSocketConnect6    = "socket_connect6"
+	sensorProgSocketCreate      = "socket_create"
+	sensorProgSocketRelease     = "socket_release"
+	sensorProgSocketSendmsg4    = "socket_sendmsg4"
+	sensorProgSocketSendmsg6    = "socket_sendmsg6"
+	sensorProgSweepTcp          = "sweep_tcp"
+	sensorProgSweepUdp          = "sweep_udp"
+	sensorProgTcpState          = "tcp_state"
+	sensorVarFirstFlow          = "first_flow"
+	sensorVarFlowIdle           = "flow_idle"
+	sensorVarFlowInterval       = "flow_interval"
+	sensorVarFlowsBegun         = "flows_begun"
 	sensorVarWakeBytes          = "wake_bytes"
 )
 
@@ -74,9 +93,21 @@ type sensorSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type sensorProgramSpecs struct {
 	FoundProcesses *ebpf.ProgramSpec `ebpf:"found_processes"`
+	FoundSockets   *ebpf.ProgramSpec `ebpf:"found_sockets"`
+	PacketIn       *ebpf.ProgramSpec `ebpf:"packet_in"`
+	PacketOut      *ebpf.ProgramSpec `ebpf:"packet_out"`
 	ProcessExec    *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExit    *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessFork    *ebpf.ProgramSpec `ebpf:"process_fork"`
+	SocketConnect4 *ebpf.ProgramSpec `ebpf:"socket_connect4"`
+	SocketConnect6 *ebpf.ProgramSpec `ebpf:"socket_connect6"`
+	SocketCreate   *ebpf.ProgramSpec `ebpf:"socket_create"`
+	SocketRelease  *ebpf.ProgramSpec `ebpf:"socket_release"`
+	SocketSendmsg4 *ebpf.ProgramSpec `ebpf:"socket_sendmsg4"`
+	SocketSendmsg6 *ebpf.ProgramSpec `ebpf:"socket_sendmsg6"`
+	SweepTcp       *ebpf.ProgramSpec `ebpf:"sweep_tcp"`
+	SweepUdp       *ebpf.ProgramSpec `ebpf:"sweep_udp"`
+	TcpState       *ebpf.ProgramSpec `ebpf:"tcp_state"`
 }
 
 // sensorMapSpecs contains maps before they are loaded into the kernel.
@@ -90,6 +121,9 @@ type sensorMapSpecs struct {
 	PathBuffers        *ebpf.MapSpec `ebpf:"path_buffers"`
 	Processes          *ebpf.MapSpec `ebpf:"processes"`
 	Records            *ebpf.MapSpec `ebpf:"records"`
+	Sockets            *ebpf.MapSpec `ebpf:"sockets"`
+	UdpAskers          *ebpf.MapSpec `ebpf:"udp_askers"`
+	UdpFlows           *ebpf.MapSpec `ebpf:"udp_flows"`
 	Workers            *ebpf.MapSpec `ebpf:"workers"`
 }
 
@@ -97,7 +131,11 @@ type sensorMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sensorVariableSpecs struct {
-	WakeBytes *ebpf.VariableSpec `ebpf:"wake_bytes"`
+	FirstFlow    *ebpf.VariableSpec `ebpf:"first_flow"`
+	FlowIdle     *ebpf.VariableSpec `ebpf:"flow_idle"`
+	FlowInterval *ebpf.VariableSpec `ebpf:"flow_interval"`
+	FlowsBegun   *ebpf.VariableSpec `ebpf:"flows_begun"`
+	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
 // sensorObjects contains all objects after they have been loaded into the kernel.
@@ -127,6 +165,9 @@ type sensorMaps struct {
 	PathBuffers        *ebpf.Map `ebpf:"path_buffers"`
 	Processes          *ebpf.Map `ebpf:"processes"`
 	Records            *ebpf.Map `ebpf:"records"`
+	Sockets            *ebpf.Map `ebpf:"sockets"`
+	UdpAskers          *ebpf.Map `ebpf:"udp_askers"`
+	UdpFlows           *ebpf.Map `ebpf:"udp_flows"`
 	Workers            *ebpf.Map `ebpf:"workers"`
 }
 
@@ -139,6 +180,9 @@ func (m *sensorMaps) Close() error {
 		m.PathBuffers,
 		m.Processes,
 		m.Records,
+		m.Sockets,
+		m.UdpAskers,
+		m.UdpFlows,
 		m.Workers,
 	)
 }
@@ -147,7 +191,11 @@ func (m *sensorMaps) Close() error {
 //
 // It can be passed to loadSensorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sensorVariables struct {
-	WakeBytes *ebpf.Variable `ebpf:"wake_bytes"`
+	FirstFlow    *ebpf.Variable `ebpf:"first_flow"`
+	FlowIdle     *ebpf.Variable `ebpf:"flow_idle"`
+	FlowInterval *ebpf.Variable `ebpf:"flow_interval"`
+	FlowsBegun   *ebpf.Variable `ebpf:"flows_begun"`
+	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`
 }
 
 // sensorPrograms contains all programs after they have been loaded into the kernel.
@@ -155,17 +203,41 @@ type sensorVariables struct {
 // It can be passed to loadSensorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sensorPrograms struct {
 	FoundProcesses *ebpf.Program `ebpf:"found_processes"`
+	FoundSockets   *ebpf.Program `ebpf:"found_sockets"`
+	PacketIn       *ebpf.Program `ebpf:"packet_in"`
+	PacketOut      *ebpf.Program `ebpf:"packet_out"`
 	ProcessExec    *ebpf.Program `ebpf:"process_exec"`
 	ProcessExit    *ebpf.Program `ebpf:"process_exit"`
 	ProcessFork    *ebpf.Program `ebpf:"process_fork"`
+	SocketConnect4 *ebpf.Program `ebpf:"socket_connect4"`
+	SocketConnect6 *ebpf.Program `ebpf:"socket_connect6"`
+	SocketCreate   *ebpf.Program `ebpf:"socket_create"`
+	SocketRelease  *ebpf.Program `ebpf:"socket_release"`
+	SocketSendmsg4 *ebpf.Program `ebpf:"socket_sendmsg4"`
+	SocketSendmsg6 *ebpf.Program `ebpf:"socket_sendmsg6"`
+	SweepTcp       *ebpf.Program `ebpf:"sweep_tcp"`
+	SweepUdp       *ebpf.Program `ebpf:"sweep_udp"`
+	TcpState       *ebpf.Program `ebpf:"tcp_state"`
 }
 
 func (p *sensorPrograms) Close() error {
 	return _SensorClose(
 		p.FoundProcesses,
+		p.FoundSockets,
+		p.PacketIn,
+		p.PacketOut,
 		p.ProcessExec,
 		p.ProcessExit,
 		p.ProcessFork,
+		p.SocketConnect4,
+		p.SocketConnect6,
+		p.SocketCreate,
+		p.SocketRelease,
+		p.SocketSendmsg4,
+		p.SocketSendmsg6,
+		p.SweepTcp,
+		p.SweepUdp,
+		p.TcpState,
 	)
 }
 
