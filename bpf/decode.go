@@ -91,6 +91,9 @@ func decode(b []byte) (Record, error) {
 		r = decodeFlow(c, h)
 	case kindDNS:
 		r = decodeDNS(c, h)
+	case kindAccess:
+		r = &Access{Header: h, Target: c.u64(), TargetPID: c.u32(), Kind: AccessKind(c.u8()), TargetWorker: c.u8() != 0}
+		c.bytes(2)
 	default:
 		return nil, fmt.Errorf("%w: kind %d, %d bytes", ErrMalformed, kind, len(b))
 	}

@@ -76,6 +76,7 @@ func (s *Sensor) findProcesses() error {
 	// A child is younger than its parent unless it was adopted, by an elder: then
 	// the order does not matter, but every record must come once.
 	sort.SliceStable(list, func(i, j int) bool { return list[i].started < list[j].started })
+	list = append(list, missingParents(list)...)
 	byID := make(map[uint64]*found, len(list))
 	for i := range list {
 		byID[list[i].id] = &list[i]
@@ -97,6 +98,38 @@ func (s *Sensor) findProcesses() error {
 		report(&list[i])
 	}
 	return nil
+}
+
+// initialPIDNamespace is the inode of the machine's first PID namespace
+// (include/linux/proc_ns.h, PROC_PID_INIT_INO).
+const initialPIDNamespace = "pid:[4026531836]"
+
+// missingParents makes up for the processes that the iterator passes over though
+// others name them as parents: the first process, on some machines, and those of
+// outer PID namespaces.
+func missingParents(list []found) []found {
+	known := make(map[uint64]bool, len(list))
+	for _, f := range list {
+		known[f.id] = true
+	}
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	outermost := err == nil && ns == initialPIDNamespace
+	var missing []found
+	for _, f := range list {
+		if f.parent == 0 || known[f.parent] {
+			continue
+		}
+		known[f.parent] = true
+		parent := found{id: f.parent, started: f.parent &^ 1023, pid: f.parentPID}
+		if outermost {
+			parent.localPID = f.parentPID
+			if b, err := os.ReadFile(filepath.Join("/proc", strconv.FormatUint(uint64(f.parentPID), 10), "comm")); err == nil {
+				parent.comm = string(bytes.TrimSuffix(b, []byte("\n")))
+			}
+		}
+		missing = append(missing, parent)
+	}
+	return missing
 }
 
 func (s *Sensor) reportFound(f *found, parent *found) {

@@ -47,6 +47,43 @@ struct {
 	__uint(max_entries, 64);
 } workers SEC(".maps");
 
+/*
+ * Numbers of processes in PID namespaces other than the first, as a container's
+ * processes use them: to the thread group identifier in the first.
+ */
+struct numbered {
+	u64 ns;
+	u32 number;
+	u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct numbered);
+	__type(value, u32);
+	__uint(max_entries, 16384);
+} numbers SEC(".maps");
+
+/* Enters a process's numbers: at most four namespaces below the first. */
+static __always_inline void enter_numbers(struct task_struct *leader, u32 tgid)
+{
+	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
+	u32 depth = BPF_CORE_READ(pid, level);
+
+	for (u32 level = 1; level <= 4; level++) {
+		struct numbered key = {};
+		struct upid *upid;
+
+		if (level > depth)
+			return;
+		upid = (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+		       level * bpf_core_type_size(struct upid);
+		key.ns = (u64)BPF_CORE_READ(upid, ns);
+		key.number = BPF_CORE_READ(upid, nr);
+		bpf_map_update_elem(&numbers, &key, &tgid, BPF_ANY);
+	}
+}
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, u32);
@@ -146,6 +183,7 @@ static __noinline int enter_found(struct task_struct *leader)
 		p.flags |= PROCESS_STEP;
 	else if (is_worker_name(leader))
 		p.flags |= PROCESS_WORKER;
+	enter_numbers(leader, tgid);
 	return bpf_map_update_elem(&processes, &tgid, &p, BPF_NOEXIST);
 }
 

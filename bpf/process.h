@@ -25,6 +25,7 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 		p.flags = inherited(above->flags);
 	}
 	bpf_map_update_elem(&processes, &tgid, &p, BPF_ANY);
+	enter_numbers(child, tgid);
 
 	r = reserve(KIND_FORK, struct fork_record);
 	if (!r)

@@ -94,6 +94,15 @@ struct exit_record {
 	u8 reserved[5];
 };
 
+struct access_record {
+	struct header header;
+	u64 target;
+	u32 target_pid;
+	u8 access;
+	u8 target_worker;
+	u8 reserved[2];
+};
+
 enum flow_state {
 	FLOW_STARTED = 1,
 	FLOW_ACTIVE = 2,

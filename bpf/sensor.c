@@ -10,5 +10,6 @@
 #include "tcp.h"
 #include "udp.h"
 #include "packet.h"
+#include "access.h"
 
 char LICENSE[] SEC("license") = "GPL";

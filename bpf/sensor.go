@@ -190,6 +190,9 @@ func (s *Sensor) start(cfg Config) error {
 	if err := s.attachNetwork(cfg); err != nil {
 		return err
 	}
+	if err := s.attachTracing(s.objects.CallExit); err != nil {
+		return err
+	}
 	return s.startSweeping(cfg)
 }
 

@@ -20,6 +20,7 @@ const (
 	sensorMapExecBuffers        = "exec_buffers"
 	sensorMapLastIdentity       = "last_identity"
 	sensorMapLost               = "lost"
+	sensorMapNumbers            = "numbers"
 	sensorMapPathBuffers        = "path_buffers"
 	sensorMapProcesses          = "processes"
 	sensorMapRecords            = "records"
@@ -27,6 +28,7 @@ const (
 	sensorMapUdpAskers          = "udp_askers"
 	sensorMapUdpFlows           = "udp_flows"
 	sensorMapWorkers            = "workers"
+	sensorProgCallExit          = "call_exit"
 	sensorProgFoundProcesses    = "found_processes"
 	sensorProgFoundSockets      = "found_sockets"
 	sensorProgPacketIn          = "packet_in"
@@ -92,6 +94,7 @@ type sensorSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sensorProgramSpecs struct {
+	CallExit       *ebpf.ProgramSpec `ebpf:"call_exit"`
 	FoundProcesses *ebpf.ProgramSpec `ebpf:"found_processes"`
 	FoundSockets   *ebpf.ProgramSpec `ebpf:"found_sockets"`
 	PacketIn       *ebpf.ProgramSpec `ebpf:"packet_in"`
@@ -118,6 +121,7 @@ type sensorMapSpecs struct {
 	ExecBuffers        *ebpf.MapSpec `ebpf:"exec_buffers"`
 	LastIdentity       *ebpf.MapSpec `ebpf:"last_identity"`
 	Lost               *ebpf.MapSpec `ebpf:"lost"`
+	Numbers            *ebpf.MapSpec `ebpf:"numbers"`
 	PathBuffers        *ebpf.MapSpec `ebpf:"path_buffers"`
 	Processes          *ebpf.MapSpec `ebpf:"processes"`
 	Records            *ebpf.MapSpec `ebpf:"records"`
@@ -162,6 +166,7 @@ type sensorMaps struct {
 	ExecBuffers        *ebpf.Map `ebpf:"exec_buffers"`
 	LastIdentity       *ebpf.Map `ebpf:"last_identity"`
 	Lost               *ebpf.Map `ebpf:"lost"`
+	Numbers            *ebpf.Map `ebpf:"numbers"`
 	PathBuffers        *ebpf.Map `ebpf:"path_buffers"`
 	Processes          *ebpf.Map `ebpf:"processes"`
 	Records            *ebpf.Map `ebpf:"records"`
@@ -177,6 +182,7 @@ func (m *sensorMaps) Close() error {
 		m.ExecBuffers,
 		m.LastIdentity,
 		m.Lost,
+		m.Numbers,
 		m.PathBuffers,
 		m.Processes,
 		m.Records,
@@ -202,6 +208,7 @@ type sensorVariables struct {
 //
 // It can be passed to loadSensorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sensorPrograms struct {
+	CallExit       *ebpf.Program `ebpf:"call_exit"`
 	FoundProcesses *ebpf.Program `ebpf:"found_processes"`
 	FoundSockets   *ebpf.Program `ebpf:"found_sockets"`
 	PacketIn       *ebpf.Program `ebpf:"packet_in"`
@@ -222,6 +229,7 @@ type sensorPrograms struct {
 
 func (p *sensorPrograms) Close() error {
 	return _SensorClose(
+		p.CallExit,
 		p.FoundProcesses,
 		p.FoundSockets,
 		p.PacketIn,
