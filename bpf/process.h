@@ -264,6 +264,8 @@ struct found {
 	char comm[16];
 };
 
+_Static_assert(sizeof(struct found) == 64, "found");
+
 static __always_inline u32 local_pid(struct task_struct *task)
 {
 	struct task_struct *reader = (void *)bpf_get_current_task();

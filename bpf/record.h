@@ -155,6 +155,16 @@ struct long_dns_record {
 	u8 payload[MAX_DNS + 4];
 };
 
+/* The sizes that decode_test.go expects, without variable data. */
+_Static_assert(sizeof(struct header) == 32, "header");
+_Static_assert(sizeof(struct fork_record) == 64, "fork");
+_Static_assert(offsetof(struct exec_record, data) == 144, "exec");
+_Static_assert(offsetof(struct environment_record, data) == 40, "environment");
+_Static_assert(sizeof(struct exit_record) == 40, "exit");
+_Static_assert(sizeof(struct flow_record) == 112, "flow");
+_Static_assert(sizeof(struct dns_record) == 64, "dns");
+_Static_assert(sizeof(struct access_record) == 48, "access");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 << 20); /* set by the loader */

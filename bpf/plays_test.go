@@ -1,0 +1,241 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+var unixCredential = syscall.Credential{Uid: 65534, Gid: 65534}
+
+// plays are the programs that the test binary can be.
+var plays = map[string]func(args []string) error{
+	"open":          playOpen,
+	"worker":        playWorker,
+	"thread-exec":   playThreadExec,
+	"vm-read-often": playVMReadOften,
+	"access":        playAccess,
+	"tcp":           playTCP,
+	"udp":           playUDP,
+}
+
+func playOpen([]string) error {
+	s, err := Open(Config{})
+	var unsupported *UnsupportedError
+	if errors.As(err, &unsupported) {
+		return fmt.Errorf("unsupported: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// playWorker runs each argument by a shell, one after another, as a runner's worker
+// runs steps, with an environment of its own.
+func playWorker(args []string) error {
+	for _, script := range args {
+		cmd := exec.Command("/bin/sh", "-c", script)
+		for _, v := range os.Environ() {
+			if !strings.HasPrefix(v, "SALLYPORT_BPF_PLAY=") {
+				cmd.Env = append(cmd.Env, v)
+			}
+		}
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// playThreadExec runs a program from a thread that is not the leader.
+func playThreadExec(args []string) error {
+	failed := make(chan error)
+	for {
+		go func() {
+			runtime.LockOSThread()
+			if unix.Gettid() == unix.Getpid() {
+				// The leader: keep it busy, another thread is to do it.
+				time.Sleep(time.Second)
+				failed <- nil
+				return
+			}
+			failed <- syscall.Exec(args[0], args, []string{})
+		}()
+		if err := <-failed; err != nil {
+			return err
+		}
+	}
+}
+
+func vmCall(number uintptr, pid int) error {
+	var b [8]byte
+	local := unix.Iovec{Base: &b[0], Len: 8}
+	remote := unix.RemoteIovec{Base: 0x1000, Len: 8}
+	_, _, errno := unix.Syscall6(number, uintptr(pid), uintptr(unsafe.Pointer(&local)), 1, uintptr(unsafe.Pointer(&remote)), 1, 0)
+	if errno != 0 && errno != unix.EFAULT {
+		return errno
+	}
+	return nil
+}
+
+func playVMReadOften(args []string) error {
+	pid, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	for range n {
+		if err := vmCall(unix.SYS_PROCESS_VM_READV, pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// playAccess reaches into the process args[1] in the way args[0].
+func playAccess(args []string) error {
+	runtime.LockOSThread()
+	pid, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	open := func(path string) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	}
+	proc := "/proc/" + args[1]
+	switch args[0] {
+	case "mem", "maps", "smaps", "environ":
+		return open(proc + "/" + args[0])
+	case "thread":
+		return open(proc + "/task/" + args[1] + "/mem")
+	case "relative":
+		if err := os.Chdir(proc); err != nil {
+			return err
+		}
+		return open("mem")
+	case "link":
+		link := args[2]
+		if err := os.Symlink(proc+"/mem", link); err != nil {
+			return err
+		}
+		return open(link)
+	case "openat2":
+		fd, err := unix.Openat2(unix.AT_FDCWD, proc+"/mem", &unix.OpenHow{Flags: unix.O_RDONLY})
+		if err != nil {
+			return err
+		}
+		return unix.Close(fd)
+	case "mount":
+		if err := unix.Mount("proc", args[2], "proc", 0, ""); err != nil {
+			return err
+		}
+		return errors.Join(open(args[2]+"/"+args[1]+"/mem"), unix.Unmount(args[2], 0))
+	case "self":
+		return errors.Join(open("/proc/self/mem"), open("/proc/self/maps"), open("/proc/self/environ"),
+			open("/proc/"+args[1]+"/status"))
+	case "attach":
+		if err := unix.PtraceAttach(pid); err != nil {
+			return err
+		}
+		var status unix.WaitStatus
+		if _, err := unix.Wait4(pid, &status, 0, nil); err != nil {
+			return err
+		}
+		return unix.PtraceDetach(pid)
+	case "seize":
+		return unix.PtraceSeize(pid)
+	case "read":
+		return vmCall(unix.SYS_PROCESS_VM_READV, pid)
+	case "write":
+		return vmCall(unix.SYS_PROCESS_VM_WRITEV, pid)
+	}
+	return fmt.Errorf("no such access: %s", args[0])
+}
+
+// playTCP connects to args[0], sends args[1] bytes and reads to the end.
+func playTCP(args []string) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	c, err := net.Dial("tcp", args[0])
+	if err != nil {
+		return err
+	}
+	if _, err := c.Write(make([]byte, n)); err != nil {
+		return err
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, c); err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// playUDP sends from one socket: "connected ADDRESS BYTES…" or "unconnected ADDRESS
+// BYTES [ADDRESS BYTES]…", and waits for an answer to each datagram.
+func playUDP(args []string) error {
+	var c *net.UDPConn
+	var err error
+	send := func(b []byte, to string) error { _, err := c.Write(b); return err }
+	if args[0] == "connected" {
+		to, err := net.ResolveUDPAddr("udp", args[1])
+		if err != nil {
+			return err
+		}
+		if c, err = net.DialUDP("udp", nil, to); err != nil {
+			return err
+		}
+	} else {
+		if c, err = net.ListenUDP(args[0], nil); err != nil {
+			return err
+		}
+		send = func(b []byte, to string) error {
+			address, err := net.ResolveUDPAddr("udp", to)
+			if err != nil {
+				return err
+			}
+			_, err = c.WriteTo(b, address)
+			return err
+		}
+	}
+	buffer := make([]byte, 65536)
+	for rest := args[1:]; len(rest) > 1; rest = rest[2:] {
+		n, err := strconv.Atoi(rest[1])
+		if err != nil {
+			return err
+		}
+		if err := send(make([]byte, n), rest[0]); err != nil {
+			return err
+		}
+		if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return err
+		}
+		if _, _, err := c.ReadFrom(buffer); err != nil {
+			return err
+		}
+	}
+	return c.Close()
+}

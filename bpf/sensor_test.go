@@ -1,0 +1,342 @@
+package bpf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMain lets the test binary play other programs: SALLYPORT_BPF_PLAY names one
+// of plays.
+func TestMain(m *testing.M) {
+	if name := os.Getenv("SALLYPORT_BPF_PLAY"); name != "" {
+		play, ok := plays[name]
+		if !ok {
+			fmt.Fprintln(os.Stderr, "no such play:", name)
+			os.Exit(99)
+		}
+		if err := play(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, name+":", err)
+			os.Exit(98)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// play is a command that runs this test binary as one of plays.
+func play(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), "SALLYPORT_BPF_PLAY="+name)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// recorder reads a sensor into memory.
+type recorder struct {
+	*Sensor
+	t *testing.T
+
+	mu      sync.Mutex
+	records []Record
+	grown   chan struct{}
+	ended   chan struct{}
+}
+
+func openSensor(t *testing.T, cfg Config) *Sensor {
+	t.Helper()
+	s, err := Open(cfg)
+	var unsupported *UnsupportedError
+	if errors.As(err, &unsupported) && os.Getenv("SALLYPORT_REQUIRE_ALL") != "1" {
+		t.Skip("skipped: " + err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func record(t *testing.T, cfg Config) *recorder {
+	t.Helper()
+	r := &recorder{Sensor: openSensor(t, cfg), t: t, grown: make(chan struct{}, 1), ended: make(chan struct{})}
+	go r.read()
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		<-r.ended
+	})
+	return r
+}
+
+func (r *recorder) read() {
+	defer close(r.ended)
+	for {
+		rec, err := r.Read()
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		if err != nil {
+			r.t.Errorf("read: %v", err)
+			return
+		}
+		switch x := rec.(type) {
+		case *Exec:
+			x.Arguments = bytes.Clone(x.Arguments)
+		case *Environment:
+			x.Data = bytes.Clone(x.Data)
+		case *DNS:
+			x.Payload = bytes.Clone(x.Payload)
+		}
+		r.mu.Lock()
+		r.records = append(r.records, rec)
+		r.mu.Unlock()
+		select {
+		case r.grown <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (r *recorder) all() []Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.records[:len(r.records):len(r.records)]
+}
+
+// await returns the records of one type that match, once there are n of them.
+func await[T Record](t *testing.T, r *recorder, n int, what string, match func(T) bool) []T {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		found := matching(r, match)
+		if len(found) >= n {
+			return found
+		}
+		select {
+		case <-r.grown:
+		case <-deadline:
+			for _, x := range r.all() {
+				if _, ok := x.(T); ok {
+					t.Logf("%T%+v", x, x)
+				}
+			}
+			t.Fatalf("%s: %d of %d came", what, len(found), n)
+		}
+	}
+}
+
+func matching[T Record](r *recorder, match func(T) bool) []T {
+	var found []T
+	for _, rec := range r.all() {
+		if x, ok := rec.(T); ok && match(x) {
+			found = append(found, x)
+		}
+	}
+	return found
+}
+
+func (r *recorder) exitOf(t *testing.T, pid int) *Exit {
+	t.Helper()
+	return await(t, r, 1, fmt.Sprintf("exit of %d", pid), func(e *Exit) bool { return int(e.PID) == pid })[0]
+}
+
+func (r *recorder) execsOf(pid int) []*Exec {
+	return matching(r, func(e *Exec) bool { return int(e.PID) == pid })
+}
+
+func run(t *testing.T, cmd *exec.Cmd) int {
+	t.Helper()
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+// inNetwork runs f in a network namespace of its own, whose loopback is up.
+func inNetwork(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		// Never unlocked: the thread ends with the goroutine, and with it its namespace.
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("make a network namespace: %w", err)
+			return
+		}
+		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+			done <- fmt.Errorf("set loopback up: %w: %s", err, out)
+			return
+		}
+		defer close(done)
+		f()
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReadEndsAfterClose(t *testing.T) {
+	s := openSensor(t, Config{})
+	pid := run(t, exec.Command("/bin/true"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	exited := false
+	for {
+		rec, err := s.Read()
+		if errors.Is(err, os.ErrClosed) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := rec.(*Exit); ok && int(e.PID) == pid {
+			exited = true
+		}
+	}
+	if !exited {
+		t.Error("what was in the ring before Close was not read")
+	}
+	if _, err := s.Read(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("second read after the end: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("second close: %v", err)
+	}
+}
+
+func TestCloseWakesReader(t *testing.T) {
+	s := openSensor(t, Config{ReadDelay: time.Hour})
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			if _, err := s.Read(); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	time.Sleep(50 * time.Millisecond)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if !errors.Is(err, os.ErrClosed) {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the reader sleeps on")
+	}
+}
+
+// TestLost floods a tiny ring that nobody reads, and then counts.
+func TestLost(t *testing.T) {
+	s := openSensor(t, Config{RingBytes: 16 << 10})
+	target := exec.Command("sleep", "60")
+	if err := target.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = target.Process.Kill(); _ = target.Wait() }()
+	const calls = 2000
+	cmd := play(t, "vm-read-often", fmt.Sprint(target.Process.Pid), fmt.Sprint(calls))
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	lost, err := s.Lost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	for {
+		rec, err := s.Read()
+		if errors.Is(err, os.ErrClosed) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, ok := rec.(*Access); ok && int(a.PID) == cmd.Process.Pid {
+			read++
+		}
+	}
+	sum := read + int(lost["access"])
+	t.Logf("%d read, %d lost", read, lost["access"])
+	// Others on the machine may have lost a few, too.
+	if lost["access"] == 0 || sum < calls || sum > calls+calls/10 {
+		t.Errorf("%d read and %d lost of %d", read, lost["access"], calls)
+	}
+	for _, name := range kindNames {
+		if _, ok := lost[name]; !ok {
+			t.Errorf("no count for %s", name)
+		}
+	}
+}
+
+func TestBootOffset(t *testing.T) {
+	r := record(t, Config{})
+	before := time.Now()
+	pid := run(t, exec.Command("/bin/true"))
+	e := r.exitOf(t, pid)
+	at := time.Unix(0, int64(e.Time)+r.BootOffset())
+	if at.Before(before.Add(-time.Millisecond)) || at.After(time.Now().Add(time.Millisecond)) {
+		t.Errorf("exit at %v, ran from %v", at, before)
+	}
+}
+
+func TestUnsupportedWithoutPrivilege(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("skipped: not root, so there is nothing to drop")
+	}
+	cmd := play(t, "open")
+	cmd.SysProcAttr = &unix.SysProcAttr{Credential: &unixCredential}
+	// The binary must be readable by others.
+	path := filepath.Join(t.TempDir(), "open")
+	copyBinary(t, path)
+	cmd.Path = path
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err == nil {
+		t.Fatal("opened without privilege")
+	}
+	if !strings.Contains(stderr.String(), "unsupported: ") || !strings.Contains(stderr.String(), "CAP_BPF") {
+		t.Errorf("said %q", stderr.String())
+	}
+}
+
+func copyBinary(t *testing.T, path string) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(path); dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
