@@ -158,8 +158,8 @@ struct long_dns_record {
 /* The sizes that decode_test.go expects, without variable data. */
 _Static_assert(sizeof(struct header) == 32, "header");
 _Static_assert(sizeof(struct fork_record) == 64, "fork");
-_Static_assert(offsetof(struct exec_record, data) == 144, "exec");
-_Static_assert(offsetof(struct environment_record, data) == 40, "environment");
+_Static_assert(__builtin_offsetof(struct exec_record, data) == 144, "exec");
+_Static_assert(__builtin_offsetof(struct environment_record, data) == 40, "environment");
 _Static_assert(sizeof(struct exit_record) == 40, "exit");
 _Static_assert(sizeof(struct flow_record) == 112, "flow");
 _Static_assert(sizeof(struct dns_record) == 64, "dns");
