@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sallyport-ci/sallyport/test/slackfake"
+)
+
+// measureLatency runs everything, plays a runner's worker whose step reads the
+// worker's environment, and measures from right before the step opens the file
+// until the webhook has the finding.
+func measureLatency(ctx context.Context, samples int) error {
+	fmt.Println("\n== Kernel event to webhook received, everything on this machine (goal: median under 500 ms)")
+	dir, err := os.MkdirTemp("", "sallyport-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	const path = "/services/T0/B0/bench"
+	receiver := slackfake.New(path, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: receiver, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	defer func() {
+		server.Close()
+		<-served
+	}()
+
+	up, err := startUp(ctx, filepath.Join(dir, "data"), "http://"+l.Addr().String()+path)
+	if err != nil {
+		return err
+	}
+	worker := filepath.Join(dir, "Runner.Worker")
+	if err := copyProgram("/bin/bash", worker); err != nil {
+		return errors.Join(err, up.stop())
+	}
+	var latencies []time.Duration
+	for i := range samples {
+		latency, err := sample(ctx, worker, receiver, i)
+		if err != nil {
+			return errors.Join(fmt.Errorf("sample %d: %w", i, err), up.stop())
+		}
+		latencies = append(latencies, latency)
+		// Slack takes one message a second: waiting for that is not what is measured.
+		time.Sleep(1200*time.Millisecond - min(latency, time.Second))
+	}
+	if err := up.stop(); err != nil {
+		return err
+	}
+	slices.Sort(latencies)
+	fmt.Printf("%d samples: median %s, least %s, most %s\n", samples,
+		latencies[samples/2].Round(time.Millisecond), latencies[0].Round(time.Millisecond), latencies[samples-1].Round(time.Millisecond))
+	return nil
+}
+
+// sample plays one step. Each is in a repository of its own, or its alert would be
+// held back as a repeat.
+func sample(ctx context.Context, worker string, receiver *slackfake.Receiver, i int) (time.Duration, error) {
+	repository := "bench/latency-" + strconv.Itoa(i) + "-end"
+	step := `export WORKER=$$; GITHUB_REPOSITORY=` + repository + ` GITHUB_WORKFLOW=bench GITHUB_RUN_ID=` + strconv.Itoa(i+1) +
+		` GITHUB_RUN_ATTEMPT=1 GITHUB_JOB=latency GITHUB_ACTION=__run GITHUB_EVENT_NAME=push GITHUB_REF=refs/heads/main ` +
+		`/bin/bash -c 'echo $EPOCHREALTIME; exec 3</proc/$WORKER/environ; sleep 0.1'; true`
+	out, err := exec.CommandContext(ctx, worker, "-c", step).Output()
+	if err != nil {
+		return 0, err
+	}
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+	if err != nil {
+		return 0, err
+	}
+	opened := time.UnixMicro(int64(seconds * 1e6))
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var latency time.Duration
+	err = receiver.Wait(ctx, func() bool {
+		for _, m := range receiver.Messages() {
+			if strings.Contains(slackfake.Render(m.Message, slackfake.RenderOptions{Width: 1000}), repository) {
+				latency = m.Time.Sub(opened)
+				return true
+			}
+		}
+		return false
+	})
+	if err != nil {
+		return 0, fmt.Errorf("no alert for %s: %w", repository, err)
+	}
+	return latency, nil
+}
+
+func copyProgram(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o755)
+}
+
+// upProcess is a running `sallyport up`.
+type upProcess struct{ cmd *exec.Cmd }
+
+// startUp starts `sallyport up` on free ports and waits until it is ready.
+func startUp(ctx context.Context, data, webhook string) (*upProcess, error) {
+	path, err := program("sallyport")
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, path, "up", "--data", data, "--nats", "127.0.0.1:0", "--clickhouse", "127.0.0.1:0",
+		"--rest", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "SALLYPORT_SLACK_WEBHOOK="+webhook)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(data, "up.json")); err == nil {
+			return &upProcess{cmd}, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.Join(errors.New("sallyport up was not ready within a minute"), cmd.Process.Kill(), cmd.Wait())
+		}
+	}
+}
+
+func (u *upProcess) stop() error {
+	if err := u.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return u.cmd.Wait()
+}
