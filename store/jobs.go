@@ -1,0 +1,126 @@
+package store
+
+// ProcessAccesses are rows of the table process_accesses: accesses to other processes.
+type ProcessAccesses struct {
+	Identity
+	Attribution
+	Process
+	Kind             []int8
+	TargetProcessID  []uint64
+	TargetPID        []uint32
+	TargetExecutable []string
+	TargetProgram    []string
+	TargetIsWorker   []bool
+}
+
+// Table implements Rows.
+func (r *ProcessAccesses) Table() string { return "process_accesses" }
+
+// Len implements Rows.
+func (r *ProcessAccesses) Len() int { return len(r.Sequence) }
+
+// Reset implements Rows.
+func (r *ProcessAccesses) Reset() {
+	r.Identity.reset()
+	r.Attribution.reset()
+	r.Process.reset()
+	r.Kind = r.Kind[:0]
+	r.TargetProcessID = r.TargetProcessID[:0]
+	r.TargetPID = r.TargetPID[:0]
+	r.TargetExecutable = cut(r.TargetExecutable)
+	r.TargetProgram = cut(r.TargetProgram)
+	r.TargetIsWorker = r.TargetIsWorker[:0]
+}
+
+// Columns implements Rows.
+func (r *ProcessAccesses) Columns() []Column {
+	return join(r.Identity.columns(), r.Attribution.columns(), r.Process.columns(), []Column{
+		{"kind", "Int8", r.Kind},
+		{"target_process_id", "UInt64", r.TargetProcessID},
+		{"target_pid", "UInt32", r.TargetPID},
+		{"target_executable", "String", r.TargetExecutable},
+		{"target_program", "String", r.TargetProgram},
+		{"target_is_worker", "Bool", r.TargetIsWorker},
+	})
+}
+
+// JobEvents are rows of the table job_events: starts and ends of jobs.
+type JobEvents struct {
+	Identity
+	Attribution
+	Process
+	RunNumber    []uint64
+	WorkflowRef  []string
+	RefProtected []bool
+	Kind         []int8
+	Reason       []int8
+}
+
+// Table implements Rows.
+func (r *JobEvents) Table() string { return "job_events" }
+
+// Len implements Rows.
+func (r *JobEvents) Len() int { return len(r.Sequence) }
+
+// Reset implements Rows.
+func (r *JobEvents) Reset() {
+	r.Identity.reset()
+	r.Attribution.reset()
+	r.Process.reset()
+	r.RunNumber = r.RunNumber[:0]
+	r.WorkflowRef = cut(r.WorkflowRef)
+	r.RefProtected = r.RefProtected[:0]
+	r.Kind = r.Kind[:0]
+	r.Reason = r.Reason[:0]
+}
+
+// Columns implements Rows.
+func (r *JobEvents) Columns() []Column {
+	return join(r.Identity.columns(), r.Attribution.columns(), r.Process.columns(), []Column{
+		{"run_number", "UInt64", r.RunNumber},
+		{"workflow_ref", "String", r.WorkflowRef},
+		{"ref_protected", "Bool", r.RefProtected},
+		{"kind", "Int8", r.Kind},
+		{"reason", "Int8", r.Reason},
+	})
+}
+
+// AgentStatus are rows of the table agent_status: what agents say of themselves.
+type AgentStatus struct {
+	Identity
+	Version        []string
+	Kernel         []string
+	EventsSeen     []uint64
+	EventsLost     []map[string]uint64
+	BatchesWaiting []uint64
+	Stopping       []bool
+}
+
+// Table implements Rows.
+func (r *AgentStatus) Table() string { return "agent_status" }
+
+// Len implements Rows.
+func (r *AgentStatus) Len() int { return len(r.Sequence) }
+
+// Reset implements Rows.
+func (r *AgentStatus) Reset() {
+	r.Identity.reset()
+	r.Version = cut(r.Version)
+	r.Kernel = cut(r.Kernel)
+	r.EventsSeen = r.EventsSeen[:0]
+	r.EventsLost = cut(r.EventsLost)
+	r.BatchesWaiting = r.BatchesWaiting[:0]
+	r.Stopping = r.Stopping[:0]
+}
+
+// Columns implements Rows.
+func (r *AgentStatus) Columns() []Column {
+	return join(r.Identity.columns(), []Column{
+		{"version", "String", r.Version},
+		{"kernel", "String", r.Kernel},
+		{"events_seen", "UInt64", r.EventsSeen},
+		{"events_lost", "Map(String, UInt64)", r.EventsLost},
+		{"batches_waiting", "UInt64", r.BatchesWaiting},
+		{"stopping", "Bool", r.Stopping},
+	})
+}

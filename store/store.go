@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/pressly/goose/v3"
+
+	"github.com/sallyport-ci/sallyport/store/migrations"
+)
+
+// DefaultDatabase is used where a DSN names no database.
+const DefaultDatabase = "sallyport"
+
+const (
+	dialTimeout = 5 * time.Second
+	// readTimeout bounds one statement; an insert of a large range into a busy
+	// server takes seconds, not minutes.
+	readTimeout = time.Minute
+	connections = 8
+)
+
+// Store is a ClickHouse database with Sallyport's tables. It is safe for
+// concurrent use.
+type Store struct {
+	conn    driver.Conn
+	options clickhouse.Options
+
+	migrating sync.Mutex
+}
+
+// Open returns the store at a DSN such as
+// http://user:password@127.0.0.1:8123/sallyport (https with TLS). It does not
+// connect: ClickHouse may be down and come later. Call Migrate before anything
+// else. An error means that the DSN cannot be used.
+func Open(_ context.Context, dsn string) (*Store, error) {
+	options, err := parseDSN(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	conn, err := clickhouse.Open(&options)
+	if err != nil {
+		return nil, fmt.Errorf("open store at %s: %w", strings.Join(options.Addr, ","), err)
+	}
+	return &Store{conn: conn, options: options}, nil
+}
+
+// parseDSN never repeats the DSN in an error: it holds a password.
+func parseDSN(dsn string) (clickhouse.Options, error) {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return clickhouse.Options{}, errors.New("the DSN is not a URL")
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return clickhouse.Options{}, fmt.Errorf("the DSN's scheme is %q: it must be http or https", u.Scheme)
+	}
+	if u.Host == "" {
+		return clickhouse.Options{}, errors.New("the DSN names no host")
+	}
+	o := clickhouse.Options{
+		Protocol:     clickhouse.HTTP,
+		Addr:         []string{u.Host},
+		DialTimeout:  dialTimeout,
+		ReadTimeout:  readTimeout,
+		MaxOpenConns: connections,
+		MaxIdleConns: connections,
+	}
+	if u.Port() == "" {
+		o.Addr[0] += map[string]string{"http": ":8123", "https": ":8443"}[u.Scheme]
+	}
+	if u.Scheme == "https" {
+		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
+	}
+	o.Auth.Username = u.User.Username()
+	o.Auth.Password, _ = u.User.Password()
+	o.Auth.Database = strings.Trim(u.Path, "/")
+	if o.Auth.Database == "" {
+		o.Auth.Database = DefaultDatabase
+	}
+	if strings.ContainsAny(o.Auth.Database, "`\\/\x00") {
+		return clickhouse.Options{}, fmt.Errorf("the DSN's database %q has a forbidden character", o.Auth.Database)
+	}
+	return o, nil
+}
+
+// Database returns the database's name.
+func (s *Store) Database() string { return s.options.Auth.Database }
+
+// Ping returns nil if ClickHouse answers.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.conn.Ping(ctx); err != nil {
+		return fmt.Errorf("ping ClickHouse at %s: %w", strings.Join(s.options.Addr, ","), err)
+	}
+	return nil
+}
+
+// Close closes the connections.
+func (s *Store) Close() error {
+	if err := s.conn.Close(); err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return nil
+}
+
+// Migrate creates the database and brings its tables up to date. It is
+// idempotent; it can be called while rows are inserted, and again after it was
+// cut off.
+func (s *Store) Migrate(ctx context.Context) error {
+	s.migrating.Lock()
+	defer s.migrating.Unlock()
+	if err := s.createDatabase(ctx); err != nil {
+		return err
+	}
+	options := s.options
+	db := clickhouse.OpenDB(&options)
+	defer db.Close()
+	provider, err := goose.NewProvider(goose.DialectClickHouse, db, migrations.Files,
+		goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrate database %s at %s: %w", s.Database(), strings.Join(s.options.Addr, ","), err)
+	}
+	return nil
+}
+
+// createDatabase uses a connection of its own, since those of the store name the
+// database, and ClickHouse refuses them until it is there.
+func (s *Store) createDatabase(ctx context.Context) error {
+	options := s.options
+	options.Auth.Database = "default"
+	conn, err := clickhouse.Open(&options)
+	if err != nil {
+		return fmt.Errorf("connect to create database %s: %w", s.Database(), err)
+	}
+	defer conn.Close()
+	if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS `"+s.Database()+"`"); err != nil {
+		return fmt.Errorf("create database %s at %s: %w", s.Database(), strings.Join(s.options.Addr, ","), err)
+	}
+	return nil
+}
