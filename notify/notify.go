@@ -151,8 +151,14 @@ func (n *Notifier) read(ctx context.Context) error {
 // comeAgain is when a finding comes again that could not be written down.
 const comeAgain = 2 * time.Second
 
+// takeTimeout bounds how long writing down one finding may take, also while the
+// process stops.
+const takeTimeout = 10 * time.Second
+
 // take puts one message into every outbox and acknowledges it.
 func (n *Notifier) take(ctx context.Context, m jetstream.Msg) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeTimeout)
+	defer cancel()
 	again := func(what string, err error) {
 		n.logger.Warn(what, "error", err)
 		if err := m.NakWithDelay(comeAgain); err != nil {

@@ -9,13 +9,14 @@ import (
 )
 
 // Slack's published limits (docs.slack.dev/reference/block-kit), in characters.
-// Ours stay below them: it is not published what a character is.
+// Ours stay below them, and count UTF-16 units: it is not published what a
+// character is, and no other count gives more.
 const (
 	slackHeaderLimit  = 140  // of 150
 	slackSectionLimit = 2900 // of 3000
 	slackFieldLimit   = 600  // of 2000
 	slackContextLimit = 1500 // of 3000
-	slackTextLimit    = 3000 // of 40000, 4000 advised
+	slackTextLimit    = 3900 // of 40000, 4000 advised
 	slackLineLimit    = 400  // one command line
 	slackMaxAncestors = 12   // lines of the ancestry
 	slackMaxRuns      = 5    // runs named in a follow-up
@@ -81,22 +82,23 @@ func headline(item Item) string {
 	return s
 }
 
-// slackFallback is the whole alert as a few lines of text.
+// slackFallback is the whole alert as a line for each item: what must not be missing
+// first, the rest as far as there is room.
 func slackFallback(a Alert) string {
 	var lines []string
 	for _, item := range a.Items {
 		f := item.Finding
-		line := headline(item) + " — "
-		if item.FollowUp {
-			line += moreSentence(item.More) + " — "
-		} else {
-			line += messageOf(f) + " — "
-		}
-		line += whereLine(f.GetAttribution()) + " — finding " + f.GetId()
+		line := mrkdwnEscape(headline(item), 200) + " — finding " + mrkdwnEscape(f.GetId(), 40)
 		if item.PossibleRepeat {
 			line += " — " + possibleRepeat
 		}
-		lines = append(lines, mrkdwnEscape(line, slackTextLimit/len(a.Items)))
+		rest := []string{messageOf(f)}
+		if item.FollowUp {
+			rest = nil
+		}
+		rest = append(rest, moreSentence(item.More), whereLine(f.GetAttribution()))
+		line += " — " + mrkdwnEscape(strings.Join(nonEmpty(rest...), " — "), max(100, slackTextLimit/len(a.Items)-300))
+		lines = append(lines, line)
 	}
 	return strings.Join(lines, "\n")
 }

@@ -3,6 +3,7 @@ package notify
 import (
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/sallyport-ci/sallyport/report/terminal"
@@ -83,9 +84,9 @@ func escapeWithin(s string, limit int, replace func(rune) string) string {
 		default:
 			out = string(r)
 		}
-		n := utf8.RuneCountInString(out)
+		n := units(out)
 		last := i+utf8.RuneLen(r) >= len(s)
-		if used+n > limit || (used+n == limit && !last) {
+		if used+n > limit || (used+n == limit && !last) { // "…" takes the last place
 			b.WriteString("…")
 			return b.String()
 		}
@@ -95,17 +96,32 @@ func escapeWithin(s string, limit int, replace func(rune) string) string {
 	return b.String()
 }
 
-// cut shortens a string to at most limit characters. It never returns "", which
-// Slack refuses.
+// units counts UTF-16 units, never fewer than there are characters.
+func units(s string) int {
+	n := 0
+	for _, r := range s {
+		n += max(1, utf16.RuneLen(r))
+	}
+	return n
+}
+
+// cut shortens a string to at most limit units. It never returns "", which Slack
+// refuses.
 func cut(s string, limit int) string {
 	if s == "" {
 		return "–"
 	}
-	if utf8.RuneCountInString(s) <= limit {
+	if units(s) <= limit {
 		return s
 	}
-	runes := []rune(s)
-	return string(runes[:limit-1]) + "…"
+	used := 0
+	for i, r := range s {
+		used += max(1, utf16.RuneLen(r))
+		if used > limit-1 {
+			return s[:i] + "…"
+		}
+	}
+	return s
 }
 
 // readable escapes what could deceive a reader, but keeps line breaks.
