@@ -284,25 +284,61 @@ static __always_inline u32 access_of(const union name *n)
 	return 0;
 }
 
-static __noinline int report_open(long fd)
+/*
+ * Linux 6.2 and later let a program read what a pointer leads to by plain loads,
+ * many times cheaper than the helper, and just as safe.
+ */
+extern void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym __weak;
+
+#define as(type, pointer) \
+	((type *)bpf_rdonly_cast(pointer, bpf_core_type_id_kernel(type)))
+
+/* Whether a file lies in a proc file system. */
+static __always_inline struct file *proc_file(struct file **slot)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct file *file = file_of(task, fd);
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct super_block *sb;
+	struct inode *inode;
+	struct file *file;
+
+	if (&bpf_rdonly_cast) {
+		/* Any structure that begins with a pointer does to load one. */
+		file = as(struct file, as(struct hlist_head, slot)->first);
+		return file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC ? file : NULL;
+	}
+	if (bpf_probe_read_kernel(&file, sizeof(file), slot) || !file)
+		return NULL;
+	if (bpf_core_read(&inode, sizeof(inode), &file->f_inode) ||
+	    bpf_core_read(&sb, sizeof(sb), &inode->i_sb) ||
+	    BPF_CORE_READ(sb, s_magic) != PROC_SUPER_MAGIC)
+		return NULL;
+	return file;
+}
+
+static __always_inline int report_open(u32 fd)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct fdtable *table = task->files->fdt;
 	struct proc_inode *proc;
 	union name name = {};
+	struct file *file;
+	struct pid *pid;
 	u32 kind;
 
-	if (!file || BPF_CORE_READ(inode, i_sb, s_magic) != PROC_SUPER_MAGIC)
+	if (fd >= table->max_fds)
+		return 0;
+	file = proc_file(table->fd + fd);
+	if (!file)
 		return 0;
 	bpf_probe_read_kernel_str(name.text, sizeof(name.text),
 				  BPF_CORE_READ(file, f_path.dentry, d_name.name));
 	kind = access_of(&name);
 	if (!kind)
 		return 0;
-	proc = (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
-	if (BPF_CORE_READ(proc, pid))
-		report_access(kind, task_of(BPF_CORE_READ(proc, pid)), 0);
+	proc = (void *)BPF_CORE_READ(file, f_inode) -
+	       bpf_core_field_offset(struct proc_inode, vfs_inode);
+	pid = BPF_CORE_READ(proc, pid);
+	if (pid)
+		report_access(kind, task_of(pid), 0);
 	return 0;
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"syscall"
@@ -19,20 +20,21 @@ import (
 const (
 	processWorker = 1
 	processStep   = 4
+	processFound  = 8
 )
 
 // foundSize is sizeof(struct found) in process.h.
 const foundSize = 64
 
-// found is a process that ran before the sensor, as the iterator reports it.
+// found is a running process, as the iterator reports it.
 type found struct {
 	id, parent, started                       uint64
 	pid, parentPID, uid, gid, flags, localPID uint32
 	comm                                      string
 }
 
-// scan lists the processes that ran before the sensor, and enters those into the
-// kernel's table of which no hook has heard.
+// scan lists all running processes, and enters those into the kernel's table of which
+// no hook has heard.
 func (s *Sensor) scan() ([]found, error) {
 	l, err := link.AttachIter(link.IterOptions{Program: s.objects.FoundProcesses})
 	if err != nil {
@@ -76,6 +78,7 @@ func (s *Sensor) findProcesses() error {
 	// A child is younger than its parent unless it was adopted, by an elder: then
 	// the order does not matter, but every record must come once.
 	sort.SliceStable(list, func(i, j int) bool { return list[i].started < list[j].started })
+	list = slices.DeleteFunc(list, func(f found) bool { return f.flags&processFound == 0 })
 	list = append(list, missingParents(list)...)
 	byID := make(map[uint64]*found, len(list))
 	for i := range list {

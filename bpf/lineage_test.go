@@ -178,8 +178,62 @@ func TestWatch(t *testing.T) {
 	if data, _ := r.environmentOf(step.Process); string(data) != "GITHUB_JOB=watched\x00" {
 		t.Errorf("environment %q", data)
 	}
+	// One that was started after the sensor, too.
+	cmd = exec.Command("/bin/sh", "-c", "read x; /bin/true; exit 0")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := runWhile(t, cmd, func(pid int) {
+		err := r.Watch(pid)
+		// It is below a step by now: this process is a worker.
+		if err == nil {
+			t.Error("a step was made a worker")
+		}
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r.exitOf(t, late)
 	if err := r.Watch(1 << 30); err == nil {
 		t.Error("watched a process that is not")
+	}
+}
+
+// runWhile runs cmd, and does something while it runs.
+func runWhile(t *testing.T, cmd *exec.Cmd, meanwhile func(pid int)) int {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	meanwhile(cmd.Process.Pid)
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+func TestWatchLater(t *testing.T) {
+	r := record(t, Config{})
+	cmd := exec.Command("/bin/sh", "-c", "read x; /bin/true; exit 0")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := runWhile(t, cmd, func(pid int) {
+		if err := r.Watch(pid); err != nil {
+			t.Error(err)
+		}
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if exit := r.exitOf(t, pid); !exit.Worker {
+		t.Errorf("%+v", exit)
+	}
+	step := await(t, r, 1, "step", func(e *Exec) bool { return int(e.ParentPID) == pid })[0]
+	if !step.Step {
+		t.Errorf("%+v", step)
 	}
 }
 

@@ -250,7 +250,7 @@ int BPF_PROG(process_exit, struct task_struct *task)
 	return 0;
 }
 
-/* One running process, as written by the iterator (found.go decodes it). */
+/* One running process (not only those that were found), as written by the iterator (found.go decodes it). */
 struct found {
 	u64 id;
 	u64 parent;
@@ -292,10 +292,10 @@ int found_processes(struct bpf_iter__task *ctx)
 	parent = BPF_CORE_READ(task, real_parent, group_leader);
 	above = identify(parent);
 	p = identify(task);
-	if (!p || !(p->flags & PROCESS_FOUND))
+	if (!p)
 		return 0;
-	/* Its first identity, even if it has run another program since. */
-	f.id = found_identity(task);
+	/* Of one that was found its first identity, whatever it has run since. */
+	f.id = p->flags & PROCESS_FOUND ? found_identity(task) : p->id;
 	f.started = BPF_CORE_READ(task, start_boottime);
 	if (above)
 		f.parent = above->flags & PROCESS_FOUND ? found_identity(parent) : above->id;

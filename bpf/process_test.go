@@ -27,7 +27,7 @@ func TestForkExecExit(t *testing.T) {
 	if f.Process == 0 || e.Previous != f.Process || e.Process == f.Process || exit.Process != e.Process {
 		t.Errorf("identities: fork %d, exec %d after %d, exit %d", f.Process, e.Process, e.Previous, exit.Process)
 	}
-	if !(f.Time <= e.Time && e.Time <= exit.Time) {
+	if f.Time > e.Time || e.Time > exit.Time {
 		t.Errorf("times: %d, %d, %d", f.Time, e.Time, exit.Time)
 	}
 	if int(f.ParentPID) != os.Getpid() || int(e.ParentPID) != os.Getpid() || f.Parent != e.Parent || f.Parent == 0 {

@@ -25,7 +25,7 @@ static __always_inline u64 tcp_received(struct sock *sk)
 	u64 received = BPF_CORE_READ(tp, bytes_received);
 	u64 done = 1UL << bpf_core_enum_value(enum sock_flags, SOCK_DONE);
 
-	if (received && BPF_CORE_READ(sk, __sk_common.skc_flags) & done)
+	if (received && sk->__sk_common.skc_flags & done)
 		received--;
 	return received;
 }
@@ -50,18 +50,18 @@ static __always_inline void report_tcp(struct sock *sk, struct tracked *t, u64 i
 	r->started = t->started;
 	r->sent = sent;
 	r->received = received;
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) {
+	if (sk->__sk_common.skc_family == AF_INET6) {
 		bpf_core_read(&r->source, sizeof(r->source), &sk->__sk_common.skc_v6_rcv_saddr);
 		bpf_core_read(&r->destination, sizeof(r->destination),
 			      &sk->__sk_common.skc_v6_daddr);
 	} else {
-		map_v4(&r->source, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
-		map_v4(&r->destination, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+		map_v4(&r->source, sk->__sk_common.skc_rcv_saddr);
+		map_v4(&r->destination, sk->__sk_common.skc_daddr);
 	}
 	/* skc_num is zero already when the port was given back before CLOSE. */
 	r->source_port = bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
-	r->destination_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
-	r->error = state == FLOW_ENDED ? BPF_CORE_READ(sk, sk_err) : 0;
+	r->destination_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	r->error = state == FLOW_ENDED ? sk->sk_err : 0;
 	r->state = state;
 	r->protocol = IPPROTO_TCP;
 	r->established = t->established;
