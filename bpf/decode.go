@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -54,7 +55,11 @@ func (c *cursor) u16() uint16 { return binary.LittleEndian.Uint16(c.bytes(2)) }
 func (c *cursor) u32() uint32 { return binary.LittleEndian.Uint32(c.bytes(4)) }
 func (c *cursor) u64() uint64 { return binary.LittleEndian.Uint64(c.bytes(8)) }
 
-func (c *cursor) comm() string { return cString(c.bytes(16)) }
+// comm is a task name: 16 bytes, ended by a zero byte.
+func (c *cursor) comm() string {
+	name, _, _ := bytes.Cut(c.bytes(16), []byte{0})
+	return string(name)
+}
 
 func (c *cursor) header() (kind uint32, h Header) {
 	kind = c.u32()

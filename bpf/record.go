@@ -58,7 +58,9 @@ type Exec struct {
 	// Started is the boot time in nanoseconds at which the process (not this
 	// program) started.
 	Started uint64
-	// Found is true for a process that was running before the sensor.
+	// Found is true for a process that was running before the sensor. What such a
+	// record says is as /proc has it now; for steps, Environment records made of
+	// /proc/PID/environ come before it.
 	Found bool
 	// Worker is true for a process that is a runner's worker (Config.Workers):
 	// its children are steps.
@@ -133,7 +135,10 @@ const (
 )
 
 // Flow reports a TCP connection opened from this machine or a UDP flow (one
-// socket, one remote address and port).
+// socket, one remote address and port, begun by a datagram from here). A connect
+// call that fails before a packet is made (no route, for instance) is none.
+// Connections that were open before the sensor are not reported, UDP flows from
+// their next datagram on.
 type Flow struct {
 	Header
 	// ID is unique until the machine boots.
@@ -142,7 +147,9 @@ type Flow struct {
 	State FlowState
 	// Protocol is IPPROTO_TCP or IPPROTO_UDP.
 	Protocol uint8
-	// Source and Destination; IPv4-mapped addresses are given as IPv4.
+	// Source and Destination; IPv4-mapped addresses are given as IPv4. The source
+	// port of a TCP flow's first record is 0 unless the process bound one: the kernel
+	// takes it after the connection was begun.
 	Source, Destination netip.AddrPort
 	// Sent and Received are payload bytes since the flow's last record.
 	Sent, Received uint64
@@ -154,8 +161,10 @@ type Flow struct {
 	Errno uint16
 }
 
-// DNS reports a datagram to or from UDP port 53 (or, on loopback, from and to any
-// process that answers there), with the identity of the process that asked.
+// DNS reports a datagram to or from UDP port 53, with the identity of the process
+// that asked. On loopback the port that the process gave to connect or sendto
+// counts, since a container's resolver sits behind a translated one. What a socket
+// bound to port 53 sends is not reported: a server's answers.
 type DNS struct {
 	Header
 	// Response is true for a datagram received, false for one sent.
@@ -183,14 +192,16 @@ const (
 	AccessVMWrite AccessKind = 6 // process_vm_writev
 )
 
-// Access reports that a process reached into another process (never itself).
+// Access reports that a process reached into another process (never itself): opens
+// that worked, ptrace and process_vm calls whether they worked or not.
 type Access struct {
 	Header
 	// Kind says how.
 	Kind AccessKind
 	// Target is the identity of the process reached into, 0 if unknown.
 	Target uint64
-	// TargetPID is its thread group identifier in the first PID namespace.
+	// TargetPID is its thread group identifier in the first PID namespace, 0 if the
+	// number that a container's process gave could not be told.
 	TargetPID uint32
 	// TargetWorker is true if the target is a runner's worker.
 	TargetWorker bool

@@ -1,10 +1,8 @@
 package bpf
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -122,7 +120,7 @@ func Open(cfg Config) (*Sensor, error) {
 		return nil, loadError(err)
 	}
 	if err := s.start(cfg); err != nil {
-		return nil, errors.Join(err, s.detach(), s.release())
+		return nil, errors.Join(err, s.detach(), s.release(), s.objects.sensorMaps.Close())
 	}
 	return s, nil
 }
@@ -326,23 +324,16 @@ func (s *Sensor) detach() error {
 	return errors.Join(errs...)
 }
 
-// release frees the ring. The maps stay, so that Lost can be asked to the end; they
-// go with the Sensor.
+// release frees the ring and the programs. The maps stay, so that Lost can be asked to
+// the end; they go with the Sensor.
 func (s *Sensor) release() error {
-	if s.reader == nil {
-		return nil
+	err := s.objects.sensorPrograms.Close()
+	if s.reader != nil {
+		err = errors.Join(err, s.reader.Close())
 	}
-	if err := s.reader.Close(); err != nil {
-		return fmt.Errorf("unmap ring buffer: %w", err)
+	if err != nil {
+		return fmt.Errorf("release ring buffer and programs: %w", err)
 	}
 	return nil
 }
 
-func cString(b []byte) string {
-	if i := bytes.IndexByte(b, 0); i >= 0 {
-		b = b[:i]
-	}
-	return string(b)
-}
-
-var _ io.Closer = (*Sensor)(nil)
