@@ -38,6 +38,15 @@ type Rows interface {
 // take these rows, however often it is asked. Every other error may pass.
 var ErrRefused = errors.New("rows refused")
 
+// ErrNoTable is wrapped by errors of Insert that say that the table is not there.
+// Migrate makes it.
+var ErrNoTable = errors.New("no such table")
+
+const (
+	unknownTable    = 60
+	unknownDatabase = 81
+)
+
 // Codes of ClickHouse's exceptions that are about the rows, not about the server
 // (src/Common/ErrorCodes.cpp). The list is short on purpose: an error that is not
 // on it is tried again, and no row is lost over it.
@@ -106,6 +115,9 @@ func (s *Store) Insert(ctx context.Context, token string, rows Rows) error {
 func insertError(n int, table string, err error) error {
 	var exception *clickhouse.Exception
 	if errors.As(err, &exception) {
+		if exception.Code == unknownTable || exception.Code == unknownDatabase {
+			return fmt.Errorf("insert %d rows into %s: %w: %w", n, table, ErrNoTable, err)
+		}
 		if _, refused := refusals[exception.Code]; refused {
 			return fmt.Errorf("insert %d rows into %s: %w: %w", n, table, ErrRefused, err)
 		}
@@ -130,4 +142,29 @@ func appendColumn(column interface {
 	default:
 		return column.Append(values)
 	}
+}
+
+// KnownFindings returns which of the identities the table findings has already.
+func (s *Store) KnownFindings(ctx context.Context, ids []string) (map[string]bool, error) {
+	known := make(map[string]bool)
+	if len(ids) == 0 {
+		return known, nil
+	}
+	rows, err := s.conn.Query(ctx, "SELECT DISTINCT id FROM findings WHERE id IN {ids:Array(String)}",
+		clickhouse.Named("ids", ids))
+	if err != nil {
+		return nil, fmt.Errorf("look for %d findings: %w", len(ids), err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("read identity of finding: %w", err)
+		}
+		known[id] = true
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look for %d findings: %w", len(ids), err)
+	}
+	return known, nil
 }

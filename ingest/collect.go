@@ -1,0 +1,156 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A group of messages is handed to a worker when it has one of these, or when
+// its first message is as old as Config.MaxAge and a worker is free. They bound
+// what the collector holds.
+const (
+	maxGroupMessages = 8192
+	maxGroupBytes    = 8 << 20
+	// What the client library fetches ahead; its bytes must hold the largest
+	// message, 8 MiB.
+	fetchMessages = 2000
+	fetchBytes    = 16 << 20
+)
+
+// collect gathers messages into groups until ctx ends, and hands over the last
+// group then. While all workers are busy it fills one group and fetches no more.
+func (l *lane) collect(ctx, work context.Context, groups chan<- []*message) {
+	messages := make(chan *message)
+	var fetching sync.WaitGroup
+	fetching.Go(func() {
+		defer close(messages)
+		l.fetch(ctx, messages)
+	})
+	defer fetching.Wait()
+
+	var group []*message
+	bytes, aged := 0, false
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	for {
+		in, out := (<-chan *message)(messages), chan<- []*message(nil)
+		if len(group) > 0 && (aged || l.full(len(group), bytes)) {
+			out = groups
+		}
+		if l.full(len(group), bytes) {
+			in = nil
+		}
+		select {
+		case m, ok := <-in:
+			if !ok {
+				l.handLast(work, groups, group)
+				return
+			}
+			if !l.take(m) {
+				continue
+			}
+			if len(group) == 0 {
+				timer.Reset(l.ingest.cfg.MaxAge)
+			}
+			group = append(group, m)
+			bytes += len(m.Data())
+		case out <- group:
+			group, bytes, aged = nil, 0, false
+			timer.Stop()
+		case <-timer.C:
+			aged = true
+		case <-ctx.Done():
+			l.handLast(work, groups, group)
+			return
+		}
+	}
+}
+
+func (l *lane) handLast(work context.Context, groups chan<- []*message, group []*message) {
+	if len(group) == 0 {
+		return
+	}
+	select {
+	case groups <- group:
+	case <-work.Done(): // not begun: it will be delivered again
+	}
+}
+
+// full guesses the events of a group from the size of earlier ones.
+func (l *lane) full(messages, bytes int) bool {
+	if messages >= maxGroupMessages || bytes >= maxGroupBytes {
+		return true
+	}
+	mean := l.eventBytes.Load()
+	return mean > 0 && int64(bytes)*256/mean >= int64(l.ingest.cfg.MaxEvents)
+}
+
+// take says whether a message is to be inserted. One that was delivered again
+// is not: it is done, and acknowledged once more, or it is still in hand.
+func (l *lane) take(m *message) bool {
+	if l.journal.isDone(m.sequence) {
+		if err := m.Ack(); err != nil {
+			l.ingest.cfg.Logger.Debug("acknowledge again", "stream", l.streamName, "sequence", m.sequence, "error", err)
+		}
+		return false
+	}
+	if l.taken.contains(m.sequence) {
+		return false
+	}
+	l.taken.add(m.sequence)
+	return true
+}
+
+// fetch reads the consumer until ctx ends.
+func (l *lane) fetch(ctx context.Context, messages chan<- *message) {
+	for ctx.Err() == nil {
+		var it jetstream.MessagesContext
+		err := l.ingest.retry(ctx, l.streamName, "read stream "+l.streamName, func() (err error) {
+			it, err = l.consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(fetchMessages, fetchBytes))
+			return err
+		})
+		if err != nil {
+			return
+		}
+		err = l.iterate(ctx, it, messages)
+		it.Stop()
+		if err != nil {
+			l.ingest.cfg.Logger.Warn("reading the stream broke off, trying again", "stream", l.streamName, "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(firstPause):
+			}
+		}
+	}
+}
+
+func (l *lane) iterate(ctx context.Context, it jetstream.MessagesContext, messages chan<- *message) error {
+	for {
+		msg, err := it.Next(jetstream.NextContext(ctx))
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, jetstream.ErrNoHeartbeat):
+			// NATS is away; the client library reconnects and goes on.
+			l.ingest.setTrouble(l.streamName+".heartbeat", "NATS does not answer")
+			continue
+		case err != nil:
+			return err
+		}
+		l.ingest.setTrouble(l.streamName+".heartbeat", "")
+		m, err := newMessage(msg)
+		if err != nil {
+			l.ingest.cfg.Logger.Warn("a message without metadata was passed over", "stream", l.streamName, "error", err)
+			continue
+		}
+		select {
+		case messages <- m:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

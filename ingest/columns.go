@@ -1,0 +1,200 @@
+package ingest
+
+import (
+	"time"
+
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/store"
+)
+
+// Values of the columns kind in process_events and job_events.
+const (
+	kindForked   = 1
+	kindExecuted = 2
+	kindExited   = 3
+	jobStarted   = 1
+	jobEnded     = 2
+)
+
+// enum returns the value for an Enum8 column: one that a newer agent sent and
+// the table does not know becomes 0, the empty name.
+func enum[E ~int32](e E, last E) int8 {
+	if e < 0 || e > last {
+		return 0
+	}
+	return int8(e)
+}
+
+func appendIdentity(t *store.Identity, c *eventContext) {
+	t.AgentID = append(t.AgentID, c.batch.GetAgentId())
+	t.Epoch = append(t.Epoch, c.batch.GetEpoch())
+	t.Sequence = append(t.Sequence, c.sequence)
+	t.Time = append(t.Time, c.time)
+	t.Hostname = append(t.Hostname, c.batch.GetHostname())
+}
+
+func appendAttribution(t *store.Attribution, a *sallyportv1.Attribution) {
+	t.Repository = append(t.Repository, a.GetRepository())
+	t.Workflow = append(t.Workflow, a.GetWorkflow())
+	t.RunID = append(t.RunID, a.GetRunId())
+	t.RunAttempt = append(t.RunAttempt, a.GetRunAttempt())
+	t.Job = append(t.Job, a.GetJob())
+	t.ExecutionID = append(t.ExecutionID, a.GetExecutionId())
+	t.Step = append(t.Step, a.GetStep())
+	t.Action = append(t.Action, a.GetAction())
+	t.Commit = append(t.Commit, a.GetCommit())
+	t.Ref = append(t.Ref, a.GetRef())
+	t.Event = append(t.Event, a.GetEvent())
+	t.Actor = append(t.Actor, a.GetActor())
+	t.Runner = append(t.Runner, a.GetRunner())
+}
+
+func appendProcess(t *store.Process, c *eventContext) {
+	t.ProcessID = append(t.ProcessID, c.process.GetId())
+	t.ParentProcessID = append(t.ParentProcessID, c.process.GetParentId())
+	t.PID = append(t.PID, c.process.GetPid())
+	t.Executable = append(t.Executable, c.process.GetExecutable())
+	t.Program = append(t.Program, c.program)
+	t.ParentProgram = append(t.ParentProgram, c.parent)
+	t.UID = append(t.UID, c.process.GetUid())
+}
+
+func (r *batchRows) addProcess(c eventContext, kind int8) {
+	t, p := &r.processEvents, c.process
+	appendIdentity(&t.Identity, &c)
+	appendAttribution(&t.Attribution, c.attribution)
+	appendProcess(&t.Process, &c)
+	t.Kind = append(t.Kind, kind)
+	t.StartTime = append(t.StartTime, unixNano(p.GetStartTimeUnixNano()))
+	exit := c.event.GetProcessExited()
+	t.ExitCode = append(t.ExitCode, uint8(min(exit.GetExitCode(), 255)))
+	t.Signal = append(t.Signal, uint8(min(exit.GetSignal(), 255)))
+	if kind != kindExecuted {
+		p = noProcess // the rest was said when the program started
+	}
+	for _, a := range p.GetArguments() {
+		r.bytes += len(a) + stringOverhead
+	}
+	t.Arguments = append(t.Arguments, p.GetArguments())
+	t.ArgumentsTruncated = append(t.ArgumentsTruncated, p.GetArgumentsTruncated())
+	t.WorkingDirectory = append(t.WorkingDirectory, p.GetWorkingDirectory())
+	t.StandardInputKind = append(t.StandardInputKind, descriptorKind(p.GetStandardInput()))
+	t.StandardInputInode = append(t.StandardInputInode, p.GetStandardInput().GetInode())
+	t.StandardOutputKind = append(t.StandardOutputKind, descriptorKind(p.GetStandardOutput()))
+	t.StandardOutputInode = append(t.StandardOutputInode, p.GetStandardOutput().GetInode())
+	t.ArgumentPipeKind = append(t.ArgumentPipeKind, descriptorKind(p.GetArgumentPipe()))
+	t.ArgumentPipeInode = append(t.ArgumentPipeInode, p.GetArgumentPipe().GetInode())
+}
+
+// stringOverhead is what a string takes beside its bytes.
+const stringOverhead = 16
+
+func descriptorKind(d *sallyportv1.Descriptor) int8 {
+	return enum(d.GetKind(), sallyportv1.DescriptorKind_DESCRIPTOR_KIND_DEVICE)
+}
+
+func (r *batchRows) addFlow(c eventContext, f *sallyportv1.Flow) {
+	t := &r.flowEvents
+	appendIdentity(&t.Identity, &c)
+	appendAttribution(&t.Attribution, c.attribution)
+	appendProcess(&t.Process, &c)
+	t.FlowID = append(t.FlowID, f.GetId())
+	t.Phase = append(t.Phase, enum(f.GetPhase(), sallyportv1.FlowPhase_FLOW_PHASE_ENDED))
+	protocol := int8(0)
+	if p := f.GetProtocol(); p == sallyportv1.Protocol_PROTOCOL_TCP || p == sallyportv1.Protocol_PROTOCOL_UDP {
+		protocol = int8(p)
+	}
+	t.Protocol = append(t.Protocol, protocol)
+	t.SourceAddress = append(t.SourceAddress, address16(f.GetSourceAddress()))
+	t.SourcePort = append(t.SourcePort, uint16(f.GetSourcePort()))
+	t.DestinationAddress = append(t.DestinationAddress, address16(f.GetDestinationAddress()))
+	t.DestinationPort = append(t.DestinationPort, uint16(f.GetDestinationPort()))
+	t.Domain = append(t.Domain, f.GetDomain())
+	t.DomainSource = append(t.DomainSource, enum(f.GetDomainSource(), sallyportv1.DomainSource_DOMAIN_SOURCE_HOST))
+	t.BytesSent = append(t.BytesSent, f.GetBytesSent())
+	t.BytesReceived = append(t.BytesReceived, f.GetBytesReceived())
+	t.StartTime = append(t.StartTime, flowStart(f, c.time))
+	t.Outcome = append(t.Outcome, enum(f.GetOutcome(), sallyportv1.FlowOutcome_FLOW_OUTCOME_UNREACHABLE))
+}
+
+func flowStart(f *sallyportv1.Flow, event time.Time) time.Time {
+	if f.GetStartTimeUnixNano() == 0 {
+		return event
+	}
+	return unixNano(f.GetStartTimeUnixNano())
+}
+
+func (r *batchRows) addDNS(c eventContext, d *sallyportv1.DnsExchange) {
+	t := &r.dns
+	appendIdentity(&t.Identity, &c)
+	appendAttribution(&t.Attribution, c.attribution)
+	appendProcess(&t.Process, &c)
+	t.Name = append(t.Name, d.GetName())
+	t.Type = append(t.Type, d.GetType())
+	t.ResponseCode = append(t.ResponseCode, d.GetResponseCode())
+	addresses := make([][16]byte, len(d.GetAddresses()))
+	for i, a := range d.GetAddresses() {
+		addresses[i] = address16(a)
+	}
+	t.Addresses = append(t.Addresses, addresses)
+	t.CanonicalNames = append(t.CanonicalNames, d.GetCanonicalNames())
+	t.ServerAddress = append(t.ServerAddress, address16(d.GetServerAddress()))
+	t.ServerPort = append(t.ServerPort, uint16(d.GetServerPort()))
+	t.DurationNano = append(t.DurationNano, d.GetDurationNano())
+	for _, n := range d.GetCanonicalNames() {
+		r.bytes += len(n) + stringOverhead
+	}
+	r.bytes += len(addresses) * 16
+}
+
+func (r *batchRows) addAccess(c eventContext, a *sallyportv1.ProcessAccess, processes []*sallyportv1.Process) {
+	t, target, program := &r.processAccesses, noProcess, ""
+	if n := a.GetTarget(); n > 0 {
+		target, program = processes[n-1], r.programs[n-1]
+	}
+	appendIdentity(&t.Identity, &c)
+	appendAttribution(&t.Attribution, c.attribution)
+	appendProcess(&t.Process, &c)
+	t.Kind = append(t.Kind, enum(a.GetKind(), sallyportv1.AccessKind_ACCESS_KIND_VM_WRITE))
+	t.TargetProcessID = append(t.TargetProcessID, target.GetId())
+	t.TargetPID = append(t.TargetPID, target.GetPid())
+	t.TargetExecutable = append(t.TargetExecutable, target.GetExecutable())
+	t.TargetProgram = append(t.TargetProgram, program)
+	t.TargetIsWorker = append(t.TargetIsWorker, a.GetTargetIsWorker())
+}
+
+func (r *batchRows) addJob(c eventContext, kind int8, reason sallyportv1.JobEndReason) {
+	t := &r.jobEvents
+	appendIdentity(&t.Identity, &c)
+	appendAttribution(&t.Attribution, c.attribution)
+	appendProcess(&t.Process, &c)
+	t.RunNumber = append(t.RunNumber, c.attribution.GetRunNumber())
+	t.WorkflowRef = append(t.WorkflowRef, c.attribution.GetWorkflowRef())
+	t.RefProtected = append(t.RefProtected, c.attribution.GetRefProtected())
+	t.Kind = append(t.Kind, kind)
+	t.Reason = append(t.Reason, enum(reason, sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED))
+}
+
+func (r *batchRows) addStatus(c eventContext, s *sallyportv1.AgentStatus) {
+	t := &r.agentStatus
+	appendIdentity(&t.Identity, &c)
+	t.Version = append(t.Version, s.GetVersion())
+	t.Kernel = append(t.Kernel, s.GetKernel())
+	t.EventsSeen = append(t.EventsSeen, s.GetEventsSeen())
+	t.EventsLost = append(t.EventsLost, s.GetEventsLost())
+	t.BatchesWaiting = append(t.BatchesWaiting, s.GetBatchesWaiting())
+	t.Stopping = append(t.Stopping, s.GetStopping())
+}
+
+// address16 maps IPv4 into IPv6 as the column wants it; no address becomes "::".
+func address16(a []byte) [16]byte {
+	var b [16]byte
+	switch len(a) {
+	case 4:
+		b[10], b[11] = 0xff, 0xff
+		copy(b[12:], a)
+	case 16:
+		copy(b[:], a)
+	}
+	return b
+}

@@ -1,0 +1,128 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sallyport-ci/sallyport/store"
+	"github.com/sallyport-ci/sallyport/stream"
+)
+
+// part is the name under which dead letters are kept.
+const part = "ingest"
+
+// refused is a message that cannot be used, and why.
+type refused struct {
+	message *message
+	reason  error
+}
+
+// insertRange inserts a range that is in the journal, keeps what cannot be used
+// as dead letters, and writes the range down as done. An error means that ctx
+// ended; the range stays in the journal.
+func (l *lane) insertRange(ctx context.Context, rows rowSet, sequences intervals, messages []*message, bad []refused) error {
+	m := l.ingest.metrics
+	prepare := func() error { return rows.prepare(ctx) }
+	if err := l.ingest.retry(ctx, l.streamName, "prepare rows of stream "+l.streamName, prepare); err != nil {
+		return err
+	}
+	for i, t := range rows.tables() {
+		if t.Len() == 0 {
+			continue
+		}
+		begin := time.Now()
+		more, err := l.insertTable(ctx, i, t, sequences, messages)
+		if err != nil {
+			return err
+		}
+		bad = append(bad, more...)
+		m.insert.WithLabelValues(l.streamName).Observe(time.Since(begin).Seconds())
+		m.rows.WithLabelValues(l.streamName, t.Table()).Add(float64(t.Len()))
+	}
+	for _, b := range bad {
+		err := l.ingest.retry(ctx, l.streamName, "keep dead letter", func() error {
+			return stream.PublishDeadLetter(ctx, l.ingest.cfg.JS, part, b.message, b.reason)
+		})
+		if err != nil {
+			return err
+		}
+		m.deadLetters.WithLabelValues(l.streamName).Inc()
+		l.ingest.cfg.Logger.Warn("kept a dead letter", "stream", l.streamName, "sequence", b.message.sequence, "error", b.reason)
+	}
+	err := l.ingest.retry(ctx, l.streamName, "finish range of stream "+l.streamName, func() error {
+		return l.journal.finish(ctx, sequences)
+	})
+	if err != nil {
+		return err
+	}
+	events, _ := rows.size()
+	clamped, unknown := rows.oddities()
+	m.events.WithLabelValues(l.streamName).Add(float64(events))
+	m.batches.WithLabelValues(l.streamName).Add(float64(len(messages)))
+	m.ranges.WithLabelValues(l.streamName).Inc()
+	m.clamped.WithLabelValues(l.streamName).Add(float64(clamped))
+	m.unknown.WithLabelValues(l.streamName).Add(float64(unknown))
+	return nil
+}
+
+// insertTable inserts the rows of one table. Rows that ClickHouse refuses are
+// halved by message until the message is found; the others go in. The halves are
+// always the same, and each has a token of its own, so that a process that comes
+// back in the middle of it repeats nothing.
+func (l *lane) insertTable(ctx context.Context, table int, rows store.Rows, sequences intervals, messages []*message) ([]refused, error) {
+	token := sequenceRange{l.streamName, l.journal.created, sequences}.token(rows.Table())
+	err := l.ingest.retry(ctx, l.streamName, "insert into "+rows.Table(), func() error {
+		err := l.ingest.cfg.Store.Insert(ctx, token, rows)
+		if errors.Is(err, store.ErrNoTable) {
+			// Somebody dropped it, or this is another server than before.
+			if err := l.ingest.cfg.Store.Migrate(ctx); err != nil {
+				return err
+			}
+		}
+		return err
+	})
+	if !errors.Is(err, store.ErrRefused) {
+		return nil, err
+	}
+	if len(messages) <= 1 {
+		var bad []refused
+		for _, m := range messages {
+			bad = append(bad, refused{m, err})
+		}
+		return bad, nil
+	}
+	var bad []refused
+	middle := len(messages) / 2
+	for _, half := range [][]*message{messages[:middle], messages[middle:]} {
+		more, err := l.insertHalf(ctx, table, half)
+		if err != nil {
+			return nil, err
+		}
+		bad = append(bad, more...)
+	}
+	return bad, nil
+}
+
+func (l *lane) insertHalf(ctx context.Context, table int, messages []*message) ([]refused, error) {
+	half, err := l.newRows()
+	if err != nil {
+		return nil, err
+	}
+	var sequences intervals
+	for _, m := range messages {
+		sequences.add(m.sequence)
+		if err := half.add(m); err != nil {
+			continue // the whole range has it among its dead letters already
+		}
+	}
+	err = l.ingest.retry(ctx, l.streamName, "prepare rows of stream "+l.streamName, func() error { return half.prepare(ctx) })
+	if err != nil {
+		return nil, err
+	}
+	t := half.tables()[table]
+	if t.Len() == 0 {
+		return nil, nil
+	}
+	return l.insertTable(ctx, table, t, sequences, messages)
+}

@@ -1,0 +1,204 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sallyport-ci/sallyport/store"
+	"github.com/sallyport-ci/sallyport/stream"
+)
+
+// Config says what ingest works on. All but JS and Store has a default.
+type Config struct {
+	// JS is where the streams are; stream.Declare has been run there.
+	JS jetstream.JetStream
+	// Store is where the rows go. Ingest migrates it.
+	Store *store.Store
+	// Logger takes what operators should know; discarded by default.
+	Logger *slog.Logger
+	// Registerer takes the metrics; none by default.
+	Registerer prometheus.Registerer
+	// Workers decode and insert ranges of events side by side; 2 by default.
+	Workers int
+	// MaxEvents ends a range; 100,000 by default. A range takes about 1 KiB of
+	// memory an event in each worker.
+	MaxEvents int
+	// MaxBytes ends a range by the memory of its rows; 96 MiB by default.
+	MaxBytes int
+	// MaxAge is how long the first message of a range waits for others; 500 ms by
+	// default.
+	MaxAge time.Duration
+	// DrainTimeout is how long Run goes on, after its context ended, with the
+	// range in hand; 10 s by default. A range that is not finished then is
+	// finished at the next start.
+	DrainTimeout time.Duration
+}
+
+// Ingest turns the streams EVENTS and FINDINGS into rows. Only one may run at a
+// time on the same streams.
+type Ingest struct {
+	cfg     Config
+	metrics *metrics
+
+	mu       sync.Mutex
+	started  bool
+	troubles map[string]string
+}
+
+// New checks the configuration and registers the metrics.
+func New(cfg Config) (*Ingest, error) {
+	if cfg.JS == nil || cfg.Store == nil {
+		return nil, errors.New("configure ingest: JS and Store are needed")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Workers <= 0 {
+		cfg.Workers = 2
+	}
+	if cfg.MaxEvents <= 0 {
+		cfg.MaxEvents = 100_000
+	}
+	if cfg.MaxBytes <= 0 {
+		cfg.MaxBytes = 96 << 20
+	}
+	if cfg.MaxAge <= 0 {
+		cfg.MaxAge = 500 * time.Millisecond
+	}
+	if cfg.DrainTimeout <= 0 {
+		cfg.DrainTimeout = 10 * time.Second
+	}
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics of ingest: %w", err)
+	}
+	return &Ingest{cfg: cfg, metrics: m, troubles: make(map[string]string)}, nil
+}
+
+// Run works until ctx ends, then finishes the ranges in hand and returns nil. It
+// waits for ClickHouse and NATS as long as they are away, at the start and later.
+// An error means that ingest cannot go on by itself: a stream or the bucket is
+// not declared, or its journal cannot be read.
+func (in *Ingest) Run(ctx context.Context) error {
+	// What is in hand is finished after ctx ended, but not for ever.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(in.cfg.DrainTimeout)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-work.Done():
+		}
+	})
+	defer stop()
+
+	if err := in.retry(ctx, "clickhouse", "migrate ClickHouse", func() error { return in.cfg.Store.Migrate(ctx) }); err != nil {
+		return nil //nolint:nilerr // stopped before ClickHouse came: nothing was begun
+	}
+	lanes := []*lane{
+		{
+			ingest: in, streamName: stream.EventsStream, workers: in.cfg.Workers,
+			newRows: func() (rowSet, error) { return newEventRows() },
+		},
+		{
+			ingest: in, streamName: stream.FindingsStream, workers: 1,
+			newRows: func() (rowSet, error) { return &findingRows{store: in.cfg.Store}, nil },
+		},
+	}
+	in.setStarted()
+	errs := make(chan error, len(lanes))
+	lanesCtx, stopLanes := context.WithCancel(ctx)
+	defer stopLanes()
+	for _, l := range lanes {
+		go func() { errs <- l.run(lanesCtx, work) }()
+	}
+	var first error
+	for range lanes {
+		if err := <-errs; err != nil && first == nil {
+			first = err
+			stopLanes()
+		}
+	}
+	return first
+}
+
+// Health says whether ingest works, and if not, what it waits for. It is safe for
+// concurrent use.
+func (in *Ingest) Health() (ok bool, detail string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, trouble := range in.troubles {
+		return false, trouble
+	}
+	if !in.started {
+		return false, "starting"
+	}
+	return true, "inserting"
+}
+
+func (in *Ingest) setStarted() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.started = true
+}
+
+// setTrouble notes that something fails, or with an empty text that it works
+// again, and returns whether that is news.
+func (in *Ingest) setTrouble(key, text string) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	_, had := in.troubles[key]
+	if text == "" {
+		delete(in.troubles, key)
+		return had
+	}
+	in.troubles[key] = text
+	return !had
+}
+
+const (
+	firstPause = 50 * time.Millisecond
+	lastPause  = 5 * time.Second
+)
+
+// retry calls f until it succeeds or ctx ends; only then it returns an error. It
+// logs the first failure and the recovery. An error that wraps store.ErrRefused is
+// returned at once.
+func (in *Ingest) retry(ctx context.Context, key, what string, f func() error) error {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := f()
+		if err == nil {
+			if in.setTrouble(key, "") {
+				in.cfg.Logger.Info("works again", "what", what)
+			}
+			return nil
+		}
+		if errors.Is(err, store.ErrRefused) {
+			in.setTrouble(key, "")
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: stopped: %w", what, err)
+		}
+		in.metrics.retries.WithLabelValues(key).Inc()
+		if in.setTrouble(key, err.Error()) {
+			in.cfg.Logger.Warn("fails, trying again until it works", "what", what, "error", err)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("%s: stopped: %w", what, err)
+		case <-timer.C:
+		}
+	}
+}

@@ -1,0 +1,288 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/sallyport-ci/sallyport/store"
+	"github.com/sallyport-ci/sallyport/stream"
+)
+
+// rowSet makes rows of the messages of one stream. What it makes is a function
+// of the messages alone (findings: and of what the table has already).
+type rowSet interface {
+	// add takes a message; an error means that it can never be used.
+	add(m *message) error
+	// size returns the events taken and the memory of their rows, roughly.
+	size() (events, bytes int)
+	// oddities returns how many times were replaced and events passed over.
+	oddities() (clamped, unknown int)
+	// prepare is called before the rows are inserted, again before each new try.
+	prepare(ctx context.Context) error
+	// tables returns the rows in the order in which they are inserted.
+	tables() []store.Rows
+	reset()
+}
+
+// lane carries one stream into its tables.
+type lane struct {
+	ingest     *Ingest
+	streamName string
+	workers    int
+	newRows    func() (rowSet, error)
+
+	stream   jetstream.Stream
+	consumer jetstream.Consumer
+	journal  *journal
+	// taken holds all messages that this process has taken in hand, so that one
+	// delivered again is not inserted again. Only the collector uses it.
+	taken intervals
+	// eventBytes is the mean size of an event on the stream, in 1/256 bytes, from
+	// which the collector guesses how many events it has.
+	eventBytes atomic.Int64
+}
+
+// run works until ctx ends; what is in hand then is finished under work.
+func (l *lane) run(ctx, work context.Context) error {
+	if err := l.open(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	if err := l.recover(ctx, work); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	groups := make(chan []*message)
+	var workers sync.WaitGroup
+	errs := make(chan error, l.workers)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	for n := range l.workers {
+		workers.Go(func() {
+			if err := l.work(work, n, groups); err != nil {
+				errs <- err
+				stop()
+			}
+		})
+	}
+	l.collect(ctx, work, groups)
+	close(groups)
+	workers.Wait()
+	close(errs)
+	return <-errs
+}
+
+// open finds the stream, its consumer and the journal. What is missing may be
+// missing because NATS has just started, so only a missing declaration is final.
+func (l *lane) open(ctx context.Context) error {
+	js := l.ingest.cfg.JS
+	var final error
+	err := l.ingest.retry(ctx, l.streamName, "open stream "+l.streamName, func() error {
+		var err error
+		if l.stream, err = js.Stream(ctx, l.streamName); err != nil {
+			return isFinal(&final, err, jetstream.ErrStreamNotFound)
+		}
+		if l.consumer, err = l.stream.Consumer(ctx, stream.IngestConsumer); err != nil {
+			return isFinal(&final, err, jetstream.ErrConsumerNotFound)
+		}
+		kv, err := js.KeyValue(ctx, stream.IngestBucket)
+		if err != nil {
+			return isFinal(&final, err, jetstream.ErrBucketNotFound)
+		}
+		info, err := l.stream.Info(ctx)
+		if err != nil {
+			return err
+		}
+		l.journal, err = openJournal(ctx, kv, info)
+		return err
+	})
+	if final != nil {
+		return fmt.Errorf("ingest of stream %s: %w (stream.Declare makes it)", l.streamName, final)
+	}
+	return err
+}
+
+// isFinal keeps an error that trying again will not mend.
+func isFinal(final *error, err, sentinel error) error {
+	if errors.Is(err, sentinel) {
+		*final = err
+		return nil
+	}
+	return err
+}
+
+// recover finishes what an earlier process began. Ranges come first, as they were
+// written down, under the tokens that they had; then the messages that were
+// delivered to it and not begun, which the consumer would deliver again only
+// after its AckWait.
+func (l *lane) recover(ctx, work context.Context) error {
+	rows, err := l.newRows()
+	if err != nil {
+		return err
+	}
+	var pending []intervals
+	var info *jetstream.ConsumerInfo
+	err = l.ingest.retry(ctx, l.streamName, "read journal of stream "+l.streamName, func() (err error) {
+		if pending, err = l.journal.pending(ctx); err != nil {
+			return err
+		}
+		info, err = l.consumer.Info(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, sequences := range pending {
+		messages, err := l.readRange(ctx, sequences)
+		if err != nil {
+			return err
+		}
+		l.ingest.cfg.Logger.Info("finishing a range of an earlier start", "stream", l.streamName,
+			"first", sequences[0][0], "last", sequences[len(sequences)-1][1], "messages", len(messages))
+		rows.reset()
+		var bad []refused
+		for _, m := range messages {
+			if err := rows.add(m); err != nil {
+				bad = append(bad, refused{m, err})
+			}
+		}
+		if err := l.insertRange(work, rows, sequences, messages, bad); err != nil {
+			return err
+		}
+	}
+	l.journal.forget(info.AckFloor.Stream)
+	return l.catchUp(ctx, work, rows, info.AckFloor.Stream+1, info.Delivered.Stream)
+}
+
+// readRange reads the messages of a range again. A message that is gone can only
+// have been purged; the range is inserted without it.
+func (l *lane) readRange(ctx context.Context, sequences intervals) ([]*message, error) {
+	var messages []*message
+	var err error
+	sequences.each(func(n uint64) {
+		if err != nil {
+			return
+		}
+		var m *message
+		err = l.ingest.retry(ctx, l.streamName, fmt.Sprintf("read message %d of stream %s", n, l.streamName),
+			func() (err error) { m, err = readStored(ctx, l.stream, n); return err })
+		switch {
+		case err != nil:
+		case m == nil:
+			l.ingest.metrics.missing.WithLabelValues(l.streamName).Inc()
+		default:
+			messages = append(messages, m)
+		}
+	})
+	return messages, err
+}
+
+// catchUp inserts the messages from first to last that are not done.
+func (l *lane) catchUp(ctx, work context.Context, rows rowSet, first, last uint64) error {
+	var group []*message
+	bytes := 0
+	flush := func() error {
+		err := l.process(work, 0, rows, group)
+		group, bytes = nil, 0
+		return err
+	}
+	for n := first; n <= last; n++ {
+		if l.journal.isDone(n) {
+			continue
+		}
+		var m *message
+		err := l.ingest.retry(ctx, l.streamName, fmt.Sprintf("read message %d of stream %s", n, l.streamName),
+			func() (err error) { m, err = readStored(ctx, l.stream, n); return err })
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			continue
+		}
+		group = append(group, m)
+		if bytes += len(m.Data()); bytes >= maxGroupBytes || len(group) >= maxGroupMessages {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+// work inserts groups of messages until there are no more.
+func (l *lane) work(ctx context.Context, worker int, groups <-chan []*message) error {
+	rows, err := l.newRows()
+	if err != nil {
+		return err
+	}
+	for group := range groups {
+		if err := l.process(ctx, worker, rows, group); err != nil {
+			if ctx.Err() != nil {
+				// Stopped with a range in hand: the journal has it, and the next
+				// start finishes it.
+				l.ingest.cfg.Logger.Warn("stopped before a range was finished", "stream", l.streamName, "error", err)
+				return nil
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// process inserts a group as one range, or as several if it unpacks to more than
+// a range may hold.
+func (l *lane) process(ctx context.Context, worker int, rows rowSet, group []*message) error {
+	cfg, m := l.ingest.cfg, l.ingest.metrics
+	for len(group) > 0 {
+		rows.reset()
+		var bad []refused
+		var sequences intervals
+		n, size := 0, 0
+		for _, msg := range group {
+			if events, bytes := rows.size(); events >= cfg.MaxEvents || bytes >= cfg.MaxBytes {
+				break
+			}
+			if err := rows.add(msg); err != nil {
+				bad = append(bad, refused{msg, err})
+			}
+			sequences.add(msg.sequence)
+			size += len(msg.Data())
+			n++
+		}
+		part := group[:n]
+		group = group[n:]
+		if events, _ := rows.size(); events > 0 {
+			l.eventBytes.Store(int64(size) * 256 / int64(events))
+		}
+		err := l.ingest.retry(ctx, l.streamName, "write range of stream "+l.streamName, func() error {
+			return l.journal.begin(ctx, worker, sequences)
+		})
+		if err != nil {
+			return err
+		}
+		if err := l.insertRange(ctx, rows, sequences, part, bad); err != nil {
+			return err
+		}
+		for _, msg := range part {
+			// An acknowledgement that is lost is made again when the message is
+			// delivered again: the journal knows that it is done.
+			if err := msg.Ack(); err != nil {
+				l.ingest.cfg.Logger.Debug("acknowledge", "stream", l.streamName, "sequence", msg.sequence, "error", err)
+			}
+		}
+		last := part[len(part)-1]
+		m.lagMessages.WithLabelValues(l.streamName).Set(float64(last.waiting))
+		m.lagSeconds.WithLabelValues(l.streamName).Set(time.Since(last.stored).Seconds())
+	}
+	return nil
+}
