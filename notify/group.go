@@ -64,7 +64,7 @@ func groupKey(f *sallyportv1.Finding, window time.Duration) string {
 	for _, s := range []string{
 		f.GetPolicy().GetId(), a.GetRepository(), a.GetWorkflow(), a.GetJob(), f.GetBehaviour().GetTarget(),
 	} {
-		fmt.Fprintf(h, "%d:%s", len(s), s)
+		_, _ = fmt.Fprintf(h, "%d:%s", len(s), s) // a hash takes everything
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -103,7 +103,7 @@ func TestTerminalJSONIsOneObjectALine(t *testing.T) {
 
 func TestTerminalColours(t *testing.T) {
 	var out bytes.Buffer
-	target, err := NewTerminal(&out, TerminalOptions{Color: true})
+	target, err := NewTerminal(&out, TerminalOptions{Colour: true})
 	if err != nil {
 		t.Fatal(err)
 	}

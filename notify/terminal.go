@@ -17,8 +17,8 @@ import (
 type TerminalOptions struct {
 	// JSON writes one JSON object a line instead of text (docs/alerts.md).
 	JSON bool
-	// Color colours the text; see terminal.Coloured.
-	Color bool
+	// Colour colours the text; see terminal.Coloured.
+	Colour bool
 	// Width is the width of the text in columns; 100 if zero, at least 40.
 	Width int
 	// GitHubURL is the server that links to runs point to; https://github.com by
@@ -46,7 +46,7 @@ func NewTerminal(w io.Writer, o TerminalOptions) (*Terminal, error) {
 		o.Width = 100
 	}
 	return &Terminal{
-		w: w, json: o.JSON, palette: terminal.Palette{On: o.Color}, width: max(o.Width, 40), server: server,
+		w: w, json: o.JSON, palette: terminal.Palette{On: o.Colour}, width: max(o.Width, 40), server: server,
 	}, nil
 }
 
@@ -153,11 +153,9 @@ func whereLine(a *sallyportv1.Attribution) string {
 	if a.GetRepository() == "" && a.GetJob() == "" {
 		return "outside of every job"
 	}
-	run := ""
+	run := prefixed("run ", a.GetRunId())
 	if a.GetRunNumber() != 0 {
 		run = fmt.Sprintf("run %d", a.GetRunNumber())
-	} else {
-		run = prefixed("run ", a.GetRunId())
 	}
 	return strings.Join(nonEmpty(a.GetRepository(), a.GetWorkflow(), run, a.GetJob(), stepOf(a)), " › ")
 }

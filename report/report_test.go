@@ -159,7 +159,7 @@ func TestText(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := sample().Build(sampleCommand).WriteText(&out, Options{Color: true}); err != nil {
+	if err := sample().Build(sampleCommand).WriteText(&out, Options{Colour: true}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "\x1b[1m") {

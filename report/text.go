@@ -17,8 +17,8 @@ import (
 
 // Options says how a report is written for people.
 type Options struct {
-	// Color colours it; see terminal.Coloured.
-	Color bool
+	// Colour colours it; see terminal.Coloured.
+	Colour bool
 	// Width is its width in columns; 100 if zero, at least 40.
 	Width int
 	// TreeLines is how many lines the process tree may have; 40 if zero.
@@ -50,7 +50,7 @@ func (r *Report) WriteText(w io.Writer, o Options) error {
 	if o.TreeLines == 0 {
 		o.TreeLines = 40
 	}
-	p := &page{palette: terminal.Palette{On: o.Color}, width: max(o.Width, 40), treeLines: o.TreeLines}
+	p := &page{palette: terminal.Palette{On: o.Colour}, width: max(o.Width, 40), treeLines: o.TreeLines}
 	p.header(r)
 	p.destinations(r.Destinations)
 	p.lookups(r.Lookups)

@@ -79,8 +79,7 @@ func tree(processes map[uint64]*Node) (roots []*Node, count, programs int) {
 // data ties into a ring.
 func breakCycles(nodes map[uint64]*Node, roots []*Node) []*Node {
 	seen := make(map[*Node]bool, len(nodes))
-	var visit func(*Node)
-	visit = func(n *Node) {
+	visit := func(n *Node) {
 		todo := []*Node{n}
 		for len(todo) > 0 {
 			n := todo[len(todo)-1]

@@ -92,6 +92,10 @@ func Wrap(s string, cells int) []string {
 				continue
 			}
 			head := runewidth.Truncate(word, cells, "")
+			if head == "" { // one cluster of characters that is wider than the line
+				_, n := utf8.DecodeRuneInString(word)
+				head = word[:n]
+			}
 			lines = append(lines, head)
 			word = word[len(head):]
 		}

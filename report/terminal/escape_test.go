@@ -61,7 +61,7 @@ func TestColouredNeedsATerminalAndNoNoColor(t *testing.T) {
 	if !Coloured(tty, func(string) (string, bool) { return "", false }) {
 		t.Error("a terminal is not coloured")
 	}
-	for _, env := range []map[string]string{{"NO_COLOR": "1"}, {"TERM": "dumb"}} {
+	for _, env := range []map[string]string{{"NO_COLOR": "1"}, {"TERM": "dumb"}} { //nolint:misspell // so it is called
 		if Coloured(tty, func(k string) (string, bool) { v, ok := env[k]; return v, ok }) {
 			t.Errorf("coloured with %v", env)
 		}
@@ -69,7 +69,7 @@ func TestColouredNeedsATerminalAndNoNoColor(t *testing.T) {
 }
 
 func FuzzEscape(f *testing.F) {
-	for _, s := range []string{"", "a", "\x1b[31m", "\xc3\x28", "\u202e", "漢\x00"} {
+	for _, s := range []string{strings.Repeat("\u0915\u094d", 40) + "\u0915", strings.Repeat("👨‍👩", 30), "", "a", "\x1b[31m", "\xc3\x28", "\u202e", "漢\x00"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -41,10 +41,10 @@ func (p Palette) Cyan(s string) string { return p.paint("36", s) }
 func (p Palette) Alarm(s string) string { return p.paint("1;97;41", s) }
 
 // Coloured says whether output to f should be coloured: f is a terminal, TERM is
-// not "dumb", and NO_COLOR (https://no-color.org) is not set to anything. lookup is
-// os.LookupEnv outside tests.
+// not "dumb", and the environment does not ask for none (https://no-color.org).
+// lookup is os.LookupEnv outside tests.
 func Coloured(f *os.File, lookup func(string) (string, bool)) bool {
-	if v, ok := lookup("NO_COLOR"); ok && v != "" {
+	if v, ok := lookup("NO_COLOR"); ok && v != "" { //nolint:misspell // so it is called
 		return false
 	}
 	if v, _ := lookup("TERM"); v == "dumb" {

@@ -39,7 +39,7 @@ type Text struct {
 }
 
 // Refusal is what Slack would answer to a message that it does not take.
-type Refusal struct {
+type Refusal struct { //nolint:errname // the name of what Slack does
 	// Status is the HTTP status.
 	Status int
 	// Reason is the body, one word.

@@ -9,8 +9,8 @@ import (
 
 // RenderOptions says how a message is shown.
 type RenderOptions struct {
-	// Color colours it.
-	Color bool
+	// Colour colours it.
+	Colour bool
 	// Width is its width in columns; 100 if zero, at least 40.
 	Width int
 }
@@ -21,10 +21,10 @@ func Render(m Message, o RenderOptions) string {
 	if o.Width == 0 {
 		o.Width = 100
 	}
-	v := &view{palette: terminal.Palette{On: o.Color}, width: max(o.Width, 40) - 2}
+	v := &view{palette: terminal.Palette{On: o.Colour}, width: max(o.Width, 40) - 2}
 	v.out.WriteString(v.palette.Dim("╭─ #alerts "+strings.Repeat("─", v.width-10)) + "\n")
 	if len(m.Blocks) == 0 {
-		v.words(unmark(Text{Type: "mrkdwn", Text: m.Text}), "", v.plain)
+		v.words(unmark(Text{Type: "mrkdwn", Text: m.Text}), v.plain)
 	}
 	for i, b := range m.Blocks {
 		if i > 0 && b.Type != "context" && m.Blocks[i-1].Type != "divider" && b.Type != "divider" {
@@ -48,10 +48,10 @@ func (v *view) line(s string) {
 	v.out.WriteString(strings.TrimRight(v.palette.Dim("│")+" "+s, " ") + "\n")
 }
 
-func (v *view) words(s, indent string, style func(string) string) {
+func (v *view) words(s string, style func(string) string) {
 	for _, l := range strings.Split(s, "\n") {
-		for _, w := range terminal.Wrap(terminal.Escape(l), v.width-2-len(indent)) {
-			v.line(indent + style(w))
+		for _, w := range terminal.Wrap(terminal.Escape(l), v.width-2) {
+			v.line(style(w))
 		}
 	}
 }
@@ -59,7 +59,7 @@ func (v *view) words(s, indent string, style func(string) string) {
 func (v *view) block(b Block) {
 	switch b.Type {
 	case "header":
-		v.words(unmark(*b.Text), "", v.palette.Bold)
+		v.words(unmark(*b.Text), v.palette.Bold)
 	case "divider":
 		v.line(v.palette.Dim(strings.Repeat("─", v.width-2)))
 	case "section":
@@ -78,7 +78,7 @@ func (v *view) block(b Block) {
 		}
 	case "context":
 		for _, e := range b.Elements {
-			v.words(unmark(e), "", v.palette.Dim)
+			v.words(unmark(e), v.palette.Dim)
 		}
 	}
 }
@@ -86,7 +86,7 @@ func (v *view) block(b Block) {
 // section shows a text; what stands between ``` keeps its spaces.
 func (v *view) section(t Text) {
 	if t.Type != "mrkdwn" {
-		v.words(unmark(t), "", v.plain)
+		v.words(unmark(t), v.plain)
 		return
 	}
 	for i, part := range strings.Split(t.Text, "```") {
@@ -101,11 +101,11 @@ func (v *view) section(t Text) {
 		}
 		title, rest, _ := strings.Cut(part, "\n")
 		if strings.HasPrefix(title, "*") && strings.HasSuffix(title, "*") && len(title) > 2 {
-			v.words(unmark(Text{Type: "mrkdwn", Text: title}), "", v.palette.Bold)
+			v.words(unmark(Text{Type: "mrkdwn", Text: title}), v.palette.Bold)
 			part = rest
 		}
 		if part != "" {
-			v.words(unmark(Text{Type: "mrkdwn", Text: part}), "", v.plain)
+			v.words(unmark(Text{Type: "mrkdwn", Text: part}), v.plain)
 		}
 	}
 }

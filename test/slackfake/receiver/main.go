@@ -37,8 +37,8 @@ func run() error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	options := slackfake.RenderOptions{
-		Color: terminal.Coloured(os.Stdout, os.LookupEnv),
-		Width: terminal.Columns(os.Stdout),
+		Colour: terminal.Coloured(os.Stdout, os.LookupEnv),
+		Width:  terminal.Columns(os.Stdout),
 	}
 	receiver := slackfake.New(*path, func(m slackfake.Received) {
 		fmt.Println(slackfake.Render(m.Message, options))
