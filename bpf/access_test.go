@@ -1,9 +1,14 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"syscall"
 	"testing"
 )
 
@@ -83,12 +88,85 @@ func TestNoAccessToItself(t *testing.T) {
 	}
 }
 
+// compat is a 32-bit program: its calls have other numbers.
+const compat = `package main
+
+import (
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"unsafe"
+)
+
+func main() {
+	runtime.LockOSThread()
+	pid, _ := strconv.Atoi(os.Args[1])
+	path, _ := syscall.BytePtrFromString("/proc/" + os.Args[1] + "/mem")
+	const open, openat = 5, 295
+	fd, _, errno := syscall.Syscall(open, uintptr(unsafe.Pointer(path)), 0, 0)
+	if errno != 0 {
+		panic(errno)
+	}
+	syscall.Close(int(fd))
+	const atCWD = ^uintptr(99)
+	if _, _, errno := syscall.Syscall(openat, atCWD, uintptr(unsafe.Pointer(path)), 0); errno != 0 {
+		panic(errno)
+	}
+	const processVMReadv = 347
+	syscall.Syscall6(processVMReadv, uintptr(pid), 0, 0, 0, 0, 0)
+	if err := syscall.PtraceAttach(pid); err != nil {
+		panic(err)
+	}
+}
+`
+
+func TestAccessBy32BitProgram(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("skipped: 32-bit programs are tried on amd64 only")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(compat), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "compat")
+	build := exec.Command("go", "build", "-o", program, filepath.Join(dir, "main.go"))
+	build.Env = append(os.Environ(), "GOARCH=386", "CGO_ENABLED=0", "GO111MODULE=off", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	r := record(t, Config{})
+	target := exec.Command("sleep", "60")
+	if err := target.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = target.Process.Kill(); _ = target.Wait() }()
+	cmd := exec.Command(program, fmt.Sprint(target.Process.Pid))
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.ENOEXEC) {
+		t.Skip("skipped: this kernel runs no 32-bit programs")
+	}
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	r.exitOf(t, cmd.Process.Pid)
+	var kinds []AccessKind
+	for _, a := range matching(r, func(a *Access) bool { return int(a.PID) == cmd.Process.Pid }) {
+		if int(a.TargetPID) != target.Process.Pid {
+			t.Errorf("%+v", a)
+		}
+		kinds = append(kinds, a.Kind)
+	}
+	if want := []AccessKind{AccessMem, AccessMem, AccessVMRead, AccessPtrace}; !slices.Equal(kinds, want) {
+		t.Errorf("kinds %v, want %v", kinds, want)
+	}
+}
+
 // TestAccessInPIDNamespace: the number that a container's process gives to the call
 // is not the one that the machine knows.
 func TestAccessInPIDNamespace(t *testing.T) {
 	r := record(t, Config{})
-	exe := play(t, "access").Path
-	script := fmt.Sprintf(`sleep 60 & sleep 0.2; SALLYPORT_BPF_PLAY=access "$0" read $!; SALLYPORT_BPF_PLAY=access "$0" attach $!; kill $!; exit 0 # %s`, exe)
+	const script = `sleep 60 & sleep 0.2; SALLYPORT_BPF_PLAY=access "$0" read $!; SALLYPORT_BPF_PLAY=access "$0" attach $!; kill $!; exit 0`
 	copied := filepath.Join(t.TempDir(), "play")
 	copyBinary(t, copied)
 	cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "bash", "-c", script, copied)

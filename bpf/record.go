@@ -100,7 +100,7 @@ type Descriptor struct {
 // Environment carries a piece of the environment of a step's first program,
 // taken from its memory at its exec, before the program ran its first
 // instruction. Pieces come in order, right before the Exec record of the same
-// process. It holds secrets: extract the GITHUB_ and RUNNER_ variables and drop
+// process (records of other processes may lie between). It holds secrets: extract the GITHUB_ and RUNNER_ variables and drop
 // the rest.
 type Environment struct {
 	Header

@@ -336,4 +336,3 @@ func (s *Sensor) release() error {
 	}
 	return nil
 }
-
