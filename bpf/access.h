@@ -2,8 +2,8 @@
 /*
  * Reaching into another process: opens of its files below /proc, ptrace, and
  * process_vm_readv and process_vm_writev. All is looked at when the call returns, and
- * opens through the file that they led to, so that no form of the path (links,
- * relative names, thread folders, other mounts of proc) goes unseen.
+ * opens (by io_uring, too) through the file that they led to, so that no form of the
+ * path (links, relative names, thread folders, other mounts of proc) goes unseen.
  */
 #ifndef SALLYPORT_ACCESS_H
 #define SALLYPORT_ACCESS_H
@@ -13,6 +13,10 @@
 #define PROC_SUPER_MAGIC 0x9fa0
 #define PTRACE_ATTACH 16
 #define PTRACE_SEIZE 0x4206
+
+/* include/uapi/linux/io_uring.h */
+#define IORING_OP_OPENAT 18
+#define IORING_OP_OPENAT2 28
 
 enum access_kind {
 	ACCESS_MEM = 1,
@@ -363,6 +367,25 @@ int BPF_PROG(call_exit, struct pt_regs *regs, long result)
 	default:
 		break;
 	}
+	return 0;
+}
+
+/*
+ * An open by io_uring is no system call: its result is in the completion, which is
+ * written in the process itself or in a thread of it. Opens into the ring's own
+ * table of files, and those that asked for no completion, are not seen.
+ */
+SEC("tp_btf/io_uring_complete")
+int BPF_PROG(ring_complete, void *ctx_, struct io_kiocb *request)
+{
+	u8 opcode;
+	int result;
+
+	if (bpf_core_read(&opcode, sizeof(opcode), &request->opcode) ||
+	    (opcode != IORING_OP_OPENAT && opcode != IORING_OP_OPENAT2))
+		return 0;
+	if (!bpf_core_read(&result, sizeof(result), &request->cqe.res) && result >= 0)
+		report_open(result);
 	return 0;
 }
 

@@ -24,6 +24,7 @@ func TestAccess(t *testing.T) {
 		{"link", AccessMem},
 		{"openat2", AccessMem},
 		{"mount", AccessMem},
+		{"io_uring", AccessMem},
 		{"maps", AccessMaps},
 		{"smaps", AccessMaps},
 		{"environ", AccessEnviron},
@@ -33,6 +34,9 @@ func TestAccess(t *testing.T) {
 		{"write", AccessVMWrite},
 	} {
 		t.Run(c.how, func(t *testing.T) {
+			if b, err := os.ReadFile("/proc/sys/kernel/io_uring_disabled"); c.how == "io_uring" && (err != nil || b[0] != '0') {
+				t.Skip("skipped: this kernel has no io_uring, or it is disabled")
+			}
 			target := exec.Command("sleep", "60")
 			if err := target.Start(); err != nil {
 				t.Fatal(err)

@@ -101,6 +101,16 @@ struct proc_inode {
 	struct inode vfs_inode;
 };
 
+/* include/linux/io_uring_types.h */
+struct io_cqe {
+	int res;
+};
+
+struct io_kiocb {
+	u8 opcode;
+	struct io_cqe cqe;
+};
+
 /* include/linux/fdtable.h */
 struct fdtable {
 	unsigned int max_fds;

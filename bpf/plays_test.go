@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -139,6 +140,8 @@ func playAccess(args []string) error {
 			return err
 		}
 		return open(link)
+	case "io_uring":
+		return ringOpen(proc + "/mem")
 	case "openat2":
 		fd, err := unix.Openat2(unix.AT_FDCWD, proc+"/mem", &unix.OpenHow{Flags: unix.O_RDONLY})
 		if err != nil {
@@ -238,4 +241,64 @@ func playUDP(args []string) error {
 		}
 	}
 	return c.Close()
+}
+
+// ringOpen opens a file by io_uring: a ring of one entry, mapped by hand
+// (include/uapi/linux/io_uring.h).
+func ringOpen(path string) error {
+	type offsets struct {
+		head, tail, mask, entries, flags, dropped, array, reserved uint32
+		address                                                    uint64
+	}
+	type completionOffsets struct {
+		head, tail, mask, entries, overflow, cqes, flags, reserved uint32
+		address                                                    uint64
+	}
+	var params struct {
+		entries, completions, flags, cpu, idle, features, queue uint32
+		_                                                       [3]uint32
+		submission                                              offsets
+		completion                                              completionOffsets
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
+	if errno != 0 {
+		return fmt.Errorf("set ring up: %w", errno)
+	}
+	const submissionRing, completionRing, entries = 0, 0x8000000, 0x10000000
+	mapped := func(offset int64, size int) ([]byte, error) {
+		return unix.Mmap(int(fd), offset, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	}
+	sq, err := mapped(submissionRing, 4096)
+	if err != nil {
+		return err
+	}
+	cq, err := mapped(completionRing, 4096)
+	if err != nil {
+		return err
+	}
+	sqe, err := mapped(entries, 4096)
+	if err != nil {
+		return err
+	}
+	name, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return err
+	}
+	const openat = 18
+	sqe[0] = openat
+	cwd := int32(unix.AT_FDCWD)
+	binary.LittleEndian.PutUint32(sqe[4:], uint32(cwd))
+	binary.LittleEndian.PutUint64(sqe[16:], uint64(uintptr(unsafe.Pointer(name))))
+	binary.LittleEndian.PutUint32(sq[params.submission.array:], 0)
+	binary.LittleEndian.PutUint32(sq[params.submission.tail:], 1)
+	const wait = 1
+	if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, fd, 1, 1, wait, 0, 0); errno != 0 {
+		return fmt.Errorf("enter ring: %w", errno)
+	}
+	runtime.KeepAlive(name)
+	result := int32(binary.LittleEndian.Uint32(cq[params.completion.cqes+8:]))
+	if result < 0 {
+		return fmt.Errorf("open by ring: %w", unix.Errno(-result))
+	}
+	return nil
 }

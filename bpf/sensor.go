@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
@@ -116,6 +118,9 @@ func Open(cfg Config) (*Sensor, error) {
 		return nil, err
 	}
 	s := &Sensor{readDelay: cfg.ReadDelay}
+	if err := fitKernel(spec); err != nil {
+		return nil, err
+	}
 	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
 		return nil, loadError(err)
 	}
@@ -147,6 +152,28 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 		}
 	}
 	return nil
+}
+
+// fitKernel makes the program for io_uring an empty one where the kernel has none.
+func fitKernel(spec *ebpf.CollectionSpec) error {
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return &UnsupportedError{Missing: "the kernel's type information", Kernel: kernelRelease(), Err: err}
+	}
+	_, err = kernel.AnyTypeByName("btf_trace_io_uring_complete")
+	if errors.Is(err, btf.ErrNotFound) {
+		blankRing(spec)
+		return nil
+	}
+	return err
+}
+
+// blankRing leaves nothing of the program for io_uring, at a hook that every kernel
+// has and that is rare.
+func blankRing(spec *ebpf.CollectionSpec) {
+	program := spec.Programs[sensorProgRingComplete]
+	program.Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
+	program.AttachTo = "sched_process_exit"
 }
 
 func readNumber(path string) (int, error) {
@@ -188,8 +215,10 @@ func (s *Sensor) start(cfg Config) error {
 	if err := s.attachNetwork(cfg); err != nil {
 		return err
 	}
-	if err := s.attachTracing(s.objects.CallExit); err != nil {
-		return err
+	for _, program := range []*ebpf.Program{s.objects.CallExit, s.objects.RingComplete} {
+		if err := s.attachTracing(program); err != nil {
+			return err
+		}
 	}
 	return s.startSweeping(cfg)
 }

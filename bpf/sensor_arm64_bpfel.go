@@ -36,6 +36,7 @@ const (
 	sensorProgProcessExec       = "process_exec"
 	sensorProgProcessExit       = "process_exit"
 	sensorProgProcessFork       = "process_fork"
+	sensorProgRingComplete      = "ring_complete"
 	sensorProgSocketConnect4    = "socket_connect4"
 	sensorProgSocketConnect6    = "socket_connect6"
 	sensorProgSocketCreate      = "socket_create"
@@ -102,6 +103,7 @@ type sensorProgramSpecs struct {
 	ProcessExec    *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExit    *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessFork    *ebpf.ProgramSpec `ebpf:"process_fork"`
+	RingComplete   *ebpf.ProgramSpec `ebpf:"ring_complete"`
 	SocketConnect4 *ebpf.ProgramSpec `ebpf:"socket_connect4"`
 	SocketConnect6 *ebpf.ProgramSpec `ebpf:"socket_connect6"`
 	SocketCreate   *ebpf.ProgramSpec `ebpf:"socket_create"`
@@ -216,6 +218,7 @@ type sensorPrograms struct {
 	ProcessExec    *ebpf.Program `ebpf:"process_exec"`
 	ProcessExit    *ebpf.Program `ebpf:"process_exit"`
 	ProcessFork    *ebpf.Program `ebpf:"process_fork"`
+	RingComplete   *ebpf.Program `ebpf:"ring_complete"`
 	SocketConnect4 *ebpf.Program `ebpf:"socket_connect4"`
 	SocketConnect6 *ebpf.Program `ebpf:"socket_connect6"`
 	SocketCreate   *ebpf.Program `ebpf:"socket_create"`
@@ -237,6 +240,7 @@ func (p *sensorPrograms) Close() error {
 		p.ProcessExec,
 		p.ProcessExit,
 		p.ProcessFork,
+		p.RingComplete,
 		p.SocketConnect4,
 		p.SocketConnect6,
 		p.SocketCreate,

@@ -294,6 +294,27 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// TestWithoutRing: the object loads and attaches on a kernel without io_uring, too.
+func TestWithoutRing(t *testing.T) {
+	openSensor(t, Config{}) // or skips
+	spec, err := loadSensor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := configure(spec, Config{}.withDefaults()); err != nil {
+		t.Fatal(err)
+	}
+	blankRing(spec)
+	s := &Sensor{}
+	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
+		t.Fatal(err)
+	}
+	err = s.attachTracing(s.objects.RingComplete)
+	if err := errors.Join(err, s.detach(), s.objects.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBootOffset(t *testing.T) {
 	r := record(t, Config{})
 	before := time.Now()
