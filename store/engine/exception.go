@@ -21,8 +21,6 @@ const (
 	codeTimeoutExceeded      = 159
 	codeReadonly             = 164
 	codeTooManySimultaneous  = 202
-	codeMemoryLimit          = 241
-	codeQueryWasCancelled    = 394
 	codeAccessDenied         = 497
 	codeAuthenticationFailed = 516
 	codeUnknown              = 1002
@@ -57,17 +55,16 @@ func (e *exception) status() int {
 		return http.StatusForbidden
 	case codeReadonly, codeAccessDenied, 291, 446:
 		return http.StatusForbidden
-	case 6, 26, 27, 38, 41, codeSyntaxError, 43, 53, 69, 72, 73, 117, 123, 386, codeBadArguments, codeUnknownSetting, 456, 457:
+	case 6, 25, 26, 27, 38, 41, 43, 53, 69, 72, 117, 123, 167, 168, 223, 321, 386, 456, 457, 675, 676,
+		codeSyntaxError, codeBadArguments:
 		return http.StatusBadRequest
-	case 46, 47, 16, 60, codeUnknownDatabase, 10, 390:
+	case 16, 46, 47, 50, 56, 60, 63, 73, 78, 336, 390, codeUnknownDatabase, codeUnknownSetting:
 		return http.StatusNotFound
 	case codeTimeoutExceeded:
 		return http.StatusRequestTimeout
 	case 48:
 		return http.StatusNotImplemented
-	case 201, codeTooManySimultaneous:
-		return http.StatusServiceUnavailable
-	case 290: // server overloaded
+	case 201, 290, codeTooManySimultaneous: // quota, overload
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

@@ -167,7 +167,7 @@ func npmPack(ctx context.Context, dir string, pkg platformPackage, progress io.W
 	cmd.Dir = dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	stop := reportGrowth(dir, progress)
+	stop := reportWaiting(progress)
 	err = cmd.Run()
 	stop()
 	if err != nil {
@@ -184,8 +184,8 @@ func npmPack(ctx context.Context, dir string, pkg platformPackage, progress io.W
 	return found[0], nil
 }
 
-// reportGrowth says every five seconds that the download goes on.
-func reportGrowth(dir string, progress io.Writer) (stop func()) {
+// reportWaiting says every five seconds that the download goes on.
+func reportWaiting(progress io.Writer) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -92,6 +92,10 @@ func (i *httpInterface) run(a *answer, r *http.Request) error {
 		return err
 	}
 
+	if st.empty {
+		return raise(codeSyntaxError, "SYNTAX_ERROR", "Syntax error: failed at position 1 (end of query): Empty query")
+	}
+
 	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
 	waiting, stopWaiting := context.WithTimeout(ctx, slotWait)

@@ -95,7 +95,7 @@ func Start(ctx context.Context, cfg StartConfig) (*Process, error) {
 	}
 	p.cfg.Addr = c.addr
 	p.child = c
-	go p.watch(c)
+	go p.watch(c) //nolint:contextcheck // it lives until Stop, ctx only as long as the start
 	return p, nil
 }
 

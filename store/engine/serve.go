@@ -49,7 +49,7 @@ const (
 //
 // It can run once in a process, for the library cannot be unloaded, and is meant for
 // a process of its own. It fails with [ErrDataInUse] when another has the folder.
-func Serve(ctx context.Context, cfg ServeConfig) error {
+func Serve(ctx context.Context, cfg ServeConfig) error { //nolint:contextcheck // running statements outlive ctx, by stopWait
 	if cfg.Password == "" || cfg.ReadOnlyUser != "" && cfg.ReadOnlyPassword == "" {
 		return errors.New("serve the engine: a user has no password")
 	}
@@ -102,7 +102,7 @@ func Serve(ctx context.Context, cfg ServeConfig) error {
 	case <-ctx.Done():
 	case failed = <-served:
 	}
-	failed = errors.Join(failed, stopServer(server, endStatements))
+	failed = errors.Join(failed, stopServer(server, endStatements)) //nolint:contextcheck // ctx has ended; this is what comes after
 	if err := db.close(); err != nil {
 		// The data is in the files; a thread that will not end dies with the process.
 		cfg.Logger.Debug("close the database", "error", err)

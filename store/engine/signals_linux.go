@@ -35,7 +35,7 @@ func keepSignalHandlers(f func()) {
 	defer func() {
 		for i, s := range protectedSignals {
 			if ok[i] {
-				rtSigaction(s, &saved[i], nil)
+				_ = rtSigaction(s, &saved[i], nil) // was read from there; cannot fail
 			}
 		}
 	}()

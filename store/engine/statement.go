@@ -17,6 +17,8 @@ type statement struct {
 	format string
 	// selects: it begins as a query whose output can be streamed.
 	selects bool
+	// empty: nothing but space and comments.
+	empty bool
 	// complete is false when the text ended before it was clear where the rows begin.
 	complete bool
 }
@@ -30,7 +32,7 @@ func parseStatement(src string) statement {
 		first, ok = lex.next()
 	}
 	if !ok {
-		return statement{text: src, complete: true}
+		return statement{text: src, empty: true, complete: true}
 	}
 	if first.is("INSERT") {
 		return parseInsert(src, lex)
@@ -141,7 +143,7 @@ var outwardFunctions = map[string]bool{
 }
 
 // outwardFunction returns the first name in src that is used as a function and
-// reaches outside the database, or "".
+// reaches outside the database, or that cannot be told not to, or "".
 func outwardFunction(src string) string {
 	lex := &lexer{src: src}
 	prev, prev2 := token{}, token{}
@@ -149,6 +151,10 @@ func outwardFunction(src string) string {
 		t, ok := lex.next()
 		if !ok {
 			return ""
+		}
+		// A name with escapes in it could be any; no honest query needs one.
+		if t.kind == tokenQuoted && strings.IndexByte(src[t.start:t.end], '\\') >= 0 {
+			return src[t.start:t.end]
 		}
 		if t.isPunct("(") && prev.isName() && outwardFunctions[strings.ToLower(prev.text)] {
 			return prev.text
