@@ -118,10 +118,7 @@ func Open(cfg Config) (*Sensor, error) {
 		return nil, err
 	}
 	s := &Sensor{readDelay: cfg.ReadDelay}
-	if err := fitKernel(spec); err != nil {
-		return nil, err
-	}
-	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
+	if err := s.load(spec); err != nil {
 		return nil, loadError(err)
 	}
 	if err := s.start(cfg); err != nil {
@@ -154,18 +151,22 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	return nil
 }
 
-// fitKernel makes the program for io_uring an empty one where the kernel has none.
-func fitKernel(spec *ebpf.CollectionSpec) error {
-	kernel, err := btf.LoadKernelSpec()
-	if err != nil {
-		return &UnsupportedError{Missing: "the kernel's type information", Kernel: kernelRelease(), Err: err}
-	}
-	_, err = kernel.AnyTypeByName("btf_trace_io_uring_complete")
-	if errors.Is(err, btf.ErrNotFound) {
-		blankRing(spec)
+// load loads the programs, without the one for io_uring where the kernel has none.
+func (s *Sensor) load(spec *ebpf.CollectionSpec) error {
+	err := spec.LoadAndAssign(&s.objects, nil)
+	if err == nil {
 		return nil
 	}
-	return err
+	kernel, btfErr := btf.LoadKernelSpec()
+	if btfErr != nil {
+		return errors.Join(err, btfErr)
+	}
+	tracepoint := "btf_trace_" + spec.Programs[sensorProgRingComplete].AttachTo
+	if _, btfErr = kernel.AnyTypeByName(tracepoint); !errors.Is(btfErr, btf.ErrNotFound) {
+		return err
+	}
+	blankRing(spec)
+	return spec.LoadAndAssign(&s.objects, nil)
 }
 
 // blankRing leaves nothing of the program for io_uring, at a hook that every kernel

@@ -304,9 +304,9 @@ func TestWithoutRing(t *testing.T) {
 	if err := configure(spec, Config{}.withDefaults()); err != nil {
 		t.Fatal(err)
 	}
-	blankRing(spec)
+	spec.Programs[sensorProgRingComplete].AttachTo = "no_such_tracepoint"
 	s := &Sensor{}
-	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
+	if err := s.load(spec); err != nil {
 		t.Fatal(err)
 	}
 	err = s.attachTracing(s.objects.RingComplete)
