@@ -401,8 +401,11 @@ type Behaviour struct {
 	// Pipe only: the writer had contacted another machine, or is a program made for
 	// downloading.
 	WriterDownloads bool `protobuf:"varint,13,opt,name=writer_downloads,json=writerDownloads,proto3" json:"writer_downloads,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Process access only: the target was started by the program itself or by a
+	// descendant of it, as what a debugger or sandbox traces is.
+	TargetIsDescendant bool `protobuf:"varint,14,opt,name=target_is_descendant,json=targetIsDescendant,proto3" json:"target_is_descendant,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Behaviour) Reset() {
@@ -522,6 +525,13 @@ func (x *Behaviour) GetTargetArguments() []string {
 func (x *Behaviour) GetWriterDownloads() bool {
 	if x != nil {
 		return x.WriterDownloads
+	}
+	return false
+}
+
+func (x *Behaviour) GetTargetIsDescendant() bool {
+	if x != nil {
+		return x.TargetIsDescendant
 	}
 	return false
 }
@@ -733,7 +743,7 @@ const file_sallyport_v1_finding_proto_rawDesc = "" +
 	"\vdescription\x18\x03 \x01(\tR\vdescription\x122\n" +
 	"\bseverity\x18\x04 \x01(\x0e2\x16.sallyport.v1.SeverityR\bseverity\x12\x1c\n" +
 	"\ttechnique\x18\x05 \x01(\tR\ttechnique\x12 \n" +
-	"\vremediation\x18\x06 \x01(\tR\vremediation\"\xba\x03\n" +
+	"\vremediation\x18\x06 \x01(\tR\vremediation\"\xec\x03\n" +
 	"\tBehaviour\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.sallyport.v1.BehaviourKindR\x04kind\x12\x18\n" +
 	"\aprogram\x18\x02 \x01(\tR\aprogram\x12\x16\n" +
@@ -748,7 +758,8 @@ const file_sallyport_v1_finding_proto_rawDesc = "" +
 	" \x01(\bR\x0etargetIsWorker\x12+\n" +
 	"\x11target_executable\x18\v \x01(\tR\x10targetExecutable\x12)\n" +
 	"\x10target_arguments\x18\f \x03(\tR\x0ftargetArguments\x12)\n" +
-	"\x10writer_downloads\x18\r \x01(\bR\x0fwriterDownloads\"\xc0\x01\n" +
+	"\x10writer_downloads\x18\r \x01(\bR\x0fwriterDownloads\x120\n" +
+	"\x14target_is_descendant\x18\x0e \x01(\bR\x12targetIsDescendant\"\xc0\x01\n" +
 	"\rBaselineFacts\x12\x16\n" +
 	"\x06stable\x18\x01 \x01(\bR\x06stable\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x12\n" +
