@@ -89,6 +89,8 @@ func TestReaderIsConfined(t *testing.T) {
 		"SELECT * FROM file('" + file + "')", "DESCRIBE file('" + file + "')", "DESC TABLE file('" + file + "')",
 		"SELECT file('" + file + "')", "SELECT FILE ('" + file + "')", "SELECT `file`('" + file + "')", "SELECT \"file\"/**/('" + file + "')",
 		"SELECT `\\x66ile`('" + file + "')", "DESCRIBE `\\x66ile`('" + file + "')", "SELECT `fi\\le`('" + file + "')",
+		"SELECT “file”('" + file + "')", "SELECT file\u00a0('" + file + "')", "DESCRIBE “file”('" + file + "')", "DESCRIBE file\u00a0('" + file + "')",
+		"SELECT ‘'’, file('" + file + "') -- '", "SELECT 1.file('" + file + "')", "SELECT 1" + strings.Repeat(" ", 300<<10),
 		"SELECT * APPLY file FROM (SELECT '" + file + "')", "SELECT * APPLY(file) FROM (SELECT '" + file + "')",
 		"SELECT arrayMap(x -> file(x), ['" + file + "'])", "WITH file('" + file + "') AS x SELECT x",
 		"SELECT * FROM '" + file + "'", "SELECT * FROM `" + file + "`",

@@ -87,7 +87,11 @@ func (i *httpInterface) run(a *answer, r *http.Request) error {
 		return err
 	}
 	defer closeBody()
-	st, rows, err := splitStatement(q.query, body)
+	longest := statementBytes
+	if who.reader {
+		longest = headBytes // a reader's statement is looked at closely, which takes time
+	}
+	st, rows, err := splitStatement(q.query, body, longest)
 	if err != nil {
 		return err
 	}
@@ -207,7 +211,7 @@ func openBody(r *http.Request, q *request) (*bufio.Reader, func(), error) {
 
 // splitStatement finds the statement, which stands in the URL, in the body, or begins
 // in one and goes on in the other, and where its rows begin.
-func splitStatement(inURL string, body *bufio.Reader) (statement, io.Reader, error) {
+func splitStatement(inURL string, body *bufio.Reader, longest int) (statement, io.Reader, error) {
 	if inURL != "" {
 		st := parseStatement(inURL)
 		if st.takesRows {
@@ -236,12 +240,12 @@ func splitStatement(inURL string, body *bufio.Reader) (statement, io.Reader, err
 			return statement{}, nil, raise(codeBadArguments, "BAD_ARGUMENTS", "The INSERT statement is longer than "+strconv.Itoa(headBytes)+" bytes before its rows")
 		}
 	}
-	rest, err := io.ReadAll(io.LimitReader(body, statementBytes+1))
+	rest, err := io.ReadAll(io.LimitReader(body, int64(longest)+1))
 	if err != nil {
 		return statement{}, nil, bodyError(err)
 	}
-	if len(rest) > statementBytes {
-		return statement{}, nil, raise(codeBadArguments, "BAD_ARGUMENTS", "The statement is longer than "+strconv.Itoa(statementBytes)+" bytes")
+	if len(rest)+len(inURL) > longest {
+		return statement{}, nil, raise(codeBadArguments, "BAD_ARGUMENTS", "The statement is longer than "+strconv.Itoa(longest)+" bytes")
 	}
 	text := string(rest)
 	if inURL != "" {

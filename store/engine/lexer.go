@@ -43,7 +43,7 @@ func (l *lexer) next() (token, bool) {
 		}
 		return l.token(tokenWord, start, l.src[start:l.pos]), true
 	case c >= '0' && c <= '9':
-		for l.pos < len(l.src) && (isWordByte(l.src[l.pos]) || l.src[l.pos] == '.') {
+		for l.pos < len(l.src) && isWordByte(l.src[l.pos]) {
 			l.pos++
 		}
 		return l.token(tokenNumber, start, l.src[start:l.pos]), true

@@ -153,6 +153,10 @@ func outwardFunction(src string) string {
 			return ""
 		}
 		// A name with escapes in it could be any; no honest query needs one.
+		if t.kind == tokenWord && !isASCII(t.text) {
+			// The engine takes curly quotes for quotes and knows more kinds of space.
+			return t.text
+		}
 		if t.kind == tokenQuoted && strings.IndexByte(src[t.start:t.end], '\\') >= 0 {
 			return src[t.start:t.end]
 		}
@@ -166,4 +170,13 @@ func outwardFunction(src string) string {
 		}
 		prev2, prev = prev, t
 	}
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
