@@ -133,7 +133,7 @@ func (l *lane) iterate(ctx context.Context, it jetstream.MessagesContext, messag
 		msg, err := it.Next(jetstream.NextContext(ctx))
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // stopped; whatever Next says of that
 		case errors.Is(err, jetstream.ErrNoHeartbeat):
 			// NATS is away; the client library reconnects and goes on.
 			l.ingest.setTrouble(l.streamName+".heartbeat", "NATS does not answer")

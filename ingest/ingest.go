@@ -102,7 +102,7 @@ func (in *Ingest) Run(ctx context.Context) error {
 	defer stop()
 
 	if err := in.retry(ctx, "clickhouse", "migrate ClickHouse", func() error { return in.cfg.Store.Migrate(ctx) }); err != nil {
-		return nil //nolint:nilerr // stopped before ClickHouse came: nothing was begun
+		return nil // stopped before ClickHouse came: nothing was begun
 	}
 	lanes := []*lane{
 		{

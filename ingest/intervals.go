@@ -50,11 +50,3 @@ func (s intervals) each(f func(uint64)) {
 		}
 	}
 }
-
-func intervalsOf(sequences []uint64) intervals {
-	var s intervals
-	for _, n := range sequences {
-		s.add(n)
-	}
-	return s
-}

@@ -42,7 +42,7 @@ func (r *Findings) Len() int { return len(r.ID) }
 
 // Reset implements Rows.
 func (r *Findings) Reset() {
-	r.Attribution.reset()
+	r.reset()
 	r.ID = cut(r.ID)
 	r.Time = r.Time[:0]
 	r.AgentID = cut(r.AgentID)
@@ -74,7 +74,7 @@ func (r *Findings) Reset() {
 
 // Columns implements Rows.
 func (r *Findings) Columns() []Column {
-	return join(r.Attribution.columns(), []Column{
+	return join(r.columns(), []Column{
 		{"id", "String", r.ID},
 		{"time", "DateTime64(9)", r.Time},
 		{"agent_id", "String", r.AgentID},

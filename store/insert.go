@@ -94,7 +94,7 @@ func (s *Store) Insert(ctx context.Context, token string, rows Rows) error {
 		clickhouse.WithColumnNamesAndTypes(types),
 		clickhouse.WithSettings(clickhouse.Settings{
 			"insert_deduplication_token":                         token,
-			"deduplicate_blocks_in_dependent_materialized_views": 1,
+			"deduplicate_blocks_in_dependent_materialized_views": 1, //nolint:misspell // ClickHouse's own name
 		}))
 	batch, err := s.conn.PrepareBatch(ctx, statement.String())
 	if err != nil {

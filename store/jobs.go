@@ -104,7 +104,7 @@ func (r *AgentStatus) Len() int { return len(r.Sequence) }
 
 // Reset implements Rows.
 func (r *AgentStatus) Reset() {
-	r.Identity.reset()
+	r.reset()
 	r.Version = cut(r.Version)
 	r.Kernel = cut(r.Kernel)
 	r.EventsSeen = r.EventsSeen[:0]
@@ -115,7 +115,7 @@ func (r *AgentStatus) Reset() {
 
 // Columns implements Rows.
 func (r *AgentStatus) Columns() []Column {
-	return join(r.Identity.columns(), []Column{
+	return join(r.columns(), []Column{
 		{"version", "String", r.Version},
 		{"kernel", "String", r.Kernel},
 		{"events_seen", "UInt64", r.EventsSeen},
