@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"syscall"
+
+	"github.com/sallyport-ci/sallyport/bpf"
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+)
+
+// maxFlows bounds how many open flows are remembered; of further ones the name is
+// looked up at each report.
+const maxFlows = 1 << 17
+
+// flow is an open flow.
+type flow struct {
+	process *process
+	domain  string
+	source  sallyportv1.DomainSource
+}
+
+func (a *Agent) flow(r *bpf.Flow) {
+	f := a.flows[r.ID]
+	if f == nil {
+		f = &flow{process: a.actor(r.Head())}
+		f.domain, f.source = a.names.find(f.process, r.Process, r.Destination.Addr(), r.Time)
+		if r.State != bpf.FlowEnded && len(a.flows) < maxFlows {
+			a.flows[r.ID] = f
+		}
+	}
+	if f.domain == "" {
+		// An answer that was read after the first packet: A and AAAA are often asked for
+		// at once, and the connection does not wait for both.
+		f.domain, f.source = a.names.find(f.process, r.Process, r.Destination.Addr(), r.Time)
+	}
+	m := &sallyportv1.Flow{
+		Id: r.ID, Phase: flowPhases[r.State], Protocol: sallyportv1.Protocol(r.Protocol),
+		SourceAddress: r.Source.Addr().AsSlice(), SourcePort: uint32(r.Source.Port()),
+		DestinationAddress: r.Destination.Addr().AsSlice(), DestinationPort: uint32(r.Destination.Port()),
+		Domain: f.domain, DomainSource: f.source, BytesSent: r.Sent, BytesReceived: r.Received,
+		StartTimeUnixNano: a.wall(r.Started),
+	}
+	if r.State == bpf.FlowEnded {
+		m.Outcome = outcome(r)
+		delete(a.flows, r.ID)
+	}
+	a.emit(&sallyportv1.Event{
+		TimeUnixNano: a.wall(r.Time),
+		Body:         &sallyportv1.Event_Flow{Flow: m},
+	}, f.process, f.process.attributed(), "flow")
+}
+
+var flowPhases = map[bpf.FlowState]sallyportv1.FlowPhase{
+	bpf.FlowStarted: sallyportv1.FlowPhase_FLOW_PHASE_STARTED,
+	bpf.FlowActive:  sallyportv1.FlowPhase_FLOW_PHASE_ACTIVE,
+	bpf.FlowEnded:   sallyportv1.FlowPhase_FLOW_PHASE_ENDED,
+}
+
+func outcome(r *bpf.Flow) sallyportv1.FlowOutcome {
+	switch syscall.Errno(r.Errno) {
+	case syscall.ECONNREFUSED:
+		return sallyportv1.FlowOutcome_FLOW_OUTCOME_REFUSED
+	case syscall.ETIMEDOUT:
+		return sallyportv1.FlowOutcome_FLOW_OUTCOME_TIMED_OUT
+	case syscall.ECONNRESET, syscall.EPIPE:
+		return sallyportv1.FlowOutcome_FLOW_OUTCOME_RESET
+	case syscall.EHOSTUNREACH, syscall.ENETUNREACH:
+		return sallyportv1.FlowOutcome_FLOW_OUTCOME_UNREACHABLE
+	}
+	return sallyportv1.FlowOutcome_FLOW_OUTCOME_CLOSED
+}

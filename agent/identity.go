@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sallyport-ci/sallyport/stream"
+)
+
+// Identity returns the stable identity of this machine's agent, kept in the file
+// `agent-id` of dir. Where there is none it is made from the machine's own identity
+// or, if the machine has none, at random.
+func Identity(dir string) (string, error) {
+	path := filepath.Join(dir, "agent-id")
+	data, err := os.ReadFile(path)
+	if err == nil {
+		id := strings.TrimSpace(string(data))
+		if !stream.ValidAgentID(id) {
+			return "", fmt.Errorf("read agent identity: %s does not hold 1 to 64 characters of [A-Za-z0-9_-]; remove it and a new one is made", path)
+		}
+		return id, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read agent identity: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make state folder: %w", err)
+	}
+	id := newIdentity()
+	if err := writeWhole(path, []byte(id+"\n")); err != nil {
+		return "", fmt.Errorf("keep agent identity: %w", err)
+	}
+	return id, nil
+}
+
+func newIdentity() string {
+	machine, err := os.ReadFile("/etc/machine-id")
+	if id := strings.TrimSpace(string(machine)); err == nil && len(id) == 32 {
+		// The machine's identity is confidential (machine-id(5)): only a hash leaves it.
+		sum := sha256.Sum256([]byte("sallyport agent " + id))
+		return hex.EncodeToString(sum[:8])
+	}
+	return strings.ToLower(rand.Text()[:16])
+}
+
+// writeWhole writes a file that is either whole or not there, readable by its owner.
+func writeWhole(path string, parts ...[]byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		if err == nil {
+			_, err = f.Write(part)
+		}
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}

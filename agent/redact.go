@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"regexp"
+	"strings"
+)
+
+// Redacted stands for a secret that was taken out. docs/redaction.md has the rules.
+const Redacted = "[redacted]"
+
+// secretName matches the name of a flag, variable or parameter whose value is a
+// secret.
+var secretName = regexp.MustCompile(`(?i)(pass(word|wd|phrase|code)?|pwd|secret|token|api[-_]?key|access[-_]?key|account[-_]?key|private[-_]?key|signing[-_]?key|auth(orization)?|credentials?|cookie|session|signature|\bsig|connection[-_]?string|webhook)s?$`)
+
+// notSecretName matches names that only look like that.
+var notSecretName = regexp.MustCompile(`(?i)(^|[-_])(no|public|path|file|dir|url|name|id)[-_]?(key|token|password|auth|secret)?$|^no-`)
+
+// secretShapes matches secrets by their own form, wherever they stand.
+var secretShapes = []*regexp.Regexp{
+	regexp.MustCompile(`gh[pousr]_[A-Za-z0-9_]{16,}`),
+	regexp.MustCompile(`github_pat_[A-Za-z0-9_]{16,}`),
+	regexp.MustCompile(`glpat-[A-Za-z0-9_-]{16,}`),
+	regexp.MustCompile(`npm_[A-Za-z0-9]{30,}`),
+	regexp.MustCompile(`pypi-[A-Za-z0-9_-]{30,}`),
+	regexp.MustCompile(`xox[abeoprs]-[A-Za-z0-9-]{10,}`),
+	regexp.MustCompile(`(A3T[A-Z0-9]|AKIA|ASIA|AGPA|AIDA|AROA)[A-Z0-9]{16}`),
+	regexp.MustCompile(`AIza[A-Za-z0-9_-]{30,}`),
+	regexp.MustCompile(`(sk|rk)_(live|test)_[A-Za-z0-9]{16,}`),
+	regexp.MustCompile(`sk-[A-Za-z0-9_-]{20,}`),
+	regexp.MustCompile(`eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)?`),
+	regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*`),
+}
+
+// secretPlaces matches places where a secret stands: the first group stays, what
+// comes behind it goes.
+var secretPlaces = []*regexp.Regexp{
+	// https://user:password@host, https://token@host
+	regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@'"]+@`),
+	// Authorization: Bearer x, Cookie: x, X-Api-Key: x
+	regexp.MustCompile(`(?i)((?:[a-z-]*authorization|cookie|[a-z-]*api-key|[a-z-]*token|private-token)\s*:\s*)[^'"\r\n]+`),
+	regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}`),
+	// Slack webhooks: the path is the secret
+	regexp.MustCompile(`(hooks\.slack\.com/(?:services|workflows|triggers)/)[^\s'"]+`),
+}
+
+// secretPair matches name=value and "name": "value" inside an argument.
+var secretPair = regexp.MustCompile(`(?i)([A-Za-z0-9_.-]*)("?\s*[=:]\s*"?)([^\s&;,'"]+)`)
+
+// redactArguments takes secrets out of a program's arguments, in place.
+func redactArguments(arguments []string) []string {
+	valueIsSecret := false
+	for i, argument := range arguments {
+		switch {
+		case i == 0:
+			arguments[i] = redact(argument)
+		case valueIsSecret && !strings.HasPrefix(argument, "-"):
+			arguments[i] = Redacted
+		default:
+			arguments[i] = redact(argument)
+		}
+		valueIsSecret = i > 0 && takesSecret(argument, arguments[0])
+	}
+	return arguments
+}
+
+// takesSecret says whether the argument behind this one is a secret.
+func takesSecret(argument, program string) bool {
+	name, isFlag := strings.CutPrefix(argument, "-")
+	if !isFlag || strings.ContainsAny(argument, "=: ") {
+		return false
+	}
+	if name, long := strings.CutPrefix(name, "-"); long {
+		return isSecretName(name)
+	}
+	// Single letters mean different things to different programs.
+	if base := program[strings.LastIndexByte(program, '/')+1:]; name == "u" || name == "U" {
+		return base == "curl" && name == "u"
+	} else if name == "p" || name == "P" {
+		return base == "sshpass" || base == "docker" || base == "podman" || base == "skopeo" || base == "mysql" || base == "helm" || base == "az"
+	}
+	return isSecretName(name)
+}
+
+func isSecretName(name string) bool {
+	return secretName.MatchString(name) && !notSecretName.MatchString(name)
+}
+
+// redact takes secrets out of one argument.
+func redact(s string) string {
+	if len(s) < 4 {
+		return s
+	}
+	for _, shape := range secretShapes {
+		s = shape.ReplaceAllLiteralString(s, Redacted)
+	}
+	for _, place := range secretPlaces {
+		suffix := ""
+		if place == secretPlaces[0] {
+			suffix = "@"
+		}
+		s = place.ReplaceAllString(s, "${1}"+Redacted+suffix)
+	}
+	if !strings.ContainsAny(s, "=:") {
+		return s
+	}
+	return secretPair.ReplaceAllStringFunc(s, func(pair string) string {
+		m := secretPair.FindStringSubmatch(pair)
+		if m[3] == Redacted || !isSecretName(strings.TrimLeft(m[1], "-")) || strings.HasPrefix(m[3], "//") {
+			return pair
+		}
+		return m[1] + m[2] + Redacted
+	})
+}

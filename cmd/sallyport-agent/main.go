@@ -1,0 +1,281 @@
+// Command sallyport-agent watches a runner and streams what it sees to NATS. It is
+// static and small: a runner downloads it at the start of a job.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/pflag"
+
+	"github.com/sallyport-ci/sallyport/agent"
+	"github.com/sallyport-ci/sallyport/bpf"
+)
+
+// version is set when the program is built.
+var version = "unknown"
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnsupported = 3
+)
+
+const usage = `Watches this machine and streams what its CI jobs do to NATS JetStream.
+
+Usage:
+  sallyport-agent --nats nats://agent:PASSWORD@HOST:4222
+  sallyport-agent --check
+
+It needs root (or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_PTRACE). While NATS
+is away events are kept in the state folder and sent later, in order, none twice.
+
+Every flag is also an environment variable: --nats is SALLYPORT_NATS. The address
+holds a password; give it by environment, not as an argument that others can read.
+
+Flags:
+%s
+Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage, 3 this kernel or
+these privileges cannot run it (the message says what is missing).
+`
+
+type options struct {
+	nats      string
+	creds     string
+	state     string
+	agentID   string
+	metrics   string
+	workers   []string
+	spoolSize int64
+	logLevel  string
+	json      bool
+	check     bool
+	version   bool
+}
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends a program that hangs
+
+	var o options
+	flags := newFlags(&o)
+	if err := parse(flags, args, os.LookupEnv); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			fmt.Printf(usage, flags.FlagUsages())
+			return exitOK
+		}
+		fmt.Fprintf(os.Stderr, "sallyport-agent: %v\nsee sallyport-agent --help\n", err)
+		return exitUsage
+	}
+	var err error
+	switch {
+	case o.version:
+		fmt.Println("sallyport-agent", version)
+	case o.check:
+		err = check()
+	default:
+		err = o.watch(ctx)
+	}
+	var unsupported *bpf.UnsupportedError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &unsupported):
+		fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
+		return exitUnsupported
+	default:
+		fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
+		return exitFailed
+	}
+}
+
+func newFlags(o *options) *pflag.FlagSet {
+	f := pflag.NewFlagSet("sallyport-agent", pflag.ContinueOnError)
+	f.SortFlags = false
+	f.Usage = func() {}
+	f.StringVar(&o.nats, "nats", "nats://127.0.0.1:4222", "address of NATS, with user and password")
+	f.StringVar(&o.creds, "creds", "", "NATS credentials file, instead of user and password")
+	f.StringVar(&o.state, "state", "/var/lib/sallyport-agent", "folder for the agent's identity and its spool")
+	f.StringVar(&o.agentID, "agent-id", "", "identity of this machine (default: kept in the state folder)")
+	f.StringVar(&o.metrics, "metrics", "", "address for Prometheus metrics, for instance 127.0.0.1:7073 (default: none)")
+	f.StringSliceVar(&o.workers, "worker", bpf.DefaultWorkers, "task name of a runner's worker process; may be repeated")
+	f.Int64Var(&o.spoolSize, "spool-bytes", 1<<30, "most bytes to keep on disk while NATS is away")
+	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
+	f.BoolVar(&o.json, "json", false, "log as JSON lines")
+	f.BoolVar(&o.check, "check", false, "say whether this kernel and these privileges can run the agent, and end")
+	f.BoolVar(&o.version, "version", false, "print the version and end")
+	return f
+}
+
+// parse reads arguments and, for flags that are not among them, the environment.
+func parse(f *pflag.FlagSet, args []string, lookup func(string) (string, bool)) error {
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("there is no argument %q", f.Arg(0))
+	}
+	var err error
+	f.VisitAll(func(flag *pflag.Flag) {
+		name := "SALLYPORT_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		value, ok := lookup(name)
+		if flag.Changed || !ok || value == "" || err != nil {
+			return
+		}
+		if f.Set(flag.Name, value) != nil {
+			err = fmt.Errorf("%s is not a %s", name, flag.Value.Type()) // the value may be secret
+		}
+	})
+	return err
+}
+
+func (o *options) watch(ctx context.Context) (err error) {
+	log, err := newLogger(o.logLevel, o.json)
+	if err != nil {
+		return err
+	}
+	if o.agentID == "" {
+		if o.agentID, err = agent.Identity(o.state); err != nil {
+			return err
+		}
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("read host name: %w", err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	// First of all the kernel side: what happens from here on is seen.
+	sensor, err := bpf.Open(bpf.Config{Workers: o.workers})
+	if err != nil {
+		return err
+	}
+	publisher, closeNATS, err := o.publish(log, registry)
+	if err != nil {
+		return errors.Join(err, sensor.Close())
+	}
+	defer closeNATS()
+	a, err := agent.New(agent.Config{
+		AgentID: o.agentID, Hostname: hostname, Version: version,
+		Source: sensor, Sink: publisher, Waiting: publisher.Waiting, Spilled: publisher.Spilled,
+		Registerer: registry, Logger: log,
+	})
+	if err != nil {
+		publisher.Close()
+		return errors.Join(err, sensor.Close())
+	}
+	if o.metrics != "" {
+		stopMetrics, err := serveMetrics(o.metrics, registry)
+		if err != nil {
+			publisher.Close()
+			return errors.Join(err, sensor.Close())
+		}
+		defer stopMetrics()
+	}
+	log.Info("watching", "agent", o.agentID, "version", version, "workers", o.workers)
+	err = a.Run(ctx)
+	publisher.Close()
+	if n := publisher.Waiting(); n > 0 {
+		log.Warn("batches wait in the spool for the next start", "batches", n, "spool", filepath.Join(o.state, "spool"))
+	}
+	return err
+}
+
+// publish connects to NATS, now or when it can be reached, and opens the spool.
+func (o *options) publish(log *slog.Logger, registry prometheus.Registerer) (*agent.Publisher, func(), error) {
+	settings := []nats.Option{
+		nats.Name("sallyport-agent " + o.agentID),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1), // the spool keeps what cannot be sent
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "error", err) }),
+	}
+	if o.creds != "" {
+		settings = append(settings, nats.UserCredentials(o.creds))
+	}
+	nc, err := nats.Connect(o.nats, settings...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	publisher, err := agent.NewPublisher(agent.PublisherConfig{
+		JS: js, AgentID: o.agentID, Dir: filepath.Join(o.state, "spool"), MaxSpoolBytes: o.spoolSize,
+		Registerer: registry, Logger: log,
+	})
+	if err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return publisher, nc.Close, nil
+}
+
+func newLogger(level string, json bool) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q is not debug, info, warn or error", level)
+	}
+	o := &slog.HandlerOptions{Level: l}
+	if json {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
+}
+
+func serveMetrics(address string, registry *prometheus.Registry) (stop func(), err error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("serve metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(l) // ends with http.ErrServerClosed
+	}()
+	return func() {
+		_ = server.Close()
+		<-served
+	}, nil
+}
+
+// check opens and closes the kernel side.
+func check() error {
+	start := time.Now()
+	sensor, err := bpf.Open(bpf.Config{})
+	if err != nil {
+		return err
+	}
+	armed := time.Since(start)
+	if err := sensor.Close(); err != nil {
+		return err
+	}
+	fmt.Printf("this machine can run the agent: processes, TCP and UDP flows, DNS over UDP, reaching into processes (armed in %s)\n", armed.Round(time.Millisecond))
+	return nil
+}
