@@ -72,8 +72,13 @@ func (l *lane) insertRange(ctx context.Context, rows rowSet, sequences intervals
 // back in the middle of it repeats nothing.
 func (l *lane) insertTable(ctx context.Context, table int, rows store.Rows, sequences intervals, messages []*message) ([]refused, error) {
 	token := sequenceRange{l.streamName, l.journal.created, sequences}.token(rows.Table())
+	repeated := l.recovering
 	err := l.ingest.retry(ctx, l.streamName, "insert into "+rows.Table(), func() error {
 		err := l.ingest.cfg.Store.Insert(ctx, token, rows)
+		if err == nil && repeated {
+			err = l.insertLost(ctx, token, rows)
+		}
+		repeated = true
 		if errors.Is(err, store.ErrNoTable) {
 			// Somebody dropped it, or this is another server than before.
 			if err := l.ingest.cfg.Store.Migrate(ctx); err != nil {
@@ -125,4 +130,20 @@ func (l *lane) insertHalf(ctx context.Context, table int, messages []*message) (
 		return nil, nil
 	}
 	return l.insertTable(ctx, table, t, sequences, messages)
+}
+
+// insertLost inserts rows again that a repeated insert took for done though they
+// are not there (store.Lost says how that comes about).
+func (l *lane) insertLost(ctx context.Context, token string, rows store.Rows) error {
+	lost, err := l.ingest.cfg.Store.Lost(ctx, rows)
+	if errors.Is(err, store.ErrHalfLost) {
+		l.ingest.cfg.Logger.Error("ClickHouse lost rows when it was killed", "stream", l.streamName, "table", rows.Table(), "error", err)
+		return nil
+	}
+	if err != nil || !lost {
+		return err
+	}
+	l.ingest.cfg.Logger.Warn("ClickHouse noted an insert and lost its rows when it was killed; inserting them again",
+		"stream", l.streamName, "table", rows.Table(), "rows", rows.Len())
+	return l.ingest.cfg.Store.Insert(ctx, token+".again", rows)
 }

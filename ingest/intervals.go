@@ -1,6 +1,9 @@
 package ingest
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // interval holds the sequences from its first to its second number.
 type interval [2]uint64
@@ -30,7 +33,7 @@ func (s *intervals) addInterval(v interval) {
 		return
 	}
 	set[from] = v
-	*s = append(set[:from+1], set[to:]...)
+	*s = slices.Delete(set, from+1, to)
 }
 
 // contains says whether a sequence is in the set.

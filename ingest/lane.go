@@ -43,6 +43,9 @@ type lane struct {
 	// taken holds all messages that this process has taken in hand, so that one
 	// delivered again is not inserted again. Only the collector uses it.
 	taken intervals
+	// recovering is true while ranges of an earlier process are inserted, before
+	// the workers start: every insert may be a repeated one.
+	recovering bool
 	// eventBytes is the mean size of an event on the stream, in 1/256 bytes, from
 	// which the collector guesses how many events it has.
 	eventBytes atomic.Int64
@@ -142,6 +145,7 @@ func (l *lane) recover(ctx, work context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.recovering = true
 	for _, sequences := range pending {
 		messages, err := l.readRange(ctx, sequences)
 		if err != nil {
@@ -160,6 +164,7 @@ func (l *lane) recover(ctx, work context.Context) error {
 			return err
 		}
 	}
+	l.recovering = false
 	l.journal.forget(info.AckFloor.Stream)
 	return l.catchUp(ctx, work, rows, info.AckFloor.Stream+1, info.Delivered.Stream)
 }

@@ -42,6 +42,10 @@ var ErrRefused = errors.New("rows refused")
 // Migrate makes it.
 var ErrNoTable = errors.New("no such table")
 
+// ErrHalfLost is wrapped by errors of Lost that say that ClickHouse lost the rows
+// of one month and kept those of another.
+var ErrHalfLost = errors.New("rows half lost")
+
 const (
 	unknownTable    = 60
 	unknownDatabase = 81
@@ -100,7 +104,7 @@ func (s *Store) Insert(ctx context.Context, token string, rows Rows) error {
 	if err != nil {
 		return insertError(n, rows.Table(), err)
 	}
-	defer batch.Close() // after Send it does nothing
+	defer func() { _ = batch.Close() }() // after Send it does nothing
 	for i, c := range columns {
 		if err := appendColumn(batch.Column(i), c.Values); err != nil {
 			return fmt.Errorf("insert %d rows into %s: append column %s: %w", n, rows.Table(), c.Name, err)
@@ -155,7 +159,7 @@ func (s *Store) KnownFindings(ctx context.Context, ids []string) (map[string]boo
 	if err != nil {
 		return nil, fmt.Errorf("look for %d findings: %w", len(ids), err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err says what went wrong
 	for rows.Next() {
 		var id string
 		if err := rows.Scan(&id); err != nil {

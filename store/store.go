@@ -121,7 +121,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	}
 	options := s.options
 	db := clickhouse.OpenDB(&options)
-	defer db.Close()
+	defer func() { _ = db.Close() }() // nothing is under way then
 	provider, err := goose.NewProvider(goose.DialectClickHouse, db, migrations.Files,
 		goose.WithLogger(goose.NopLogger()))
 	if err != nil {
@@ -142,7 +142,7 @@ func (s *Store) createDatabase(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to create database %s: %w", s.Database(), err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // nothing is under way then
 	if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS `"+s.Database()+"`"); err != nil {
 		return fmt.Errorf("create database %s at %s: %w", s.Database(), strings.Join(s.options.Addr, ","), err)
 	}
