@@ -1,0 +1,382 @@
+package detector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sallyport-ci/sallyport/policies"
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+)
+
+// EngineConfig says how an engine judges. Policies is needed, the rest optional.
+type EngineConfig struct {
+	// Policies in force.
+	Policies *Policies
+	// Baseline returns the baseline of a job when an execution is first seen;
+	// ErrNoBaseline if there is none. Without it no job has one.
+	Baseline func(ctx context.Context, repository, workflow, job string) (*sallyportv1.Baseline, error)
+	// RunsNeeded is how many clean runs make a baseline stable; DefaultRunsNeeded
+	// if zero.
+	RunsNeeded uint32
+	// Now is the clock by which executions time out; time.Now by default.
+	Now func() time.Time
+	// Logger takes what goes wrong in policies; slog.Default() by default.
+	Logger *slog.Logger
+}
+
+// EngineCounts are totals since an engine started.
+type EngineCounts struct {
+	// Events folded, behaviours judged, findings made.
+	Events, Behaviours, Findings uint64
+	// PolicyErrors are evaluations that failed or took too long.
+	PolicyErrors uint64
+}
+
+// Engine folds events into behaviours and judges each new one once. It is not safe
+// for concurrent use, except Counts.
+type Engine struct {
+	config      EngineConfig
+	scopes      *scopes
+	downloaders map[string]bool
+	executions  map[string]*execution
+	agents      map[string]int64 // lost events last reported, by agent and epoch
+
+	mu     sync.Mutex
+	logged map[string]bool
+
+	events, behaviours, findings, policyErrors atomic.Uint64
+}
+
+// NewEngine returns an engine that knows no execution yet.
+func NewEngine(c EngineConfig) (*Engine, error) {
+	if c.Policies == nil {
+		return nil, errors.New("new engine: no policies")
+	}
+	if c.RunsNeeded == 0 {
+		c.RunsNeeded = DefaultRunsNeeded
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	s, err := newScopes()
+	if err != nil {
+		return nil, err
+	}
+	const list = "data/downloaders.json"
+	data, err := policies.FS.ReadFile(list)
+	if err != nil {
+		return nil, fmt.Errorf("read list %s: %w", list, err)
+	}
+	var names []string
+	if err := json.Unmarshal(data, &names); err != nil {
+		return nil, fmt.Errorf("read list %s: %w", list, err)
+	}
+	e := &Engine{
+		config: c, scopes: s, downloaders: make(map[string]bool), executions: make(map[string]*execution),
+		agents: make(map[string]int64), logged: make(map[string]bool),
+	}
+	for _, n := range names {
+		e.downloaders[n] = true
+	}
+	return e, nil
+}
+
+// Counts returns the totals. It is safe for concurrent use.
+func (e *Engine) Counts() EngineCounts {
+	return EngineCounts{
+		Events: e.events.Load(), Behaviours: e.behaviours.Load(),
+		Findings: e.findings.Load(), PolicyErrors: e.policyErrors.Load(),
+	}
+}
+
+// Apply folds a batch, which must have passed stream.Decoder or come from an agent
+// in the same process, and returns the findings of its new behaviours. Events that
+// were applied before change nothing. An error means that a baseline could not be
+// read; nothing was applied then, and the batch may be tried again.
+func (e *Engine) Apply(ctx context.Context, b *sallyportv1.EventBatch) ([]*sallyportv1.Finding, error) {
+	for _, a := range b.GetAttributions() {
+		if err := e.follow(ctx, b, a); err != nil {
+			return nil, err
+		}
+	}
+	table := make(map[uint64]*sallyportv1.Process, len(b.GetProcesses()))
+	for _, p := range b.GetProcesses() {
+		table[p.GetId()] = p
+	}
+	var findings []*sallyportv1.Finding
+	for i, event := range b.GetEvents() {
+		e.events.Add(1)
+		sequence := b.GetFirstSequence() + uint64(i)
+		if status := event.GetAgentStatus(); status != nil {
+			e.status(b, status)
+		}
+		x := e.execution(b, event)
+		if x == nil || x.Finished || x.applied(b, sequence) {
+			continue
+		}
+		x.Touched, x.dirty = e.config.Now().UnixNano(), true
+		s := &sight{
+			agent: b.GetAgentId(), hostname: b.GetHostname(), time: int64(min(event.GetTimeUnixNano(), math.MaxInt64)),
+			attribution: b.GetAttributions()[event.GetAttribution()-1], table: table,
+		}
+		if n := event.GetProcess(); n > 0 && int(n) <= len(b.GetProcesses()) {
+			s.process = b.GetProcesses()[n-1]
+		}
+		found, err := e.fold(ctx, x, s, b, event, sequence)
+		if err != nil {
+			return findings, err
+		}
+		findings = append(findings, found...)
+	}
+	e.advance(b)
+	return findings, nil
+}
+
+// follow starts to follow the execution that an attribution names.
+func (e *Engine) follow(ctx context.Context, b *sallyportv1.EventBatch, a *sallyportv1.Attribution) error {
+	id := a.GetExecutionId()
+	if id == "" || e.executions[id] != nil {
+		return nil
+	}
+	var baseline *sallyportv1.Baseline
+	if e.config.Baseline != nil && a.GetRepository() != "" {
+		var err error
+		baseline, err = e.config.Baseline(ctx, a.GetRepository(), a.GetWorkflow(), a.GetJob())
+		if err != nil && !errors.Is(err, ErrNoBaseline) {
+			return fmt.Errorf("read baseline of %s, %s, %s: %w", a.GetRepository(), a.GetWorkflow(), a.GetJob(), err)
+		}
+	}
+	x, err := newExecution(a, baseline)
+	if err != nil {
+		return fmt.Errorf("follow execution %s: %w", id, err)
+	}
+	x.Touched, x.dirty = e.config.Now().UnixNano(), true
+	if lost, ok := e.agents[epochKey(b)]; ok {
+		x.position(b).Lost = lost
+	}
+	e.executions[id] = x
+	return nil
+}
+
+func epochKey(b *sallyportv1.EventBatch) string {
+	return fmt.Sprintf("%s.%d", b.GetAgentId(), b.GetEpoch())
+}
+
+func (e *Engine) execution(b *sallyportv1.EventBatch, event *sallyportv1.Event) *execution {
+	n := event.GetAttribution()
+	if n == 0 || int(n) > len(b.GetAttributions()) {
+		return nil
+	}
+	return e.executions[b.GetAttributions()[n-1].GetExecutionId()]
+}
+
+// applied says whether an event was applied, and notes an agent that started anew
+// in the middle of the execution.
+func (x *execution) applied(b *sallyportv1.EventBatch, sequence uint64) bool {
+	p := x.position(b)
+	switch {
+	case b.GetEpoch() > p.Epoch:
+		x.incomplete("the agent started anew")
+		*p = position{Epoch: b.GetEpoch(), Lost: -1}
+	case b.GetEpoch() < p.Epoch:
+		// A late message of the agent's former life. Its behaviours are judged by
+		// their keys only once; positions of that epoch are gone.
+		return false
+	}
+	return p.Applied.has(sequence)
+}
+
+// status notes events that the agent lost while executions ran on its machine.
+func (e *Engine) status(b *sallyportv1.EventBatch, status *sallyportv1.AgentStatus) {
+	var lost int64
+	for _, n := range status.GetEventsLost() {
+		lost += int64(min(n, math.MaxInt32))
+	}
+	e.agents[epochKey(b)] = lost
+	for _, x := range e.executions {
+		p := x.Agents[b.GetAgentId()]
+		if x.Finished || p == nil || p.Epoch != b.GetEpoch() {
+			continue
+		}
+		if p.Lost < 0 {
+			p.Lost = 0 // an agent that was never heard of had lost nothing before
+		}
+		if lost > p.Lost {
+			p.Lost = lost
+			x.incomplete("the agent lost events")
+		}
+	}
+}
+
+// advance marks the batch as applied in every execution that its agent is part of.
+func (e *Engine) advance(b *sallyportv1.EventBatch) {
+	if len(b.GetEvents()) == 0 {
+		return
+	}
+	for _, x := range e.executions {
+		p := x.Agents[b.GetAgentId()]
+		if x.Finished || p == nil || p.Epoch != b.GetEpoch() {
+			continue
+		}
+		p.Applied = p.Applied.add(b.GetFirstSequence(), b.GetFirstSequence()+uint64(len(b.GetEvents()))-1)
+		if len(p.Applied) > maxSpans {
+			p.Applied = p.Applied[len(p.Applied)-maxSpans:]
+			x.incomplete("more gaps than are remembered")
+		}
+		x.dirty = true
+	}
+}
+
+func (e *Engine) fold(ctx context.Context, x *execution, s *sight, b *sallyportv1.EventBatch, event *sallyportv1.Event, sequence uint64) ([]*sallyportv1.Finding, error) {
+	x.position(b)
+	if body, ok := event.GetBody().(*sallyportv1.Event_JobEnded); ok {
+		x.Ended, x.EndedAt = true, s.time
+		x.position(b).Last = sequence
+		if body.JobEnded.GetReason() != sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED {
+			x.incomplete("the agent stopped before the job ended")
+		}
+		return nil, nil
+	}
+	if s.process == nil {
+		if event.GetFlow() == nil {
+			return nil, nil
+		}
+		s.process = &sallyportv1.Process{} // a packet whose process is gone still is egress
+	}
+	switch body := event.GetBody().(type) {
+	case *sallyportv1.Event_ProcessExecuted:
+		f := e.judge(ctx, x, s, &sallyportv1.Behaviour{
+			Kind: sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EXEC, Program: program(s.process),
+		})
+		before := len(x.pairs)
+		if err := x.executed(s); err != nil {
+			return nil, fmt.Errorf("note pipes of execution %s: %w", x.attribution.GetExecutionId(), err)
+		}
+		if len(x.pairs) != before {
+			f = append(f, e.judgePipes(ctx, x, s)...)
+		}
+		return f, nil
+	case *sallyportv1.Event_ProcessExited:
+		x.exited(s.agent, s.process.GetId(), s.time)
+	case *sallyportv1.Event_Flow:
+		behaviour := egress(e.scopes, s.process, body.Flow)
+		if behaviour == nil || lookUp(behaviour.GetAddressScope(), behaviour.GetPort()) {
+			return nil, nil
+		}
+		x.contact(behaviour, s.time)
+		f := e.judge(ctx, x, s, behaviour)
+		if behaviour.GetAddressScope() != scopeLoopback && x.sent(s) && len(x.pairs) > 0 {
+			f = append(f, e.judgePipes(ctx, x, s)...)
+		}
+		return f, nil
+	case *sallyportv1.Event_ProcessAccess:
+		access := body.ProcessAccess
+		behaviour := &sallyportv1.Behaviour{
+			Kind: sallyportv1.BehaviourKind_BEHAVIOUR_KIND_PROCESS_ACCESS, Program: program(s.process),
+			Access: accessNames[access.GetKind()], TargetIsWorker: access.GetTargetIsWorker(),
+		}
+		if n := access.GetTarget(); n > 0 && int(n) <= len(b.GetProcesses()) {
+			target := b.GetProcesses()[n-1]
+			behaviour.Target, behaviour.TargetExecutable, behaviour.TargetArguments = program(target), target.GetExecutable(), target.GetArguments()
+			behaviour.TargetIsDescendant = s.process.GetId() != 0 && slices.Contains(lineage(s.table, target)[1:], s.process.GetId())
+		}
+		return e.judge(ctx, x, s, behaviour), nil
+	default:
+	}
+	return nil, nil
+}
+
+// judgePipes judges the pipes of an execution whose behaviour is new.
+func (e *Engine) judgePipes(ctx context.Context, x *execution, now *sight) []*sallyportv1.Finding {
+	var out []*sallyportv1.Finding
+	for _, p := range x.pairs {
+		w := p.writer
+		s := &sight{agent: w.Agent, hostname: now.hostname, time: now.time, process: w.process, attribution: w.attribution}
+		out = append(out, e.judgeWith(ctx, x, s, pipeBehaviour(p, x.downloads(w, e.downloaders)), func() []*sallyportv1.Process { return w.ancestry })...)
+	}
+	return out
+}
+
+func (e *Engine) judge(ctx context.Context, x *execution, s *sight, b *sallyportv1.Behaviour) []*sallyportv1.Finding {
+	return e.judgeWith(ctx, x, s, b, s.ancestry)
+}
+
+// judgeWith asks every policy about a behaviour, if it is new.
+func (e *Engine) judgeWith(ctx context.Context, x *execution, s *sight, b *sallyportv1.Behaviour, ancestry func() []*sallyportv1.Process) []*sallyportv1.Finding {
+	key := behaviourKey(s.attribution.GetStep(), b)
+	if !x.remember(keyHash(key)) {
+		return nil
+	}
+	e.behaviours.Add(1)
+	ancestors := ancestry()
+	known := facts(x.baseline, e.config.RunsNeeded, b)
+	input, err := ast.InterfaceToValue(policyInput(&sallyportv1.PolicyInput{
+		Version: inputVersion, Behaviour: b, Process: s.process, Ancestry: ancestors, Job: s.attribution, Baseline: known,
+	}))
+	if err != nil {
+		e.policyFailed("input", fmt.Errorf("make policy input: %w", err), s)
+		x.incomplete("a behaviour could not be judged")
+		return nil
+	}
+	var out []*sallyportv1.Finding
+	for _, p := range e.config.Policies.set.Load().policies {
+		v, err := p.judge(ctx, input)
+		if err != nil {
+			e.policyFailed(p.about.GetId(), err, s)
+			x.incomplete("a behaviour could not be judged by policy " + p.about.GetId())
+			continue
+		}
+		if v == nil {
+			continue
+		}
+		about := proto.CloneOf(p.about)
+		about.Severity = v.severity
+		x.Findings++
+		e.findings.Add(1)
+		out = append(out, &sallyportv1.Finding{
+			Id:   findingID(x.attribution.GetExecutionId(), p.about.GetId(), key),
+			Time: timestamppb.New(time.Unix(0, s.time)), Policy: about, Message: strings.ToValidUTF8(v.message, "\uFFFD"),
+			Attribution: proto.CloneOf(s.attribution), Behaviour: b,
+			Ancestry: cloneProcesses(append([]*sallyportv1.Process{s.process}, ancestors...)),
+			Baseline: known, AgentId: s.agent, Hostname: s.hostname,
+		})
+	}
+	return out
+}
+
+func cloneProcesses(ps []*sallyportv1.Process) []*sallyportv1.Process {
+	out := make([]*sallyportv1.Process, len(ps))
+	for i, p := range ps {
+		out[i] = proto.CloneOf(p)
+	}
+	return out
+}
+
+// policyFailed counts a failed evaluation and logs the first of each policy.
+func (e *Engine) policyFailed(policy string, err error, s *sight) {
+	e.policyErrors.Add(1)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.logged[policy] {
+		return
+	}
+	e.logged[policy] = true
+	e.config.Logger.Error("a policy failed; further failures of it are counted only", "policy", policy, "error", err,
+		"repo", s.attribution.GetRepository(), "run", s.attribution.GetRunId(), "job", s.attribution.GetJob(), "step", s.attribution.GetStep())
+}

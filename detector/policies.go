@@ -1,0 +1,109 @@
+package detector
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport-ci/sallyport/policies"
+)
+
+// Policies holds the policies in force: the embedded ones and those of a folder
+// beside them. It is safe for concurrent use; a reload swaps all at once.
+type Policies struct {
+	folder string
+	set    atomic.Pointer[policySet]
+
+	mu    sync.Mutex // one reload at a time
+	print string     // what the folder's files were at the last reload
+}
+
+// LoadPolicies compiles the embedded policies and, if folder is not empty, those
+// below it; a policy of the folder replaces the embedded one of the same id. A
+// folder that does not exist is an empty one. Problems name the files that could
+// not be used, each with its line; the rest is in force. The error is about the
+// embedded policies only.
+func LoadPolicies(ctx context.Context, folder string) (p *Policies, problems []error, err error) {
+	p = &Policies{folder: folder}
+	embedded, errs := compilePolicies(ctx, nil, policies.FS)
+	if len(errs) > 0 {
+		return nil, nil, fmt.Errorf("embedded policies: %w", errs[0])
+	}
+	p.set.Store(embedded)
+	return p, p.Reload(ctx), nil
+}
+
+// Reload reads the folder again. A policy that does not compile any more stays as
+// it was; the problems say which and why.
+func (p *Policies) Reload(ctx context.Context) []error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.folder == "" {
+		return nil
+	}
+	folders := []fs.FS{policies.FS}
+	p.print = fingerprint(p.folder)
+	if _, err := os.Stat(p.folder); err == nil {
+		folders = append(folders, os.DirFS(p.folder))
+	} else if !os.IsNotExist(err) {
+		return []error{fmt.Errorf("read policies: %w", err)}
+	}
+	set, problems := compilePolicies(ctx, p.set.Load(), folders...)
+	p.set.Store(set)
+	return problems
+}
+
+// Watch reloads when a file of the folder changes, looking every interval, until
+// ctx ends. After each reload it calls report with the problems, maybe none.
+func (p *Policies) Watch(ctx context.Context, interval time.Duration, report func([]error)) {
+	if p.folder == "" {
+		return
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		p.mu.Lock()
+		same := fingerprint(p.folder) == p.print
+		p.mu.Unlock()
+		if !same {
+			report(p.Reload(ctx))
+		}
+	}
+}
+
+// IDs returns the policies in force, ordered.
+func (p *Policies) IDs() []string {
+	set := p.set.Load()
+	ids := make([]string, len(set.policies))
+	for i, c := range set.policies {
+		ids[i] = c.about.GetId()
+	}
+	return ids
+}
+
+// fingerprint is the names, sizes and times of a folder's policy files.
+func fingerprint(folder string) string {
+	var b strings.Builder
+	// What cannot be read is missing from the fingerprint, and reported by Reload.
+	_ = filepath.WalkDir(folder, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || (filepath.Ext(name) != ".rego" && filepath.Ext(name) != ".json") {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			fmt.Fprintf(&b, "%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
+		}
+		return nil
+	})
+	return b.String()
+}
