@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport-ci/sallyport/store/engine"
+)
+
+func newDBCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:    "db",
+		Short:  "Run the embedded ClickHouse (started by `sallyport up`)",
+		Long:   "Runs the embedded ClickHouse as `sallyport up` starts it: its settings come as one\nline of JSON on standard input, and it ends when standard input does.",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if code := engine.RunChild(cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()); code != 0 {
+				return &exitError{code}
+			}
+			return nil
+		},
+	}
+	cmd.AddCommand(newDBFetchCommand())
+	return cmd
+}
+
+func newDBFetchCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "fetch",
+		Short: "Fetch the embedded ClickHouse into the cache, once",
+		Long: `Fetches the embedded ClickHouse (a shared library, 178 MB packed) through npm, checks
+it against the digest that this program knows, and unpacks it into the user's cache.
+Does nothing if it is there.`,
+		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			return setFromEnvironment(cmd.Flags(), os.LookupEnv)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := engine.Fetch(cmd.Context(), engine.FetchConfig{File: file, Progress: cmd.ErrOrStderr()})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), path)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&file, "engine", "", "ClickHouse library or its npm archive, where there is no network to fetch it")
+	return cmd
+}

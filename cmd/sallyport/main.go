@@ -1,0 +1,73 @@
+// Command sallyport runs the parts of Sallyport on one machine and asks them
+// questions. The agent for runners is a command of its own, sallyport-agent.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set when the program is built.
+var version = "unknown"
+
+// exitError ends the program with a code of its own; what had to be said has been
+// said.
+type exitError struct{ code int }
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	// The first signal stops in order. After it the default is back, so that a
+	// second one ends a program that hangs.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	root := newRootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var exit *exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.code
+	default:
+		fmt.Fprintln(os.Stderr, "sallyport:", err)
+		return exitCode(err)
+	}
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sallyport",
+		Short: "An open EDR for CI: what did this job do, and was it normal?",
+		Long: `Sallyport watches what CI jobs do on their runners, learns what is normal for
+each job, and says so when a job does something else.
+
+  sudo sallyport run -- COMMAND    watch one command and read the report
+  sudo sallyport up                start everything on this machine
+  sallyport runs                   ask what was seen`,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
+	root.AddCommand(
+		newRunCommand(),
+		newUpCommand(),
+		newRunsCommand(),
+		newFindingsCommand(),
+		newBaselineCommand(),
+		newDBCommand(),
+	)
+	return root
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// upOptions are the flags of `sallyport up`. Every one of them has an environment
+// variable of the same name: --slack-webhook is SALLYPORT_SLACK_WEBHOOK.
+type upOptions struct {
+	data         string
+	engine       string
+	nats         string
+	clickhouse   string
+	rest         string
+	grpc         string
+	metrics      string
+	slackWebhook string
+	minSeverity  string
+	githubURL    string
+	policies     string
+	workers      []string
+	trustedRefs  []string
+	baselineRuns int
+	agent        string
+	logLevel     string
+	json         bool
+}
+
+func newUpCommand() *cobra.Command {
+	o := &upOptions{}
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start everything on this machine",
+		Long: `Starts everything on this machine in the foreground: NATS with JetStream,
+ClickHouse, ingest, detector, alerts, the API and, as root, the agent. Ctrl-C stops
+in order; the next start goes on where this one stopped.
+
+Every flag is also an environment variable: --slack-webhook is
+SALLYPORT_SLACK_WEBHOOK. An address with port 0 takes a free port.
+
+Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage.`,
+		Example: `  sudo sallyport up
+  sudo SALLYPORT_SLACK_WEBHOOK=https://hooks.slack.com/services/… sallyport up
+  sallyport up --agent=off --data /tmp/sallyport --nats 127.0.0.1:0`,
+		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			return setFromEnvironment(cmd.Flags(), os.LookupEnv)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.up(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.data, "data", defaultDataDir(), "folder that holds all data")
+	f.StringVar(&o.engine, "engine", "", "ClickHouse library or its npm archive, where there is no network to fetch it")
+	f.StringVar(&o.nats, "nats", "127.0.0.1:4222", "address of NATS")
+	f.StringVar(&o.clickhouse, "clickhouse", "127.0.0.1:8123", "address of ClickHouse's HTTP interface")
+	f.StringVar(&o.rest, "rest", "127.0.0.1:7070", "address of the REST API")
+	f.StringVar(&o.grpc, "grpc", "127.0.0.1:7071", "address of the gRPC API")
+	f.StringVar(&o.metrics, "metrics", "127.0.0.1:7072", "address of the Prometheus metrics")
+	f.StringVar(&o.slackWebhook, "slack-webhook", "", "Slack incoming webhook that findings go to")
+	f.StringVar(&o.minSeverity, "min-severity", "low", "least severity that goes to Slack: low, medium, high or critical")
+	f.StringVar(&o.githubURL, "github-url", "https://github.com", "GitHub server that links to runs point to")
+	f.StringVar(&o.policies, "policies", "", "folder of your own Rego policies (default <data>/policies)")
+	f.StringSliceVar(&o.workers, "worker", nil, "names of processes that are runners' workers (default Runner.Worker, act)")
+	f.IntVar(&o.baselineRuns, "baseline-runs", 5, "clean runs after which a job's baseline can be stable, 1 to 1000")
+	f.StringVar(&o.agent, "agent", "auto", "run the agent in this process: on, off, or auto (as root)")
+	f.StringVar(&o.logLevel, "log-level", "warn", "least level that is logged: debug, info, warn or error")
+	f.BoolVar(&o.json, "json", false, "log and report findings as JSON lines")
+	return cmd
+}
+
+// listen takes an address early, so that a clash is said before anything starts.
+func listen(flag, address string) (net.Listener, error) {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return nil, usageError(fmt.Errorf("--%s: %w", flag, err))
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--%s: %w; choose another address or port 0 for a free one", flag, err)
+	}
+	return l, nil
+}
+
+// hostPort splits an address for a component that listens by itself.
+func hostPort(flag, address string) (string, int, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, usageError(fmt.Errorf("--%s: %w", flag, err))
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return "", 0, usageError(fmt.Errorf("--%s: port %q is not a number from 0 to 65535", flag, port))
+	}
+	return host, int(n), nil
+}
+
+// stopTimeout bounds how long each part may take to stop.
+const stopTimeout = 20 * time.Second
