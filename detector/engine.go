@@ -52,7 +52,7 @@ type Engine struct {
 	scopes      *scopes
 	downloaders map[string]bool
 	executions  map[string]*execution
-	agents      map[string]int64 // lost events last reported, by agent and epoch
+	agents      map[string]lostReport // by agent
 
 	mu     sync.Mutex
 	logged map[string]bool
@@ -89,7 +89,7 @@ func NewEngine(c EngineConfig) (*Engine, error) {
 	}
 	e := &Engine{
 		config: c, scopes: s, downloaders: make(map[string]bool), executions: make(map[string]*execution),
-		agents: make(map[string]int64), logged: make(map[string]bool),
+		agents: make(map[string]lostReport), logged: make(map[string]bool),
 	}
 	for _, n := range names {
 		e.downloaders[n] = true
@@ -167,15 +167,17 @@ func (e *Engine) follow(ctx context.Context, b *sallyportv1.EventBatch, a *sally
 		return fmt.Errorf("follow execution %s: %w", id, err)
 	}
 	x.Touched, x.dirty = e.config.Now().UnixNano(), true
-	if lost, ok := e.agents[epochKey(b)]; ok {
-		x.position(b).Lost = lost
+	if r, ok := e.agents[b.GetAgentId()]; ok && r.epoch == b.GetEpoch() {
+		x.position(b).Lost = r.lost
 	}
 	e.executions[id] = x
 	return nil
 }
 
-func epochKey(b *sallyportv1.EventBatch) string {
-	return fmt.Sprintf("%s.%d", b.GetAgentId(), b.GetEpoch())
+// lostReport is what an agent last said of events that it lost.
+type lostReport struct {
+	epoch uint64
+	lost  int64
 }
 
 func (e *Engine) execution(b *sallyportv1.EventBatch, event *sallyportv1.Event) *execution {
@@ -208,14 +210,14 @@ func (e *Engine) status(b *sallyportv1.EventBatch, status *sallyportv1.AgentStat
 	for _, n := range status.GetEventsLost() {
 		lost += int64(min(n, math.MaxInt32))
 	}
-	e.agents[epochKey(b)] = lost
+	e.agents[b.GetAgentId()] = lostReport{b.GetEpoch(), lost}
 	for _, x := range e.executions {
 		p := x.Agents[b.GetAgentId()]
 		if x.Finished || p == nil || p.Epoch != b.GetEpoch() {
 			continue
 		}
 		if p.Lost < 0 {
-			p.Lost = 0 // an agent that was never heard of had lost nothing before
+			p.Lost = 0 // not heard of before: what it lost may have been of this run
 		}
 		if lost > p.Lost {
 			p.Lost = lost

@@ -14,7 +14,7 @@ import (
 const (
 	maxJudged    = 16384 // behaviours; further ones are judged each time
 	maxEndpoints = maxBaselineEndpoints
-	maxPipeEnds  = 2048 // the oldest are forgotten
+	maxPipeEnds  = 512  // the oldest are forgotten
 	maxSenders   = 8192 // processes that sent to another machine, with ancestors
 	maxAncestry  = 32
 	maxSpans     = 1024
@@ -47,7 +47,10 @@ type execution struct {
 	// Ended, and when, Unix time in nanoseconds.
 	Ended   bool  `json:"ended"`
 	EndedAt int64 `json:"ended_at"`
-	// Finished says that it has taught or never will.
+	// Settled says that it has taught or never will; it is judged still, for
+	// processes that outlive the job.
+	Settled bool `json:"settled"`
+	// Finished says that it is over: no more events of it are judged.
 	Finished bool `json:"finished"`
 	// Touched is when an event of it came in, by the detector's clock.
 	Touched int64 `json:"touched"`
@@ -219,7 +222,7 @@ func (x *execution) seen() bool {
 // forget drops what a finished execution needs no more; what stays keeps a
 // redelivered event from starting it again.
 func (x *execution) forget() {
-	x.Finished, x.dirty = true, true
+	x.Settled, x.Finished, x.dirty = true, true, true
 	x.Judged, x.judged = nil, nil
 	x.Endpoints, x.Ends, x.Senders, x.senders = nil, nil, nil, nil
 	x.ends, x.pairs, x.baseline = nil, nil, nil

@@ -102,10 +102,7 @@ func joined(w, r *pipeEnd) bool {
 // the other ends of its pipe.
 func (x *execution) hold(e *pipeEnd) {
 	if len(x.Ends) >= maxPipeEnds {
-		oldest := x.Ends[0]
-		x.Ends = slices.Delete(x.Ends, 0, 1)
-		delete(x.ends, oldest.key())
-		x.pairs = slices.DeleteFunc(x.pairs, func(p pair) bool { return p.writer == oldest || p.reader == oldest })
+		x.dropOldest(1)
 	}
 	for _, other := range x.Ends {
 		w, r := e, other
@@ -118,6 +115,18 @@ func (x *execution) hold(e *pipeEnd) {
 	}
 	x.Ends = append(x.Ends, e)
 	x.ends[e.key()] = append(x.ends[e.key()], e)
+}
+
+// dropOldest forgets the n oldest ends.
+func (x *execution) dropOldest(n int) {
+	for _, oldest := range x.Ends[:n] {
+		x.ends[oldest.key()] = slices.DeleteFunc(x.ends[oldest.key()], func(e *pipeEnd) bool { return e == oldest })
+		if len(x.ends[oldest.key()]) == 0 {
+			delete(x.ends, oldest.key())
+		}
+		x.pairs = slices.DeleteFunc(x.pairs, func(p pair) bool { return p.writer == oldest || p.reader == oldest })
+	}
+	x.Ends = slices.Delete(x.Ends, 0, n)
 }
 
 func (e *pipeEnd) key() processKey { return processKey{e.Agent, e.process.GetId()} }

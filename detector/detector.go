@@ -1,0 +1,353 @@
+package detector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/stream"
+)
+
+const (
+	saveInterval = 250 * time.Millisecond
+	maxUnsaved   = 4096 // messages applied and not acknowledged yet
+	retryPause   = 500 * time.Millisecond
+	callTimeout  = 10 * time.Second
+)
+
+// Config says how a detector runs. JetStream and Policies are needed.
+type Config struct {
+	// JetStream of the NATS on which stream.Declare has run.
+	JetStream jetstream.JetStream
+	// Policies in force. The caller reloads or watches them.
+	Policies *Policies
+	// RunsNeeded is how many clean runs make a baseline stable; DefaultRunsNeeded
+	// if zero.
+	RunsNeeded uint32
+	// Now is the clock by which executions time out; time.Now by default.
+	Now func() time.Time
+	// Logger; slog.Default() by default.
+	Logger *slog.Logger
+	// Metrics takes the detector's metrics; none by default.
+	Metrics prometheus.Registerer
+}
+
+// Detector reads EVENTS, publishes FINDINGS and teaches BASELINES. Only one may
+// run on a NATS at a time. Health is safe for concurrent use.
+type Detector struct {
+	js        jetstream.JetStream
+	log       *slog.Logger
+	engine    *Engine
+	baselines *Baselines
+	snapshots *snapshots
+	decoder   *stream.Decoder
+	unsaved   []jetstream.Msg
+
+	messages, deadLetters, taught prometheus.Counter
+
+	mu     sync.Mutex
+	ok     bool
+	detail string
+}
+
+// New returns a detector that goes on where the last one stopped.
+func New(ctx context.Context, c Config) (*Detector, error) {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	baselines, err := OpenBaselines(ctx, c.JetStream)
+	if err != nil {
+		return nil, fmt.Errorf("new detector: %w", err)
+	}
+	engine, err := NewEngine(EngineConfig{
+		Policies: c.Policies, Baseline: baselines.Get, RunsNeeded: c.RunsNeeded, Now: c.Now, Logger: c.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("new detector: %w", err)
+	}
+	snapshots, err := openSnapshots(ctx, c.JetStream)
+	if err != nil {
+		return nil, fmt.Errorf("new detector: %w", err)
+	}
+	executions, problems, err := snapshots.load(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("new detector: %w", err)
+	}
+	for _, p := range problems {
+		c.Logger.Error("the detector forgot an execution", "error", p)
+	}
+	for id, x := range executions {
+		if a := x.attribution; !x.Finished && a.GetRepository() != "" {
+			if x.baseline, err = baselines.Get(ctx, a.GetRepository(), a.GetWorkflow(), a.GetJob()); err != nil && !errors.Is(err, ErrNoBaseline) {
+				return nil, fmt.Errorf("new detector: execution %s: %w", id, err)
+			}
+		}
+	}
+	engine.executions = executions
+	decoder, err := stream.NewDecoder()
+	if err != nil {
+		return nil, fmt.Errorf("new detector: %w", err)
+	}
+	d := &Detector{
+		js: c.JetStream, log: c.Logger, engine: engine, baselines: baselines, snapshots: snapshots, decoder: decoder,
+		detail: "not running",
+	}
+	return d, d.register(c.Metrics)
+}
+
+func (d *Detector) register(r prometheus.Registerer) error {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "sallyport", Subsystem: "detector", Name: name, Help: help})
+	}
+	total := func(name, help string, value func(EngineCounts) uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "sallyport", Subsystem: "detector", Name: name, Help: help},
+			func() float64 { return float64(value(d.engine.Counts())) })
+	}
+	d.messages = counter("messages_total", "Batches read from the stream.")
+	d.deadLetters = counter("dead_letters_total", "Messages that could not be decoded.")
+	d.taught = counter("runs_learned_total", "Clean executions that taught a baseline.")
+	if r == nil {
+		return nil
+	}
+	for _, c := range []prometheus.Collector{
+		d.messages, d.deadLetters, d.taught,
+		total("events_total", "Events folded.", func(c EngineCounts) uint64 { return c.Events }),
+		total("behaviours_total", "Behaviours judged.", func(c EngineCounts) uint64 { return c.Behaviours }),
+		total("findings_total", "Findings made.", func(c EngineCounts) uint64 { return c.Findings }),
+		total("policy_errors_total", "Evaluations of policies that failed.", func(c EngineCounts) uint64 { return c.PolicyErrors }),
+	} {
+		if err := r.Register(c); err != nil {
+			return fmt.Errorf("register the detector's metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+// Health says whether the detector works, and what it is doing or what is wrong.
+func (d *Detector) Health() (ok bool, detail string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ok, d.detail
+}
+
+func (d *Detector) healthy(ok bool, detail string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ok, d.detail = ok, detail
+}
+
+// Run detects until ctx ends, then saves and acknowledges what it has applied.
+func (d *Detector) Run(ctx context.Context) error {
+	defer d.healthy(false, "not running")
+	consumer, err := d.js.Consumer(ctx, stream.EventsStream, stream.DetectorConsumer)
+	if err != nil {
+		return fmt.Errorf("open consumer %s of %s: %w", stream.DetectorConsumer, stream.EventsStream, err)
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(512))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", stream.EventsStream, err)
+	}
+	d.healthy(true, "watching")
+	incoming := make(chan jetstream.Msg)
+	done := make(chan struct{})
+	var readErr error
+	go func() {
+		defer close(done)
+		for {
+			m, err := messages.Next()
+			if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
+				return
+			}
+			if err != nil {
+				if errors.Is(err, jetstream.ErrNoHeartbeat) {
+					d.healthy(false, "no word from NATS")
+					continue
+				}
+				readErr = fmt.Errorf("read %s: %w", stream.EventsStream, err)
+				return
+			}
+			select {
+			case incoming <- m:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	err = d.loop(ctx, incoming, done)
+	messages.Stop()
+	<-done
+	// What was applied is saved even though ctx has ended; otherwise the next
+	// start would do it again, which is right too, only slower.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	return errors.Join(err, readErr, d.save(last))
+}
+
+func (d *Detector) loop(ctx context.Context, incoming <-chan jetstream.Msg, done <-chan struct{}) error {
+	tick := time.NewTicker(saveInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-done:
+			return nil
+		case m := <-incoming:
+			if err := d.handle(ctx, m); err != nil {
+				return err
+			}
+			if len(d.unsaved) < maxUnsaved {
+				continue
+			}
+			if err := d.insist(ctx, "save", d.save); err != nil {
+				return nil //nolint:nilerr // ctx ended; Run saves once more
+			}
+		case <-tick.C:
+			if err := d.teach(ctx); err != nil {
+				d.failed(err)
+				continue
+			}
+			if err := d.save(ctx); err != nil && ctx.Err() == nil {
+				d.failed(err)
+				continue
+			}
+			d.healthy(true, fmt.Sprintf("watching, %d executions", len(d.engine.executions)))
+		}
+	}
+}
+
+func (d *Detector) failed(err error) {
+	d.healthy(false, err.Error())
+	d.log.Warn("the detector tries again", "error", err)
+}
+
+// insist tries until it works; it returns an error only when ctx ends.
+func (d *Detector) insist(ctx context.Context, what string, try func(context.Context) error) error {
+	for {
+		err := try(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: %w", what, ctx.Err())
+		}
+		d.failed(err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", what, ctx.Err())
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// handle applies a message and publishes its findings at once. It returns nil also
+// when ctx ended in between: the message then stays unacknowledged, comes again
+// after a restart, and its findings keep their identities.
+func (d *Detector) handle(ctx context.Context, m jetstream.Msg) error {
+	d.messages.Inc()
+	batch := new(sallyportv1.EventBatch) // not reused: what is remembered points into it
+	if err := d.decoder.Decode(m.Data(), batch); err != nil {
+		d.deadLetters.Inc()
+		d.log.Warn("malformed batch becomes a dead letter", "subject", m.Subject(), "error", err)
+		if d.insist(ctx, "keep dead letter", func(ctx context.Context) error {
+			return d.call(ctx, func(ctx context.Context) error {
+				return stream.PublishDeadLetter(ctx, d.js, "detector", m, err)
+			})
+		}) == nil {
+			d.unsaved = append(d.unsaved, m)
+		}
+		return nil
+	}
+	var findings []*sallyportv1.Finding
+	if d.insist(ctx, "apply batch", func(ctx context.Context) error {
+		return d.call(ctx, func(ctx context.Context) (err error) {
+			findings, err = d.engine.Apply(ctx, batch)
+			return err
+		})
+	}) != nil {
+		return d.dropUnsaved()
+	}
+	for _, f := range findings {
+		if d.insist(ctx, "publish finding", func(ctx context.Context) error {
+			return d.call(ctx, func(ctx context.Context) error { return stream.PublishFinding(ctx, d.js, f) })
+		}) != nil {
+			return d.dropUnsaved()
+		}
+		a := f.GetAttribution()
+		d.log.Info("finding", "policy", f.GetPolicy().GetId(), "message", f.GetMessage(),
+			"repo", a.GetRepository(), "run", a.GetRunId(), "job", a.GetJob(), "step", a.GetStep(), "agent", f.GetAgentId())
+	}
+	if d.insist(ctx, "teach", d.teach) != nil {
+		// Not taught: the execution is unsettled in its snapshot, and teaches later.
+		d.log.Debug("stopped before teaching")
+	}
+	d.unsaved = append(d.unsaved, m)
+	return nil
+}
+
+// dropUnsaved gives up what is not saved when ctx ended in the middle of a batch:
+// the state says that a finding was made which may not be published, so it must
+// not be kept.
+func (d *Detector) dropUnsaved() error {
+	d.unsaved = nil
+	for _, x := range d.engine.executions {
+		x.dirty = false
+	}
+	d.log.Info("the detector stops; batches not yet saved will be judged again")
+	return nil
+}
+
+func (d *Detector) call(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// teach lets executions that ended clean teach their baselines.
+func (d *Detector) teach(ctx context.Context) error {
+	for _, l := range d.engine.settle() {
+		err := d.call(ctx, func(ctx context.Context) error {
+			return d.baselines.teach(ctx, l.attribution, l.run, d.engine.config.RunsNeeded)
+		})
+		if err != nil {
+			return err
+		}
+		l.x.settled()
+		d.taught.Inc()
+		d.log.Info("learned a clean run", "repo", l.attribution.GetRepository(), "run", l.attribution.GetRunId(), "job", l.attribution.GetJob())
+	}
+	return nil
+}
+
+// save writes down what has changed, then acknowledges the messages behind it.
+func (d *Detector) save(ctx context.Context) error {
+	for id, x := range d.engine.executions {
+		if !x.dirty {
+			continue
+		}
+		if err := d.call(ctx, func(ctx context.Context) error { return d.snapshots.save(ctx, id, x) }); err != nil {
+			return err
+		}
+		x.dirty = false
+	}
+	for i, m := range d.unsaved {
+		if err := m.Ack(); err != nil {
+			d.unsaved = d.unsaved[i:]
+			return fmt.Errorf("acknowledge batch: %w", err)
+		}
+	}
+	d.unsaved = d.unsaved[:0]
+	for _, id := range d.engine.expired() {
+		if err := d.call(ctx, func(ctx context.Context) error { return d.snapshots.remove(ctx, id) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
