@@ -1,11 +1,7 @@
 package main
 
 import (
-	"fmt"
-	"net"
 	"os"
-	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -25,7 +21,6 @@ type upOptions struct {
 	githubURL    string
 	policies     string
 	workers      []string
-	trustedRefs  []string
 	baselineRuns int
 	agent        string
 	logLevel     string
@@ -75,31 +70,3 @@ Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage.`,
 	f.BoolVar(&o.json, "json", false, "log and report findings as JSON lines")
 	return cmd
 }
-
-// listen takes an address early, so that a clash is said before anything starts.
-func listen(flag, address string) (net.Listener, error) {
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		return nil, usageError(fmt.Errorf("--%s: %w", flag, err))
-	}
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("--%s: %w; choose another address or port 0 for a free one", flag, err)
-	}
-	return l, nil
-}
-
-// hostPort splits an address for a component that listens by itself.
-func hostPort(flag, address string) (string, int, error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", 0, usageError(fmt.Errorf("--%s: %w", flag, err))
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return "", 0, usageError(fmt.Errorf("--%s: port %q is not a number from 0 to 65535", flag, port))
-	}
-	return host, int(n), nil
-}
-
-// stopTimeout bounds how long each part may take to stop.
-const stopTimeout = 20 * time.Second

@@ -1,0 +1,427 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport-ci/sallyport/agent"
+	"github.com/sallyport-ci/sallyport/bpf"
+	"github.com/sallyport-ci/sallyport/detector"
+	"github.com/sallyport-ci/sallyport/ingest"
+	"github.com/sallyport-ci/sallyport/notify"
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/report/terminal"
+	"github.com/sallyport-ci/sallyport/server"
+	"github.com/sallyport-ci/sallyport/store"
+	"github.com/sallyport-ci/sallyport/store/engine"
+	"github.com/sallyport-ci/sallyport/stream"
+)
+
+// stack is everything that `sallyport up` runs, in the order in which it starts.
+type stack struct {
+	o        *upOptions
+	log      *slog.Logger
+	out      io.Writer
+	registry *prometheus.Registry
+	parts    *parts
+
+	engine    *engine.Process
+	nats      *stream.Server
+	js        jetstream.JetStream
+	store     *store.Store
+	ingest    *ingest.Ingest
+	detector  *detector.Detector
+	baselines *detector.Baselines
+	notifier  *notify.Notifier
+	agentID   string
+	kernel    string // why there is no agent, if so
+	addresses addresses
+}
+
+// up runs until ctx ends or a part fails, and stops in order.
+func (o *upOptions) up(ctx context.Context, out io.Writer) (err error) {
+	s := &stack{o: o, out: out, registry: prometheus.NewRegistry(), parts: newParts()}
+	if s.log, err = newLogger(o.logLevel, o.json); err != nil {
+		return err
+	}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := os.MkdirAll(o.data, 0o700); err != nil {
+		return fmt.Errorf("make data folder: %w", err)
+	}
+	unlock, err := lockData(o.data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+
+	start := time.Now()
+	for _, step := range []func(context.Context) error{
+		s.startEngine, s.startNATS, s.startStore, s.startNotify, s.startDetector, s.startServer, s.startMetrics, s.startAgent,
+	} {
+		if err := step(ctx); err != nil {
+			return errors.Join(err, s.parts.stop())
+		}
+	}
+	if err := s.addresses.write(o.data); err != nil {
+		return errors.Join(err, s.parts.stop())
+	}
+	s.banner(time.Since(start))
+	err = s.parts.wait(ctx)
+	fmt.Fprintln(out, "\nStopping: what is on its way stays in", o.data)
+	return errors.Join(err, os.Remove(filepath.Join(o.data, addressesFile)), s.parts.stop())
+}
+
+// lockData makes sure that one process at a time has a data folder.
+func lockData(dir string) (unlock func() error, err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock data folder: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another sallyport up is using %s; stop it, or choose another folder with --data", dir), f.Close())
+	}
+	return f.Close, nil
+}
+
+func newLogger(level string, json bool) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usageError(fmt.Errorf("--log-level %q is not debug, info, warn or error", level))
+	}
+	o := &slog.HandlerOptions{Level: l}
+	if json {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
+}
+
+// stopTimeout bounds how long a part that is told to stop may take.
+const stopTimeout = 30 * time.Second
+
+func (s *stack) startEngine(ctx context.Context) error {
+	library, err := engine.Fetch(ctx, engine.FetchConfig{File: s.o.engine, Progress: os.Stderr})
+	if err != nil {
+		return err
+	}
+	owner, err := secretFile(filepath.Join(s.o.data, ownerPasswordFile))
+	if err != nil {
+		return err
+	}
+	reader, err := secretFile(filepath.Join(s.o.data, readerFile))
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own program: %w", err)
+	}
+	s.engine, err = engine.Start(ctx, engine.StartConfig{
+		Command: []string{self, "db"}, Library: library, Dir: filepath.Join(s.o.data, "clickhouse"), Addr: s.o.clickhouse,
+		User: "sallyport", Password: owner, ReadOnlyUser: "reader", ReadOnlyPassword: reader, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.addresses.ClickHouse = s.engine.Addr()
+	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "sallyport_clickhouse_restarts_total", Help: "Times that the embedded ClickHouse was started again after it died.",
+	}, func() float64 { return float64(s.engine.Restarts()) }))
+	s.parts.onStop("ClickHouse", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		return s.engine.Stop(ctx)
+	})
+	return nil
+}
+
+func (s *stack) startNATS(ctx context.Context) error {
+	host, port, err := hostPort("nats", s.o.nats)
+	if err != nil {
+		return err
+	}
+	password, err := secretFile(filepath.Join(s.o.data, agentPasswordFile))
+	if err != nil {
+		return err
+	}
+	s.nats, err = stream.StartServer(stream.ServerConfig{
+		Dir: filepath.Join(s.o.data, "nats"), Host: host, Port: port, AgentPassword: password, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.parts.onStop("NATS", func() error { s.nats.Shutdown(); return nil })
+	s.addresses.NATS = strings.TrimPrefix(s.nats.URL(), "nats://")
+	agentURL := s.nats.AgentURL(password)
+	if err := writePrivate(filepath.Join(s.o.data, agentFile), "SALLYPORT_NATS="+agentURL+"\n"); err != nil {
+		return err
+	}
+	nc, err := s.nats.Connect(nats.Name("sallyport up"), nats.ReconnectBufSize(-1))
+	if err != nil {
+		return err
+	}
+	s.parts.onStop("NATS connection", func() error { nc.Close(); return nil })
+	if s.js, err = jetstream.New(nc); err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	return stream.Declare(ctx, s.js, stream.Limits{})
+}
+
+func (s *stack) startStore(ctx context.Context) error {
+	dsn, err := url.Parse(s.engine.DSN())
+	if err != nil {
+		return fmt.Errorf("read the embedded ClickHouse's address: %w", err)
+	}
+	dsn.Path = "/sallyport"
+	if s.store, err = store.Open(ctx, dsn.String()); err != nil {
+		return err
+	}
+	s.parts.onStop("ClickHouse connection", s.store.Close)
+	if err := s.store.Migrate(ctx); err != nil {
+		return err
+	}
+	s.ingest, err = ingest.New(ingest.Config{JS: s.js, Store: s.store, Logger: s.log, Registerer: s.registry})
+	if err != nil {
+		return err
+	}
+	s.parts.start("ingest", s.ingest.Run)
+	return nil
+}
+
+func (s *stack) startNotify(context.Context) error {
+	severity, err := parseSeverity("min-severity", s.o.minSeverity)
+	if err != nil {
+		return err
+	}
+	people, err := notify.NewTerminal(s.out, notify.TerminalOptions{
+		JSON: s.o.json, Colour: terminal.Coloured(os.Stdout, os.LookupEnv), Width: terminal.Columns(os.Stdout), GitHubURL: s.o.githubURL,
+	})
+	if err != nil {
+		return usageError(err)
+	}
+	sinks := []notify.Sink{{Name: "terminal", Target: people}}
+	if s.o.slackWebhook != "" {
+		slack, err := notify.NewSlack(notify.SlackOptions{WebhookURL: s.o.slackWebhook, GitHubURL: s.o.githubURL})
+		if err != nil {
+			return usageError(err)
+		}
+		sinks = append(sinks, notify.Sink{
+			Name: "slack", Target: slack, MinSeverity: severity,
+			Window: notify.SlackWindow, Interval: notify.SlackInterval, MaxItems: notify.SlackMaxItems,
+		})
+	}
+	s.notifier, err = notify.New(notify.Config{JS: s.js, Sinks: sinks, Registerer: s.registry, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	s.parts.start("alerts", s.notifier.Run)
+	return nil
+}
+
+func parseSeverity(flag, word string) (sallyportv1.Severity, error) {
+	n, ok := sallyportv1.Severity_value["SEVERITY_"+strings.ToUpper(word)]
+	if !ok || n == 0 {
+		return 0, usageError(fmt.Errorf("--%s %q is not low, medium, high or critical", flag, word))
+	}
+	return sallyportv1.Severity(n), nil
+}
+
+// policyInterval is how often the folder of policies is looked at.
+const policyInterval = 2 * time.Second
+
+func (s *stack) startDetector(ctx context.Context) error {
+	if s.o.baselineRuns < 1 || s.o.baselineRuns > 1000 {
+		return usageError(fmt.Errorf("--baseline-runs %d is not 1 to 1000", s.o.baselineRuns))
+	}
+	folder := s.o.policies
+	if folder == "" {
+		folder = filepath.Join(s.o.data, "policies")
+	}
+	policies, problems, err := detector.LoadPolicies(ctx, folder)
+	if err != nil {
+		return err
+	}
+	report := func(problems []error) {
+		for _, p := range problems {
+			s.log.Error("policy left out", "error", p)
+		}
+	}
+	report(problems)
+	s.parts.start("policies", func(ctx context.Context) error {
+		policies.Watch(ctx, policyInterval, report)
+		return nil
+	})
+	s.detector, err = detector.New(ctx, detector.Config{
+		JetStream: s.js, Policies: policies, RunsNeeded: uint32(s.o.baselineRuns), Logger: s.log, Metrics: s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	if s.baselines, err = detector.OpenBaselines(ctx, s.js); err != nil {
+		return err
+	}
+	s.parts.start("detector", s.detector.Run)
+	return nil
+}
+
+func (s *stack) startServer(context.Context) error {
+	token, err := secretFile(filepath.Join(s.o.data, tokenFile))
+	if err != nil {
+		return err
+	}
+	rest, err := listen("rest", s.o.rest)
+	if err != nil {
+		return err
+	}
+	rpc, err := listen("grpc", s.o.grpc)
+	if err != nil {
+		return errors.Join(err, rest.Close())
+	}
+	api, err := server.New(server.Config{
+		Store: s.store, Baselines: s.baselines, Health: s.health, Token: token, Registerer: s.registry, Logger: s.log,
+	})
+	if err != nil {
+		return errors.Join(err, rest.Close(), rpc.Close())
+	}
+	s.addresses.REST, s.addresses.GRPC = rest.Addr().String(), rpc.Addr().String()
+	s.parts.start("API", func(ctx context.Context) error { return api.Serve(ctx, rpc, rest) })
+	return nil
+}
+
+// health asks every part.
+func (s *stack) health() []*sallyportv1.PartHealth {
+	part := func(name string, healthy bool, detail string) *sallyportv1.PartHealth {
+		return &sallyportv1.PartHealth{Name: name, Healthy: healthy, Detail: detail}
+	}
+	natsDetail := "runs"
+	natsErr := s.nats.Healthy()
+	if natsErr != nil {
+		natsDetail = natsErr.Error()
+	}
+	clickhouseDetail := "runs"
+	if !s.engine.Up() {
+		clickhouseDetail = "is being started again"
+	}
+	ingestOK, ingestDetail := s.ingest.Health()
+	detectorOK, detectorDetail := s.detector.Health()
+	notifyOK, notifyDetail := s.notifier.Health()
+	return []*sallyportv1.PartHealth{
+		part("nats", natsErr == nil, natsDetail),
+		part("clickhouse", s.engine.Up(), clickhouseDetail),
+		part("ingest", ingestOK, ingestDetail),
+		part("detector", detectorOK, detectorDetail),
+		part("notify", notifyOK, notifyDetail),
+	}
+}
+
+func (s *stack) startMetrics(context.Context) error {
+	l, err := listen("metrics", s.o.metrics)
+	if err != nil {
+		return err
+	}
+	s.addresses.Metrics = l.Addr().String()
+	s.parts.start("metrics", func(ctx context.Context) error { return serveMetrics(ctx, l, s.registry) })
+	return nil
+}
+
+func serveMetrics(ctx context.Context, l net.Listener, registry *prometheus.Registry) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics: %w", err)
+	}
+	return nil
+}
+
+func (s *stack) startAgent(context.Context) error {
+	switch s.o.agent {
+	case "on", "off", "auto":
+	default:
+		return usageError(fmt.Errorf("--agent %q is not on, off or auto", s.o.agent))
+	}
+	if s.o.agent == "off" {
+		s.kernel = "not asked for (--agent=off)"
+		return nil
+	}
+	sensor, err := bpf.Open(bpf.Config{Workers: s.o.workers})
+	if err != nil {
+		var unsupported *bpf.UnsupportedError
+		if s.o.agent == "auto" && errors.As(err, &unsupported) {
+			s.kernel = unsupported.Missing
+			return nil
+		}
+		return err
+	}
+	dir := filepath.Join(s.o.data, "agent")
+	if s.agentID, err = agent.Identity(dir); err != nil {
+		return errors.Join(err, sensor.Close())
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return errors.Join(fmt.Errorf("read host name: %w", err), sensor.Close())
+	}
+	publisher, err := agent.NewPublisher(agent.PublisherConfig{
+		JS: s.js, AgentID: s.agentID, Dir: filepath.Join(dir, "spool"), Registerer: s.registry, Logger: s.log,
+	})
+	if err != nil {
+		return errors.Join(err, sensor.Close())
+	}
+	a, err := agent.New(agent.Config{
+		AgentID: s.agentID, Hostname: hostname, Version: version, Source: sensor, Sink: publisher,
+		Waiting: publisher.Waiting, Spilled: publisher.Spilled, Registerer: s.registry, Logger: s.log,
+	})
+	if err != nil {
+		publisher.Close()
+		return errors.Join(err, sensor.Close())
+	}
+	s.parts.onStop("agent's publisher", func() error { publisher.Close(); return nil })
+	s.parts.start("agent", a.Run)
+	return nil
+}
+
+// banner says what runs where, for a person.
+func (s *stack) banner(took time.Duration) {
+	if s.o.json {
+		return
+	}
+	row := func(name, value, note string) { fmt.Fprintf(s.out, "  %-11s %-38s %s\n", name, value, note) }
+	fmt.Fprintf(s.out, "Sallyport is up (%s).\n\n", took.Round(100*time.Millisecond))
+	if s.kernel == "" {
+		row("agent", "watches this machine", "identity "+s.agentID)
+	} else {
+		row("agent", "not here", s.kernel)
+		row("", "start one", "sudo env $(cat "+filepath.Join(s.o.data, agentFile)+") sallyport-agent")
+	}
+	row("NATS", s.nats.URL(), "agents' address and password: "+filepath.Join(s.o.data, agentFile))
+	row("ClickHouse", "http://"+s.addresses.ClickHouse, "user reader, password: "+filepath.Join(s.o.data, readerFile))
+	row("Grafana", "http://"+s.addresses.ClickHouse+"/sallyport", "ClickHouse data source, protocol HTTP, user reader")
+	row("REST", "http://"+s.addresses.REST, "token: "+filepath.Join(s.o.data, tokenFile)+", contract: /openapi.json")
+	row("gRPC", s.addresses.GRPC, "the same token")
+	row("metrics", "http://"+s.addresses.Metrics+"/metrics", "Prometheus")
+	if s.o.slackWebhook != "" {
+		row("Slack", "on", "from severity "+s.o.minSeverity)
+	} else {
+		row("Slack", "off", "set SALLYPORT_SLACK_WEBHOOK")
+	}
+	row("data", s.o.data, "")
+	fmt.Fprint(s.out, "\nTry `sallyport runs`. Findings appear below. Ctrl-C stops.\n\n")
+}
