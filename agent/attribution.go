@@ -136,11 +136,12 @@ func parseEnvironment(data []byte) map[string]string {
 // startStep attributes the first program of a step.
 func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]string) {
 	m := a.cfg.Command
-	if m != nil {
+	switch {
+	case m != nil:
 		m = proto.CloneOf(m)
-	} else if environment["GITHUB_REPOSITORY"] != "" && environment["GITHUB_RUN_ID"] != "" {
+	case environment["GITHUB_REPOSITORY"] != "" && environment["GITHUB_RUN_ID"] != "":
 		m = fromEnvironment(environment)
-	} else {
+	default:
 		p.at = w.worker.between() // a program of the worker's own
 		return
 	}

@@ -46,40 +46,43 @@ func parseDNS(data []byte) (dnsMessage, error) {
 		id: header.ID, response: header.Response,
 		name: domainName(q.Name), qtype: recordType(q.Type), code: responseCode(header.RCode),
 	}
-	if !header.Response || p.SkipAllQuestions() != nil {
-		return m, nil
-	}
-	for range maxAnswers {
-		h, err := p.AnswerHeader()
-		if err != nil {
-			break
-		}
-		switch h.Type {
-		case dnsmessage.TypeA:
-			r, err := p.AResource()
-			if err != nil {
-				return m, nil
-			}
-			m.addresses = append(m.addresses, netip.AddrFrom4(r.A))
-		case dnsmessage.TypeAAAA:
-			r, err := p.AAAAResource()
-			if err != nil {
-				return m, nil
-			}
-			m.addresses = append(m.addresses, netip.AddrFrom16(r.AAAA).Unmap())
-		case dnsmessage.TypeCNAME:
-			r, err := p.CNAMEResource()
-			if err != nil {
-				return m, nil
-			}
-			m.canonicalNames = append(m.canonicalNames, domainName(r.CNAME))
-		default:
-			if p.SkipAnswer() != nil {
-				return m, nil
-			}
+	if header.Response && p.SkipAllQuestions() == nil {
+		for n := 0; n < maxAnswers && m.readAnswer(&p); n++ {
 		}
 	}
 	return m, nil
+}
+
+// readAnswer adds the next answer to the message and says whether there may be
+// more. What was read before a damaged answer counts: resolvers use it too.
+func (m *dnsMessage) readAnswer(p *dnsmessage.Parser) bool {
+	h, err := p.AnswerHeader()
+	if err != nil {
+		return false
+	}
+	switch h.Type {
+	case dnsmessage.TypeA:
+		r, err := p.AResource()
+		if err != nil {
+			return false
+		}
+		m.addresses = append(m.addresses, netip.AddrFrom4(r.A))
+	case dnsmessage.TypeAAAA:
+		r, err := p.AAAAResource()
+		if err != nil {
+			return false
+		}
+		m.addresses = append(m.addresses, netip.AddrFrom16(r.AAAA).Unmap())
+	case dnsmessage.TypeCNAME:
+		r, err := p.CNAMEResource()
+		if err != nil {
+			return false
+		}
+		m.canonicalNames = append(m.canonicalNames, domainName(r.CNAME))
+	default:
+		return p.SkipAnswer() == nil
+	}
+	return true
 }
 
 func domainName(n dnsmessage.Name) string {
@@ -100,11 +103,12 @@ func recordType(t dnsmessage.Type) string {
 		return "HTTPS"
 	case 10:
 		return "NULL"
+	default:
+		if s, ok := strings.CutPrefix(t.String(), "Type"); ok {
+			return s
+		}
+		return fmt.Sprintf("TYPE%d", uint16(t))
 	}
-	if s, ok := strings.CutPrefix(t.String(), "Type"); ok {
-		return s
-	}
-	return fmt.Sprintf("TYPE%d", uint16(t))
 }
 
 var responseCodes = [...]string{"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"}

@@ -65,6 +65,7 @@ func outcome(r *bpf.Flow) sallyportv1.FlowOutcome {
 		return sallyportv1.FlowOutcome_FLOW_OUTCOME_RESET
 	case syscall.EHOSTUNREACH, syscall.ENETUNREACH:
 		return sallyportv1.FlowOutcome_FLOW_OUTCOME_UNREACHABLE
+	default:
+		return sallyportv1.FlowOutcome_FLOW_OUTCOME_CLOSED
 	}
-	return sallyportv1.FlowOutcome_FLOW_OUTCOME_CLOSED
 }

@@ -244,7 +244,7 @@ const (
 )
 
 func descriptor(d bpf.Descriptor) *sallyportv1.Descriptor {
-	kind := sallyportv1.DescriptorKind_DESCRIPTOR_KIND_UNSPECIFIED
+	var kind sallyportv1.DescriptorKind
 	switch d.Mode & modeType {
 	case modeSocket:
 		kind = sallyportv1.DescriptorKind_DESCRIPTOR_KIND_SOCKET

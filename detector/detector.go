@@ -207,7 +207,7 @@ func (d *Detector) loop(ctx context.Context, incoming <-chan jetstream.Msg, done
 				continue
 			}
 			if err := d.insist(ctx, "save", d.save); err != nil {
-				return nil //nolint:nilerr // ctx ended; Run saves once more
+				return nil // ctx ended; Run saves once more
 			}
 		case <-tick.C:
 			if err := d.teach(ctx); err != nil {

@@ -97,7 +97,10 @@ func fingerprint(folder string) string {
 	var b strings.Builder
 	// What cannot be read is missing from the fingerprint, and reported by Reload.
 	_ = filepath.WalkDir(folder, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || (filepath.Ext(name) != ".rego" && filepath.Ext(name) != ".json") {
+		if err != nil {
+			return nil //nolint:nilerr // the walk goes on
+		}
+		if d.IsDir() || (filepath.Ext(name) != ".rego" && filepath.Ext(name) != ".json") {
 			return nil
 		}
 		if info, err := d.Info(); err == nil {

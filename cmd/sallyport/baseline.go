@@ -44,7 +44,7 @@ from how many clean runs, and every endpoint that they contacted. --repository a
 		}
 		switch len(chosen) {
 		case 0:
-			return &notFound{fmt.Errorf("no clean run of a job %s was seen; `sallyport baseline` lists those that were", args[0])}
+			return &notFoundError{fmt.Errorf("no clean run of a job %s was seen; `sallyport baseline` lists those that were", args[0])}
 		case 1:
 			return c.showBaseline(chosen[0])
 		}

@@ -44,7 +44,7 @@ Asks the "sallyport up" of this machine, found by its data folder, or the one at
 Exit codes: 0 answered, 1 something failed, 2 wrong usage, 3 not found.`
 
 // question makes a command that asks a server.
-func question(cmd *cobra.Command, ask func(ctx context.Context, c *client, args []string) error) *cobra.Command {
+func question(cmd *cobra.Command, ask func(ctx context.Context, c *client, args []string) error) {
 	var o clientOptions
 	cmd.Long += clientHelp
 	f := cmd.Flags()
@@ -61,7 +61,6 @@ func question(cmd *cobra.Command, ask func(ctx context.Context, c *client, args 
 		ctx := metadata.AppendToOutgoingContext(cmd.Context(), "authorization", "Bearer "+c.token)
 		return errors.Join(c.explain(ask(ctx, c, args)), c.conn.Close())
 	}
-	return cmd
 }
 
 // client asks a server and prints answers.
@@ -119,7 +118,7 @@ func (c *client) explain(err error) error {
 	}
 	switch s.Code() {
 	case codes.NotFound:
-		return &notFound{errors.New(s.Message())}
+		return &notFoundError{errors.New(s.Message())}
 	case codes.InvalidArgument:
 		return usageError(errors.New(s.Message()))
 	case codes.Unavailable:

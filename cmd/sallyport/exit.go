@@ -9,26 +9,26 @@ const (
 	exitNotFound = 3
 )
 
-// wrongUsage is an error of the person who typed the command.
-type wrongUsage struct{ err error }
+// wrongUsageError is an error of the person who typed the command.
+type wrongUsageError struct{ err error }
 
-func usageError(err error) error { return &wrongUsage{err} }
+func usageError(err error) error { return &wrongUsageError{err} }
 
-func (e *wrongUsage) Error() string { return e.err.Error() + " (see --help)" }
-func (e *wrongUsage) Unwrap() error { return e.err }
+func (e *wrongUsageError) Error() string { return e.err.Error() + " (see --help)" }
+func (e *wrongUsageError) Unwrap() error { return e.err }
 
-// notFound is an error for what was asked for and does not exist.
-type notFound struct{ err error }
+// notFoundError is an error for what was asked for and does not exist.
+type notFoundError struct{ err error }
 
-func (e *notFound) Error() string { return e.err.Error() }
-func (e *notFound) Unwrap() error { return e.err }
+func (e *notFoundError) Error() string { return e.err.Error() }
+func (e *notFoundError) Unwrap() error { return e.err }
 
 func exitCode(err error) int {
-	var missing *notFound
+	var missing *notFoundError
 	if errors.As(err, &missing) {
 		return exitNotFound
 	}
-	var usage *wrongUsage
+	var usage *wrongUsageError
 	if errors.As(err, &usage) {
 		return exitUsage
 	}

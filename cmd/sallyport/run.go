@@ -206,7 +206,7 @@ func execute(args []string) (code, sig int, err error) {
 	if err != nil && !errors.As(err, &exit) {
 		return exitWatchFailed, 0, fmt.Errorf("wait for %s: %w", args[0], err)
 	}
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() { //nolint:misspell // so it is called
 		return 0, int(status.Signal()), nil
 	}
 	return cmd.ProcessState.ExitCode(), 0, nil

@@ -93,7 +93,7 @@ func (c *client) repositoryOf(ctx context.Context, run string) (string, error) {
 		found = r.Repository
 	}
 	if found == "" {
-		return "", &notFound{fmt.Errorf("no agent saw a run %s; `sallyport runs` lists those that were seen", run)}
+		return "", &notFoundError{fmt.Errorf("no agent saw a run %s; `sallyport runs` lists those that were seen", run)}
 	}
 	return found, nil
 }

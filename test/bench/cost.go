@@ -100,12 +100,12 @@ func pair(ctx context.Context, name string, events, rounds int, observers []obse
 }
 
 // coldBuild builds the agent with an empty build cache.
-func coldBuild(ctx context.Context) (time.Duration, error) {
+func coldBuild(ctx context.Context) (took time.Duration, err error) {
 	dir, err := os.MkdirTemp("", "sallyport-bench-")
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "out"), "./cmd/sallyport-agent")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOCACHE="+filepath.Join(dir, "cache"))
 	start := time.Now()

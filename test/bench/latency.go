@@ -21,13 +21,13 @@ import (
 // measureLatency runs everything, plays a runner's worker whose step reads the
 // worker's environment, and measures from right before the step opens the file
 // until the webhook has the finding.
-func measureLatency(ctx context.Context, samples int) error {
+func measureLatency(ctx context.Context, samples int) (err error) {
 	fmt.Println("\n== Kernel event to webhook received, everything on this machine (goal: median under 500 ms)")
 	dir, err := os.MkdirTemp("", "sallyport-bench-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	const path = "/services/T0/B0/bench"
 	receiver := slackfake.New(path, nil)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -38,8 +38,10 @@ func measureLatency(ctx context.Context, samples int) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	defer func() {
-		server.Close()
-		<-served
+		err = errors.Join(err, server.Close())
+		if e := <-served; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
 	}()
 
 	up, err := startUp(ctx, filepath.Join(dir, "data"), "http://"+l.Addr().String()+path)

@@ -116,7 +116,9 @@ func (a *agentObserver) report(w io.Writer) error {
 
 func (a *agentObserver) close() {
 	a.server.Shutdown()
-	os.RemoveAll(a.dir)
+	if err := os.RemoveAll(a.dir); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
 }
 
 // scrape returns the series of one metric, by their labels.
@@ -182,8 +184,8 @@ func startAuditd(ctx context.Context) (func() error, error) {
 			return nil, errors.Join(fmt.Errorf("auditctl %s: %w: %s", rule, err, out), daemon.Process.Kill(), daemon.Wait())
 		}
 	}
-	return func() error {
-		defer os.RemoveAll(dir)
+	return func() (err error) {
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		out, err := exec.CommandContext(ctx, "/sbin/auditctl", "-D").CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("auditctl -D: %w: %s", err, out)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -55,12 +56,12 @@ func execStorm(n int) error {
 	return nil
 }
 
-func connectStorm(n int) error {
+func connectStorm(n int) (err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { err = errors.Join(err, l.Close()) }()
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -104,12 +105,12 @@ func openReadStorm(n int) error {
 	return nil
 }
 
-func openWriteStorm(n int) error {
+func openWriteStorm(n int) (err error) {
 	dir, err := os.MkdirTemp("", "sallyport-bench-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	path := filepath.Join(dir, "file")
 	for range n {
 		fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_CLOEXEC, 0o600)

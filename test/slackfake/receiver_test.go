@@ -2,6 +2,7 @@ package slackfake
 
 import (
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -55,7 +56,7 @@ func TestContract(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	r := New("/hook", nil)
 	post := func(path string) *httptest.ResponseRecorder {
-		req := httptest.NewRequest("POST", path, strings.NewReader(`{"text":"t"}`))
+		req := httptest.NewRequest(http.MethodPost, path, strings.NewReader(`{"text":"t"}`))
 		req.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, req)

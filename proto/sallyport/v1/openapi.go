@@ -1,3 +1,4 @@
+// Package sallyportv1 holds the messages and the service of Sallyport.
 package sallyportv1
 
 import _ "embed"
