@@ -142,7 +142,11 @@ func (l *lab) publishRaw(tb testing.TB, subject string, data []byte) {
 func (l *lab) waitDone(tb testing.TB, streamName string) {
 	tb.Helper()
 	eventually(tb, 90*time.Second, func() error {
-		c, err := l.js.Consumer(context.Background(), streamName, stream.IngestConsumer)
+		s, err := l.js.Stream(context.Background(), streamName)
+		if err != nil {
+			return err
+		}
+		c, err := s.Consumer(context.Background(), stream.IngestConsumer)
 		if err != nil {
 			return err
 		}
@@ -150,8 +154,9 @@ func (l *lab) waitDone(tb testing.TB, streamName string) {
 		if err != nil {
 			return err
 		}
-		if info.NumPending > 0 || info.NumAckPending > 0 {
-			return fmt.Errorf("%d waiting, %d in hand", info.NumPending, info.NumAckPending)
+		// A consumer's count of what waits lags behind the stream.
+		if last := s.CachedInfo().State.LastSeq; info.Delivered.Stream < last || info.NumAckPending > 0 {
+			return fmt.Errorf("delivered to %d of %d, %d in hand", info.Delivered.Stream, last, info.NumAckPending)
 		}
 		return nil
 	})
