@@ -59,7 +59,8 @@ func (b *builder) add(e *sallyportv1.Event, p *process, at *attribution, now tim
 const maxAncestors = 64
 
 // process returns the index of a process in the batch's table, and enters it with
-// its ancestors.
+// its ancestors up to the runner's worker: what is above that belongs to the
+// machine, not to the job.
 func (b *builder) process(p *process) uint32 {
 	first := p
 	for range maxAncestors {
@@ -68,6 +69,9 @@ func (b *builder) process(p *process) uint32 {
 		}
 		b.batch.Processes = append(b.batch.Processes, p.message)
 		p.batch, p.index = b.number, uint32(len(b.batch.Processes))
+		if p.worker != nil {
+			break
+		}
 		p = p.parent
 	}
 	return first.index

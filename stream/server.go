@@ -9,6 +9,7 @@ import (
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"golang.org/x/crypto/bcrypt"
 )
 
 // ServerConfig says how the embedded NATS server runs.
@@ -49,6 +50,16 @@ type Server struct {
 // startTimeout is long because a server that was killed checks its files first.
 const startTimeout = 60 * time.Second
 
+// hash is how the server keeps a password. The least cost: the passwords are
+// random, not words that somebody could guess.
+func hash(password string) (string, error) {
+	h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		return "", fmt.Errorf("hash a password for NATS: %w", err)
+	}
+	return string(h), nil
+}
+
 // StartServer starts the server and waits until it takes connections.
 func StartServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Host == "" {
@@ -66,12 +77,20 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	if cfg.OperatorPassword == "" {
 		cfg.OperatorPassword = newPassword()
 	}
-	operator := &natsserver.User{Username: OperatorUser, Password: cfg.OperatorPassword}
+	operatorHash, err := hash(cfg.OperatorPassword)
+	if err != nil {
+		return nil, err
+	}
+	operator := &natsserver.User{Username: OperatorUser, Password: operatorHash}
 	users := []*natsserver.User{operator}
 	if cfg.AgentPassword != "" {
+		agentHash, err := hash(cfg.AgentPassword)
+		if err != nil {
+			return nil, err
+		}
 		users = append(users, &natsserver.User{
 			Username: AgentUser,
-			Password: cfg.AgentPassword,
+			Password: agentHash,
 			Permissions: &natsserver.Permissions{
 				Publish:   &natsserver.SubjectPermission{Allow: []string{eventPrefix + "*"}},
 				Subscribe: &natsserver.SubjectPermission{Allow: []string{"_INBOX.>"}},

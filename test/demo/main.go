@@ -41,7 +41,7 @@ var queries = []struct{ question, sql string }{
 	{"What did the step start?",
 		"SELECT parent_program, program, arrayStringConcat(arguments, ' ') AS command FROM processes WHERE run_id = '7' AND step = 'changed' ORDER BY started_at"},
 	{"Who asked for which names?",
-		"SELECT step, program, name, arrayMap(a -> toString(a), any(addresses)) AS addresses FROM dns WHERE run_id = '7' AND length(addresses) > 0 GROUP BY ALL"},
+		"SELECT step, program, name, arrayMap(a -> toString(a), any(addresses)) AS answer FROM dns WHERE run_id = '7' AND length(addresses) > 0 GROUP BY ALL"},
 }
 
 func main() {
@@ -171,7 +171,7 @@ func demo(ctx context.Context) (err error) {
 	section("Look further in SQL")
 	say("  curl --user reader:$(cat %s/reader.password) 'http://%s/?database=sallyport' --data-binary 'SELECT …'\n", data, up.ClickHouse)
 	for _, q := range queries {
-		out, err := up.Query(ctx, q.sql+" FORMAT PrettyCompactMonoBlock SETTINGS output_format_pretty_color = 0, output_format_pretty_row_numbers = 0")
+		out, err := up.Query(ctx, q.sql+" FORMAT PrettyCompactNoEscapesMonoBlock")
 		if err != nil {
 			return err
 		}
