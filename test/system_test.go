@@ -185,7 +185,7 @@ func (s *system) expect(t *testing.T, run string, want ...string) {
 		}
 		var told strings.Builder
 		for _, m := range s.receiver.Messages() {
-			for _, text := range m.Message.Texts() {
+			for _, text := range m.Texts() {
 				told.WriteString(text.Text)
 			}
 		}

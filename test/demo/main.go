@@ -47,8 +47,9 @@ var queries = []struct{ question, sql string }{
 func main() {
 	lab.BeWorld()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := demo(ctx); err != nil {
+	err := demo(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -88,7 +89,12 @@ func demo(ctx context.Context) (err error) {
 	channel := &http.Server{Handler: receiver, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- channel.Serve(l) }()
-	defer func() { err = errors.Join(err, channel.Close()); <-served }()
+	defer func() {
+		err = errors.Join(err, channel.Close())
+		if e := <-served; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
+	}()
 
 	section("sallyport up")
 	log, err := os.Create(filepath.Join(data, "up.log"))
@@ -263,7 +269,7 @@ func found(ctx context.Context, up *lab.Up, receiver *slackfake.Receiver) error 
 
 func told(receiver *slackfake.Receiver, title string) bool {
 	for _, m := range receiver.Messages() {
-		for _, t := range m.Message.Texts() {
+		for _, t := range m.Texts() {
 			if strings.Contains(t.Text, title) {
 				return true
 			}
