@@ -43,8 +43,11 @@ var secretPlaces = []*regexp.Regexp{
 	regexp.MustCompile(`(hooks\.slack\.com/(?:services|workflows|triggers)/)[^\s'"]+`),
 }
 
-// secretPair matches name=value and "name": "value" inside an argument.
-var secretPair = regexp.MustCompile(`(?i)([A-Za-z0-9_.-]*)("?\s*[=:]\s*"?)([^\s&;,'"]+)`)
+// pairName matches name= and "name": inside an argument.
+var pairName = regexp.MustCompile(`([A-Za-z0-9_.-]+)"?\s*[=:]\s*"?`)
+
+// pairEnd are the characters that end the value behind a pairName.
+const pairEnd = " \t\r\n&;,'\""
 
 // redactArguments takes secrets out of a program's arguments, in place.
 func redactArguments(arguments []string) []string {
@@ -103,11 +106,33 @@ func redact(s string) string {
 	if !strings.ContainsAny(s, "=:") {
 		return s
 	}
-	return secretPair.ReplaceAllStringFunc(s, func(pair string) string {
-		m := secretPair.FindStringSubmatch(pair)
-		if m[3] == Redacted || !isSecretName(strings.TrimLeft(m[1], "-")) || strings.HasPrefix(m[3], "//") {
-			return pair
+	return redactPairs(s)
+}
+
+// redactPairs takes the values of names that say so out of one argument. It looks
+// at each name once, also at those inside the value of another.
+func redactPairs(s string) string {
+	var out strings.Builder
+	done := 0
+	for _, m := range pairName.FindAllStringSubmatchIndex(s, -1) {
+		name, value := s[m[2]:m[3]], s[m[1]:]
+		if m[0] < done || !isSecretName(strings.TrimLeft(name, "-")) || strings.HasPrefix(value, "//") {
+			continue
 		}
-		return m[1] + m[2] + Redacted
-	})
+		end := strings.IndexAny(value, pairEnd)
+		if end < 0 {
+			end = len(value)
+		}
+		if end == 0 {
+			continue
+		}
+		out.WriteString(s[done:m[1]])
+		out.WriteString(Redacted)
+		done = m[1] + end
+	}
+	if done == 0 {
+		return s
+	}
+	out.WriteString(s[done:])
+	return out.String()
 }
