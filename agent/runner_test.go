@@ -137,7 +137,7 @@ sleep 1
 	write("publish.sh", "DIR/mark/second\n")
 	// The worker gives each step its environment.
 	work := write("work.sh", `for step in compile publish; do
-  GITHUB_ACTION=$step GITHUB_REPOSITORY=acme/shop GITHUB_WORKFLOW=CI GITHUB_RUN_ID=77 GITHUB_RUN_ATTEMPT=2 GITHUB_JOB=build \
+  GITHUB_ACTION=$step GITHUB_REPOSITORY=acme/runner GITHUB_WORKFLOW=CI GITHUB_RUN_ID=77 GITHUB_RUN_ATTEMPT=2 GITHUB_JOB=build \
   GITHUB_SHA=c0ffee GITHUB_REF=refs/heads/main GITHUB_EVENT_NAME=push GITHUB_ACTOR=alice RUNNER_NAME=r1 \
   /usr/bin/bash -e DIR/$step.sh
 done
@@ -151,7 +151,7 @@ true
 	}
 
 	ended := func() bool {
-		return slices.ContainsFunc(k.events(t), func(s seen) bool { return s.GetJobEnded() != nil })
+		return slices.ContainsFunc(k.events(t), func(s seen) bool { return s.GetJobEnded() != nil && s.at.GetRepository() == "acme/runner" })
 	}
 	for deadline := time.Now().Add(20 * time.Second); !ended(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -159,11 +159,16 @@ true
 		}
 	}
 	want := &sallyportv1.Attribution{
-		Repository: "acme/shop", Workflow: "CI", RunId: "77", RunAttempt: 2, Job: "build", Commit: "c0ffee",
+		Repository: "acme/runner", Workflow: "CI", RunId: "77", RunAttempt: 2, Job: "build", Commit: "c0ffee",
 		Ref: "refs/heads/main", Event: "push", Actor: "alice", Runner: "r1",
 	}
 	found, jobs := map[string]string{}, map[string]int{}
 	for _, s := range k.events(t) {
+		// The sensor sees the whole machine, with the runners of other tests.
+		ours := s.process != nil && strings.HasPrefix(s.process.Executable, dir)
+		if s.at.GetRepository() != "acme/runner" && !ours {
+			continue
+		}
 		switch {
 		case s.GetJobStarted() != nil:
 			jobs["started"]++
@@ -173,10 +178,7 @@ true
 				t.Errorf("the job ended because of %s", r)
 			}
 		}
-		if s.at == nil || s.at.RunId != "77" {
-			if s.at != nil && (s.at.RunId == "1" || s.at.Repository == "evil/other") {
-				t.Errorf("a forged attribution: %v of %v", s.at, s.process)
-			}
+		if s.at == nil { // the listener and the worker, before there is a job
 			continue
 		}
 		got := proto.CloneOf(s.at)

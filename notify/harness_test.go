@@ -239,7 +239,7 @@ func (r *rig) quiet(attempts int) {
 // settled waits until nothing waits in the sink's outbox and nothing in the stream.
 func (r *rig) settled() {
 	r.t.Helper()
-	for range 400 {
+	for range 3000 {
 		o := r.notifier.outboxes[0]
 		o.mu.Lock()
 		waiting := len(o.known)

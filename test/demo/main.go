@@ -132,7 +132,7 @@ func demo(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	world, err := lab.Open(context.WithoutCancel(ctx), dir, act)
+	world, err := lab.Open(context.WithoutCancel(ctx), dir, act, repository)
 	if err != nil {
 		return err
 	}

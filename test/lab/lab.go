@@ -32,16 +32,18 @@ type Lab struct {
 	hold  io.Closer
 	dir   string
 	act   string
+	name  string
 }
 
-// Open starts a world and checks out the repository acme/shop below dir. act is
-// the path of the program that runs workflows. It needs root.
-func Open(ctx context.Context, dir, act string) (*Lab, error) {
+// Open starts a world and checks out a repository of the given name, owner/name,
+// below dir. act is the path of the program that runs workflows. It needs root.
+// Agents see the whole machine: labs that run side by side need different names.
+func Open(ctx context.Context, dir, act, name string) (*Lab, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("open lab: %w", err)
 	}
-	l := &Lab{world: exec.CommandContext(ctx, self), dir: dir, act: act}
+	l := &Lab{world: exec.CommandContext(ctx, self), dir: dir, act: act, name: name}
 	l.world.Env = append(os.Environ(), childVariable+"=1")
 	l.world.Stderr = os.Stderr
 	l.world.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
@@ -86,7 +88,7 @@ func (l *Lab) checkOut(ctx context.Context) error {
 	}
 	for _, args := range [][]string{
 		{"init", "-q", "-b", "main"},
-		{"remote", "add", "origin", "https://github.com/acme/shop.git"}, // never contacted: act takes the name from it
+		{"remote", "add", "origin", "https://github.com/" + l.name + ".git"}, // never contacted: act takes the name from it
 	} {
 		if err := l.git(ctx, args...); err != nil {
 			return err

@@ -31,7 +31,7 @@ func open(t *testing.T) *Lab {
 	} else if reason != "" {
 		t.Skip("skipped: " + reason)
 	}
-	l, err := Open(context.WithoutCancel(t.Context()), t.TempDir(), act)
+	l, err := Open(context.WithoutCancel(t.Context()), t.TempDir(), act, "acme/lab")
 	if err != nil {
 		t.Fatal(err)
 	}
