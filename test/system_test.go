@@ -262,6 +262,33 @@ func TestFromKernelToChannel(t *testing.T) {
 	if want := "1\t1\t1\n2\t1\t1\n3\t1\t1\n4\t1\t1\n5\t1\t1\n6\t1\t1\n7\t1\t1\n"; out != want {
 		t.Errorf("runs, whether processes were seen, whether each event is there once:\n%swant\n%s", out, want)
 	}
+	s.whole(t)
+}
+
+// whole checks that every event that agents numbered is in ClickHouse, once: what
+// was on its way at Ctrl-C or at a kill has come in later.
+func (s *system) whole(t *testing.T) {
+	t.Helper()
+	var tables []string
+	for _, table := range []string{"process_events", "flow_events", "dns", "process_accesses", "job_events", "agent_status"} {
+		tables = append(tables, "SELECT epoch, sequence FROM "+table)
+	}
+	eventually(t, "every event once", func() error {
+		out, err := s.up.Query(t.Context(), "SELECT epoch, count(), uniqExact(sequence), max(sequence) FROM ("+strings.Join(tables, " UNION ALL ")+") GROUP BY epoch ORDER BY epoch")
+		if err != nil {
+			return err
+		}
+		epochs := strings.Split(strings.TrimSpace(out), "\n")
+		for _, epoch := range epochs {
+			if n := strings.Fields(epoch); n[1] != n[2] || n[1] != n[3] {
+				return fmt.Errorf("epoch, events, different ones, last number: %s", epoch)
+			}
+		}
+		if len(epochs) != 3 {
+			return fmt.Errorf("%d epochs of the agent, want 3:\n%s", len(epochs), out)
+		}
+		return nil
+	})
 }
 
 // TestNobodyDodgesAttribution runs steps that clear or forge their environment or
