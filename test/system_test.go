@@ -8,15 +8,24 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/test/lab"
 	"github.com/sallyport-ci/sallyport/test/slackfake"
 )
@@ -32,10 +41,30 @@ const repository = "acme/system"
 
 // system is a running Sallyport with a world of workflows and a channel of alerts.
 type system struct {
+	data     string // its folder
+	log      *output
 	up       *lab.Up
 	world    *lab.Lab
 	receiver *slackfake.Receiver
 	start    func() *lab.Up
+}
+
+// output is what a program prints. It is safe for concurrent use.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 func newSystem(t *testing.T) *system {
@@ -67,12 +96,11 @@ func newSystem(t *testing.T) *system {
 	s := &system{receiver: slackfake.New("/hook", nil)}
 	channel := httptest.NewServer(s.receiver)
 	t.Cleanup(channel.Close)
-	data := t.TempDir()
-	var log bytes.Buffer
+	s.data, s.log = t.TempDir(), &output{}
 	s.start = func() *lab.Up {
-		up, err := lab.StartUp(ctx, program, data, channel.URL+"/hook", &log)
+		up, err := lab.StartUp(ctx, program, s.data, channel.URL+"/hook", s.log)
 		if err != nil {
-			t.Fatalf("%v\n%s", err, log.Bytes())
+			t.Fatalf("%v\n%s", err, s.log)
 		}
 		return up
 	}
@@ -82,7 +110,7 @@ func newSystem(t *testing.T) *system {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Logf("sallyport up printed:\n%s", log.Bytes())
+			t.Logf("sallyport up printed:\n%s", s.log)
 		}
 	})
 	if s.world, err = lab.Open(ctx, t.TempDir(), act, repository); err != nil {
@@ -262,12 +290,13 @@ func TestFromKernelToChannel(t *testing.T) {
 	if want := "1\t1\t1\n2\t1\t1\n3\t1\t1\n4\t1\t1\n5\t1\t1\n6\t1\t1\n7\t1\t1\n"; out != want {
 		t.Errorf("runs, whether processes were seen, whether each event is there once:\n%swant\n%s", out, want)
 	}
-	s.whole(t)
+	s.whole(t, 3)
 }
 
 // whole checks that every event that agents numbered is in ClickHouse, once: what
-// was on its way at Ctrl-C or at a kill has come in later.
-func (s *system) whole(t *testing.T) {
+// was on its way at Ctrl-C or at a kill has come in later. An agent's every start is
+// an epoch.
+func (s *system) whole(t *testing.T, starts int) {
 	t.Helper()
 	var tables []string
 	for _, table := range []string{"process_events", "flow_events", "dns", "process_accesses", "job_events", "agent_status"} {
@@ -284,11 +313,147 @@ func (s *system) whole(t *testing.T) {
 				return fmt.Errorf("epoch, events, different ones, last number: %s", epoch)
 			}
 		}
-		if len(epochs) != 3 {
-			return fmt.Errorf("%d epochs of the agent, want 3:\n%s", len(epochs), out)
+		if len(epochs) != starts {
+			return fmt.Errorf("%d epochs of the agent, want %d:\n%s", len(epochs), starts, out)
 		}
 		return nil
 	})
+}
+
+// TestTroubleStaysWhereItIs meets everything at once that is not as it should be:
+// messages that are none, ClickHouse dying, a policy that does not compile, command
+// lines and answers that nobody expects. The rest goes on, and nothing is lost.
+func TestTroubleStaysWhereItIs(t *testing.T) {
+	s := newSystem(t)
+	said := func(what string) func() error {
+		return func() error {
+			if !strings.Contains(s.log.String(), what) {
+				return fmt.Errorf("sallyport up did not say %q", what)
+			}
+			return nil
+		}
+	}
+
+	policy := filepath.Join(s.data, "policies", "broken.rego")
+	if err := os.MkdirAll(filepath.Dir(policy), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(policy, []byte("package sallyport.policies.broken\n\nviolations contains {"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "broken policy", said("broken.rego:3"))
+
+	bad := s.publishBad(t)
+	eventually(t, "dead letters", func() error {
+		for _, part := range []string{"ingest", "detector"} {
+			if n := s.metric(t, "sallyport_"+part+"_dead_letters_total"); n != float64(bad) {
+				return fmt.Errorf("%s kept %g dead letters, want %d", part, n, bad)
+			}
+		}
+		return nil
+	})
+
+	for run := 1; run <= 3; run++ {
+		if run == 2 {
+			children, err := s.up.Children()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(children) != 1 {
+				t.Fatalf("%d children, want ClickHouse only", len(children))
+			}
+			if err := children[0].Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.run(t, "odd.yml", 60+run)
+	}
+	eventually(t, "ClickHouse starting again", func() error {
+		if n := s.metric(t, "sallyport_clickhouse_restarts_total"); n != 1 {
+			return fmt.Errorf("it was started again %g times, want 1", n)
+		}
+		return nil
+	})
+	s.learned(t, "odd", 3, false)
+	s.whole(t, 1)
+
+	for _, q := range []struct{ what, sql, want string }{
+		{"the long command line, cut and marked", "SELECT DISTINCT arraySlice(arguments, 1, 2), length(arguments[3]) > 1000, arguments_truncated FROM processes WHERE step = 'long' AND program = 'true'",
+			"['/bin/true','start']\t1\ttrue\n"},
+		{"names that are not UTF-8", "SELECT DISTINCT program, arguments[2], isValidUTF8(executable) FROM processes WHERE step = 'invalid' AND endsWith(program, '.bin')",
+			`\\xff.bin` + "\t" + `\\xfe argument \\xc3(` + "\t1\n"},
+		{"the question that was answered with a loop", "SELECT DISTINCT name, addresses FROM dns WHERE step = 'loop' AND name = 'loop.example.test'",
+			"loop.example.test\t[]\n"},
+		{"what honest steps do", "SELECT count() FROM egress WHERE step = 'honest' AND domain = 'registry.example.test'", "3\n"},
+	} {
+		eventually(t, q.what, func() error {
+			out, err := s.up.Query(t.Context(), q.sql+" AND repository = '"+repository+"'")
+			if err != nil {
+				return err
+			}
+			if out != q.want {
+				return fmt.Errorf("got\n%swant\n%s", out, q.want)
+			}
+			return nil
+		})
+	}
+}
+
+// publishBad sends messages of which no part can make sense, as somebody who has
+// an agent's password might, and returns how many.
+func (s *system) publishBad(t *testing.T) int {
+	t.Helper()
+	url, err := s.up.AgentURL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoder, err := stream.NewEncoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := encoder.Encode(nil, &sallyportv1.EventBatch{AgentId: "stranger", Epoch: 1, FirstSequence: 1, Events: []*sallyportv1.Event{{TimeUnixNano: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pointing, err := encoder.Encode(nil, &sallyportv1.EventBatch{AgentId: "stranger", Epoch: 1, FirstSequence: 1, Events: []*sallyportv1.Event{{TimeUnixNano: 1, Process: 7}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := [][]byte{nil, []byte("hello"), []byte(`{"foreign":"json"}`), whole[:len(whole)-3], pointing}
+	for _, m := range messages {
+		if _, err := js.Publish(t.Context(), stream.EventSubject("stranger"), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return len(messages)
+}
+
+// metric returns the sum of a metric's values over all its labels.
+func (s *system) metric(t *testing.T, name string) (sum float64) {
+	t.Helper()
+	response, err := http.Get("http://" + s.up.Metrics + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range families[name].GetMetric() {
+		sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	}
+	return sum
 }
 
 // TestNobodyDodgesAttribution runs steps that clear or forge their environment or

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +20,10 @@ type Up struct {
 	program, data string
 	cmd           *exec.Cmd
 
+	// NATS is the address of the message server, host:port.
+	NATS string `json:"nats"`
+	// Metrics is the address that Prometheus asks, host:port.
+	Metrics string `json:"metrics"`
 	// ClickHouse is the address of its HTTP interface, host:port.
 	ClickHouse string `json:"clickhouse"`
 	// REST is the address of the REST API, host:port.
@@ -106,4 +111,40 @@ func (u *Up) readerPassword() string {
 		return "" // ClickHouse says so
 	}
 	return strings.TrimSpace(string(text))
+}
+
+// AgentURL is how an agent reaches NATS, its password in it.
+func (u *Up) AgentURL() (string, error) {
+	text, err := os.ReadFile(filepath.Join(u.data, "agent.env"))
+	if err != nil {
+		return "", fmt.Errorf("read agents' address: %w", err)
+	}
+	return strings.TrimPrefix(strings.TrimSpace(string(text)), "SALLYPORT_NATS="), nil
+}
+
+// Children returns the processes that it started and that are running.
+func (u *Up) Children() ([]*os.Process, error) {
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", u.cmd.Process.Pid))
+	if err != nil {
+		return nil, fmt.Errorf("list children of sallyport up: %w", err)
+	}
+	var all []*os.Process
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, field := range strings.Fields(string(text)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				return nil, fmt.Errorf("list children of sallyport up: %w", err)
+			}
+			p, err := os.FindProcess(pid)
+			if err != nil {
+				return nil, fmt.Errorf("find child %d of sallyport up: %w", pid, err)
+			}
+			all = append(all, p)
+		}
+	}
+	return all, nil
 }

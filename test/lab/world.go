@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"embed"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -147,11 +148,19 @@ func resolveHere() error {
 	return nil
 }
 
+// loopingName is one that the world answers with a name that points to itself.
+const loopingName = "loop.example.test"
+
 // answer answers questions for the names of the world.
 func answer(w dns.ResponseWriter, q *dns.Msg) {
 	m := new(dns.Msg).SetReply(q)
 	for _, question := range q.Question {
-		list, ok := hosts[strings.ToLower(strings.TrimSuffix(question.Name, "."))]
+		name := strings.ToLower(strings.TrimSuffix(question.Name, "."))
+		if name == loopingName {
+			_, _ = w.Write(loop(m)) // who asked has gone
+			return
+		}
+		list, ok := hosts[name]
 		if !ok {
 			m.Rcode = dns.RcodeNameError
 			continue
@@ -180,4 +189,16 @@ func serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// loop returns the reply with one answer, whose name is a pointer to that pointer.
+func loop(reply *dns.Msg) []byte {
+	packed, err := reply.Pack()
+	if err != nil {
+		return nil
+	}
+	binary.BigEndian.PutUint16(packed[6:], 1) // answers
+	at := uint16(len(packed))
+	packed = binary.BigEndian.AppendUint16(packed, 0xc000|at)
+	return append(packed, 0, byte(dns.TypeA), 0, dns.ClassINET, 0, 0, 0, 60, 0, 4, 198, 51, 100, 13)
 }
