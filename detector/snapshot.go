@@ -19,7 +19,12 @@ const maxSnapshot = 900 << 10
 
 // snapshots keeps executions in the bucket DETECTOR.
 type snapshots struct {
+	snapshotCodec
 	bucket jetstream.KeyValue
+}
+
+// snapshotCodec packs entries.
+type snapshotCodec struct {
 	pack   *zstd.Encoder
 	unpack *zstd.Decoder
 }
@@ -35,15 +40,23 @@ func openSnapshots(ctx context.Context, js jetstream.JetStream) (*snapshots, err
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", stream.DetectorBucket, err)
 	}
-	pack, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	codec, err := newSnapshotCodec()
 	if err != nil {
-		return nil, fmt.Errorf("new zstd encoder: %w", err)
+		return nil, err
 	}
-	unpack, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
+	return &snapshots{snapshotCodec: codec, bucket: bucket}, nil
+}
+
+func newSnapshotCodec() (c snapshotCodec, err error) {
+	c.pack, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	if err != nil {
-		return nil, fmt.Errorf("new zstd decoder: %w", err)
+		return c, fmt.Errorf("new zstd encoder: %w", err)
 	}
-	return &snapshots{bucket: bucket, pack: pack, unpack: unpack}, nil
+	c.unpack, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
+	if err != nil {
+		return c, fmt.Errorf("new zstd decoder: %w", err)
+	}
+	return c, nil
 }
 
 // snapshotKey is a key that any execution id, even a foreign one, fits in.
@@ -71,16 +84,16 @@ func (s *snapshots) save(ctx context.Context, id string, x *execution) error {
 	return nil
 }
 
-func (s *snapshots) encode(id string, x *execution) ([]byte, error) {
+func (c snapshotCodec) encode(id string, x *execution) ([]byte, error) {
 	data, err := json.Marshal(snapshot{ID: id, Execution: x})
 	if err != nil {
 		return nil, fmt.Errorf("encode execution %s: %w", id, err)
 	}
-	return s.pack.EncodeAll(data, nil), nil
+	return c.pack.EncodeAll(data, nil), nil
 }
 
-func (s *snapshots) decode(data []byte) (*snapshot, error) {
-	raw, err := s.unpack.DecodeAll(data, nil)
+func (c snapshotCodec) decode(data []byte) (*snapshot, error) {
+	raw, err := c.unpack.DecodeAll(data, nil)
 	if err != nil {
 		return nil, fmt.Errorf("unpack execution: %w", err)
 	}
