@@ -22,8 +22,10 @@ type Source interface {
 	Read() (bpf.Record, error)
 	// Lost returns how many records did not reach Read, by kind.
 	Lost() (map[string]uint64, error)
-	// BootOffset is what to add to a record's time to have Unix nanoseconds.
-	BootOffset() int64
+	// Clock returns the present time by the clock of the records, in nanoseconds, and
+	// what to add to such a time to have Unix nanoseconds: it changes when the wall
+	// clock is set.
+	Clock() (boot uint64, offset int64, err error)
 	// Close stops recording; Read then returns what is left.
 	Close() error
 }
@@ -58,8 +60,6 @@ type Config struct {
 	// Spilled returns the events that were lost because they could not be kept, for
 	// the status; none if nil.
 	Spilled func() uint64
-	// Now tells the time; time.Now by default.
-	Now func() time.Time
 	// Registerer takes the metrics; none if nil.
 	Registerer prometheus.Registerer
 	// Logger is silent by default.
@@ -87,6 +87,8 @@ type Agent struct {
 	kernel  string
 
 	mu           sync.Mutex // guards all below; the reader and the ticker share it
+	now          uint64     // by the clock of the records
+	offset       int64      // of the wall clock against it
 	builder      *builder
 	processes    *processTable
 	environment  environmentBuffer
@@ -95,7 +97,7 @@ type Agent struct {
 	flows        map[uint64]*flow
 	eventsSeen   uint64
 	sinkLost     uint64
-	nextStatus   time.Time
+	nextStatus   uint64
 	malformedLog sync.Once
 
 	out chan *sallyportv1.EventBatch
@@ -106,9 +108,6 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Source == nil || cfg.Sink == nil {
 		return nil, errors.New("agent: no source or no sink given")
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -116,13 +115,18 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: register metrics: %w", err)
 	}
-	now := cfg.Now()
+	boot, offset, err := cfg.Source.Clock()
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
 	return &Agent{
+		now:       boot,
+		offset:    offset,
 		cfg:       cfg,
 		log:       cfg.Logger,
 		metrics:   m,
 		kernel:    kernelRelease(),
-		builder:   newBuilder(cfg.AgentID, cfg.Hostname, uint64(now.UnixNano())),
+		builder:   newBuilder(cfg.AgentID, cfg.Hostname, uint64(int64(boot)+offset)),
 		processes: newProcessTable(),
 		names:     newNameTable(maxNames),
 		questions: newQuestionTable(),
@@ -196,34 +200,58 @@ func (a *Agent) tickUntil(stop <-chan struct{}) {
 		case <-ticker.C:
 		}
 		a.mu.Lock()
-		a.age(a.cfg.Now())
+		a.readClock()
+		a.age()
 		a.mu.Unlock()
 	}
 }
 
+// minOffsetChange is how much the wall clock must have been moved before the agent
+// follows it: a clock that is slewed is followed in steps.
+const minOffsetChange = 10 * time.Millisecond
+
+func (a *Agent) readClock() {
+	boot, offset, err := a.cfg.Source.Clock()
+	if err != nil {
+		a.log.Error("time goes by the records alone", "error", err)
+		return
+	}
+	a.now = max(a.now, boot)
+	moved := time.Duration(offset - a.offset)
+	if moved.Abs() < minOffsetChange {
+		return
+	}
+	if moved.Abs() >= time.Second {
+		a.log.Warn("the wall clock was set; events from now on go by it", "by", moved)
+	}
+	a.offset = offset
+}
+
 // age does what time alone brings about.
-func (a *Agent) age(now time.Time) {
-	boot := a.bootTime(now)
-	for _, p := range a.processes.forkedBefore(boot - uint64(forkPatience)) {
+func (a *Agent) age() {
+	for _, p := range a.processes.forkedBefore(before(a.now, forkPatience)) {
 		a.emitFork(p)
 	}
-	for _, q := range a.questions.unansweredSince(boot - uint64(answerPatience)) {
+	for _, q := range a.questions.unansweredSince(before(a.now, answerPatience)) {
 		a.emitUnanswered(q)
 	}
-	a.processes.forget(boot)
-	if !now.Before(a.nextStatus) {
-		a.nextStatus = now.Add(statusInterval)
-		a.emitStatus(now, false)
+	a.processes.forget(a.now)
+	if a.now >= a.nextStatus {
+		a.nextStatus = a.now + uint64(statusInterval)
+		a.emitStatus(false)
 	}
-	if a.builder.age(now) >= maxBatchAge {
+	if a.builder.age(a.now) >= maxBatchAge {
 		a.flush()
 	}
 }
 
+// before returns the time d before boot, 0 if the machine was not up yet.
+func before(boot uint64, d time.Duration) uint64 { return boot - min(boot, uint64(d)) }
+
 func (a *Agent) finish() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := a.cfg.Now()
+	a.readClock()
 	for _, p := range a.processes.forkedBefore(^uint64(0)) {
 		a.emitFork(p)
 	}
@@ -231,9 +259,9 @@ func (a *Agent) finish() {
 		a.emitUnanswered(q)
 	}
 	a.processes.eachWorker(func(w *process) {
-		a.endJobs(w, uint64(now.UnixNano()), sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED)
+		a.endJobs(w, a.wall(a.now), sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED)
 	})
-	a.emitStatus(now, true)
+	a.emitStatus(true)
 	a.flush()
 }
 
@@ -258,19 +286,15 @@ func (a *Agent) flush() {
 	}
 }
 
-// wall turns boot time into Unix nanoseconds, bootTime the other way.
-func (a *Agent) wall(boot uint64) uint64 { return uint64(int64(boot) + a.cfg.Source.BootOffset()) }
-
-func (a *Agent) bootTime(t time.Time) uint64 {
-	return uint64(max(t.UnixNano()-a.cfg.Source.BootOffset(), 0))
-}
+// wall turns a time by the clock of the records into Unix nanoseconds.
+func (a *Agent) wall(boot uint64) uint64 { return uint64(int64(boot) + a.offset) }
 
 // emit adds an event to the batch. p may be nil.
 func (a *Agent) emit(e *sallyportv1.Event, p *process, at *attribution, kind string) {
 	if at == nil && a.cfg.OnlyAttributed && e.GetAgentStatus() == nil {
 		return
 	}
-	a.builder.add(e, p, at, a.cfg.Now())
+	a.builder.add(e, p, at, a.now)
 	a.metrics.event(kind)
 	if a.builder.events() >= maxBatchEvents {
 		a.flush()
@@ -279,6 +303,7 @@ func (a *Agent) emit(e *sallyportv1.Event, p *process, at *attribution, kind str
 
 func (a *Agent) record(r bpf.Record) {
 	a.eventsSeen++
+	a.now = max(a.now, r.Head().Time)
 	switch r := r.(type) {
 	case *bpf.Fork:
 		a.fork(r)
@@ -331,7 +356,7 @@ var accessKinds = map[bpf.AccessKind]sallyportv1.AccessKind{
 	bpf.AccessVMWrite: sallyportv1.AccessKind_ACCESS_KIND_VM_WRITE,
 }
 
-func (a *Agent) emitStatus(now time.Time, stopping bool) {
+func (a *Agent) emitStatus(stopping bool) {
 	lost, err := a.cfg.Source.Lost()
 	if err != nil {
 		a.log.Warn("read losses from kernel", "error", err)
@@ -358,7 +383,7 @@ func (a *Agent) emitStatus(now time.Time, stopping bool) {
 		}
 	}
 	a.emit(&sallyportv1.Event{
-		TimeUnixNano: uint64(now.UnixNano()),
+		TimeUnixNano: a.wall(a.now),
 		Body:         &sallyportv1.Event_AgentStatus{AgentStatus: status},
 	}, nil, nil, "status")
 }

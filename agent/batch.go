@@ -14,7 +14,7 @@ type builder struct {
 	next     uint64 // sequence of the next event
 	batch    *sallyportv1.EventBatch
 	number   uint64 // of the batch in the making, from 1
-	since    time.Time
+	since    uint64 // when its first event came in, by the clock of the records
 }
 
 func newBuilder(agentID, hostname string, epoch uint64) *builder {
@@ -34,14 +34,14 @@ func (b *builder) begin() {
 func (b *builder) events() int { return len(b.batch.Events) }
 
 // age is how long the oldest event of the batch has waited.
-func (b *builder) age(now time.Time) time.Duration {
+func (b *builder) age(now uint64) time.Duration {
 	if b.events() == 0 {
 		return 0
 	}
-	return now.Sub(b.since)
+	return time.Duration(now - b.since)
 }
 
-func (b *builder) add(e *sallyportv1.Event, p *process, at *attribution, now time.Time) {
+func (b *builder) add(e *sallyportv1.Event, p *process, at *attribution, now uint64) {
 	if b.events() == 0 {
 		b.since = now
 	}

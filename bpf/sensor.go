@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -73,12 +74,11 @@ func (c Config) withDefaults() Config {
 // Sensor is the set of loaded programs and the ring that they write to. Read is for
 // one goroutine; the other methods may be called from any.
 type Sensor struct {
-	objects    sensorObjects
-	links      []link.Link
-	reader     *ringbuf.Reader
-	raw        ringbuf.Record
-	readDelay  time.Duration
-	bootOffset int64
+	objects   sensorObjects
+	links     []link.Link
+	reader    *ringbuf.Reader
+	raw       ringbuf.Record
+	readDelay time.Duration
 
 	found struct {
 		sync.Mutex
@@ -194,9 +194,6 @@ func (s *Sensor) start(cfg Config) error {
 		return err
 	}
 	var err error
-	if s.bootOffset, err = bootOffset(); err != nil {
-		return err
-	}
 	if s.reader, err = ringbuf.NewReader(s.objects.Records); err != nil {
 		return fmt.Errorf("map ring buffer: %w", err)
 	}
@@ -247,32 +244,29 @@ func (s *Sensor) enterWorkers(names []string) error {
 	return nil
 }
 
-// bootOffset is what to add to CLOCK_BOOTTIME to have Unix time, in nanoseconds:
-// the best of a few tries, since the two clocks cannot be read at once.
-func bootOffset() (int64, error) {
-	var offset int64
-	best := int64(1) << 62
-	for range 10 {
+// Clock returns the present time by the clock of the records, CLOCK_BOOTTIME in
+// nanoseconds, and what to add to it to have Unix time in nanoseconds. The two
+// clocks cannot be read at once: the offset is the best of a few tries, good to a
+// microsecond on a machine that is not overloaded. It is safe for concurrent use.
+func (s *Sensor) Clock() (boot uint64, offset int64, err error) {
+	best := int64(math.MaxInt64)
+	for range 3 {
 		var before, wall, after unix.Timespec
 		if err := errors.Join(
 			unix.ClockGettime(unix.CLOCK_BOOTTIME, &before),
 			unix.ClockGettime(unix.CLOCK_REALTIME, &wall),
 			unix.ClockGettime(unix.CLOCK_BOOTTIME, &after),
 		); err != nil {
-			return 0, fmt.Errorf("read clocks: %w", err)
+			return 0, 0, fmt.Errorf("read clocks: %w", err)
 		}
+		boot = uint64(after.Nano())
 		if d := after.Nano() - before.Nano(); d < best {
 			best = d
 			offset = wall.Nano() - (before.Nano() + d/2)
 		}
 	}
-	return offset, nil
+	return boot, offset, nil
 }
-
-// BootOffset is what to add to a record's time to have Unix time in nanoseconds. It
-// was measured once, in Open, so that a wall clock that jumps does not reorder
-// events.
-func (s *Sensor) BootOffset() int64 { return s.bootOffset }
 
 // Lost counts the records that did not fit into the ring (or, for environments,
 // could not be read) since Open, by kind: "fork", "exec", "environment", "exit",

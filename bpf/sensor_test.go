@@ -315,12 +315,19 @@ func TestWithoutRing(t *testing.T) {
 	}
 }
 
-func TestBootOffset(t *testing.T) {
+func TestClock(t *testing.T) {
 	r := record(t, Config{})
 	before := time.Now()
 	pid := run(t, exec.Command("/bin/true"))
 	e := r.exitOf(t, pid)
-	at := time.Unix(0, int64(e.Time)+r.BootOffset())
+	boot, offset, err := r.Clock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if boot < e.Time {
+		t.Errorf("the clock says %d after an event at %d", boot, e.Time)
+	}
+	at := time.Unix(0, int64(e.Time)+offset)
 	if at.Before(before.Add(-time.Millisecond)) || at.After(time.Now().Add(time.Millisecond)) {
 		t.Errorf("exit at %v, ran from %v", at, before)
 	}
