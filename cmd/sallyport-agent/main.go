@@ -8,23 +8,22 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sallyport-ci/sallyport/agent"
 	"github.com/sallyport-ci/sallyport/bpf"
+	"github.com/sallyport-ci/sallyport/cmd/internal/process"
+	"github.com/sallyport-ci/sallyport/stream"
 )
 
 // version is set when the program is built.
@@ -68,6 +67,7 @@ type options struct {
 	json      bool
 	check     bool
 	version   bool
+	log       *slog.Logger
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -79,7 +79,7 @@ func run(args []string) int {
 
 	var o options
 	flags := newFlags(&o)
-	if err := parse(flags, args, os.LookupEnv); err != nil {
+	if err := o.parse(flags, args, os.LookupEnv); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			fmt.Printf(usage, flags.FlagUsages())
 			return exitOK
@@ -128,32 +128,25 @@ func newFlags(o *options) *pflag.FlagSet {
 }
 
 // parse reads arguments and, for flags that are not among them, the environment.
-func parse(f *pflag.FlagSet, args []string, lookup func(string) (string, bool)) error {
+func (o *options) parse(f *pflag.FlagSet, args []string, lookup func(string) (string, bool)) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 	if f.NArg() > 0 {
 		return fmt.Errorf("there is no argument %q", f.Arg(0))
 	}
+	if err := process.SetFromEnvironment(f, lookup); err != nil {
+		return err
+	}
+	if o.agentID != "" && !stream.ValidAgentID(o.agentID) {
+		return fmt.Errorf("--agent-id %q is not 1 to 64 characters of [A-Za-z0-9_-]", o.agentID)
+	}
 	var err error
-	f.VisitAll(func(flag *pflag.Flag) {
-		name := "SALLYPORT_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
-		value, ok := lookup(name)
-		if flag.Changed || !ok || value == "" || err != nil {
-			return
-		}
-		if f.Set(flag.Name, value) != nil {
-			err = fmt.Errorf("%s is not a %s", name, flag.Value.Type()) // the value may be secret
-		}
-	})
+	o.log, err = process.NewLogger(o.logLevel, o.json)
 	return err
 }
 
 func (o *options) watch(ctx context.Context) (err error) {
-	log, err := newLogger(o.logLevel, o.json)
-	if err != nil {
-		return err
-	}
 	if o.agentID == "" {
 		if o.agentID, err = agent.Identity(o.state); err != nil {
 			return err
@@ -163,15 +156,14 @@ func (o *options) watch(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("read host name: %w", err)
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := process.NewRegistry()
 
 	// First of all the kernel side: what happens from here on is seen.
 	sensor, err := bpf.Open(bpf.Config{Workers: o.workers})
 	if err != nil {
 		return err
 	}
-	publisher, closeNATS, err := o.publish(log, registry)
+	publisher, closeNATS, err := o.publish(registry)
 	if err != nil {
 		return errors.Join(err, sensor.Close())
 	}
@@ -179,37 +171,43 @@ func (o *options) watch(ctx context.Context) (err error) {
 	a, err := agent.New(agent.Config{
 		AgentID: o.agentID, Hostname: hostname, Version: version,
 		Source: sensor, Sink: publisher, Waiting: publisher.Waiting, Spilled: publisher.Spilled,
-		Registerer: registry, Logger: log,
+		Registerer: registry, Logger: o.log,
 	})
 	if err != nil {
 		publisher.Close()
 		return errors.Join(err, sensor.Close())
 	}
 	if o.metrics != "" {
-		stopMetrics, err := serveMetrics(o.metrics, registry)
+		l, err := net.Listen("tcp", o.metrics)
 		if err != nil {
 			publisher.Close()
-			return errors.Join(err, sensor.Close())
+			return errors.Join(fmt.Errorf("--metrics: %w", err), sensor.Close())
 		}
-		defer stopMetrics()
+		var serving errgroup.Group
+		ctx, stop := context.WithCancel(ctx)
+		serving.Go(func() error { return process.ServeMetrics(ctx, l, registry) })
+		defer func() {
+			stop()
+			err = errors.Join(err, serving.Wait())
+		}()
 	}
-	log.Info("watching", "agent", o.agentID, "version", version, "workers", o.workers)
+	o.log.Info("watching", "agent", o.agentID, "version", version, "workers", o.workers)
 	err = a.Run(ctx)
 	publisher.Close()
 	if n := publisher.Waiting(); n > 0 {
-		log.Warn("batches wait in the spool for the next start", "batches", n, "spool", filepath.Join(o.state, "spool"))
+		o.log.Warn("batches wait in the spool for the next start", "batches", n, "spool", filepath.Join(o.state, "spool"))
 	}
 	return err
 }
 
 // publish connects to NATS, now or when it can be reached, and opens the spool.
-func (o *options) publish(log *slog.Logger, registry prometheus.Registerer) (*agent.Publisher, func(), error) {
+func (o *options) publish(registry prometheus.Registerer) (*agent.Publisher, func(), error) {
 	settings := []nats.Option{
 		nats.Name("sallyport-agent " + o.agentID),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.ReconnectBufSize(-1), // the spool keeps what cannot be sent
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "error", err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { o.log.Warn("NATS", "error", err) }),
 	}
 	if o.creds != "" {
 		settings = append(settings, nats.UserCredentials(o.creds))
@@ -225,44 +223,13 @@ func (o *options) publish(log *slog.Logger, registry prometheus.Registerer) (*ag
 	}
 	publisher, err := agent.NewPublisher(agent.PublisherConfig{
 		JS: js, AgentID: o.agentID, Dir: filepath.Join(o.state, "spool"), MaxSpoolBytes: o.spoolSize,
-		Registerer: registry, Logger: log,
+		Registerer: registry, Logger: o.log,
 	})
 	if err != nil {
 		nc.Close()
 		return nil, nil, err
 	}
 	return publisher, nc.Close, nil
-}
-
-func newLogger(level string, json bool) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q is not debug, info, warn or error", level)
-	}
-	o := &slog.HandlerOptions{Level: l}
-	if json {
-		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
-}
-
-func serveMetrics(address string, registry *prometheus.Registry) (stop func(), err error) {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("serve metrics: %w", err)
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = server.Serve(l) // ends with http.ErrServerClosed
-	}()
-	return func() {
-		_ = server.Close()
-		<-served
-	}, nil
 }
 
 // check opens and closes the kernel side.

@@ -52,7 +52,7 @@ func question(cmd *cobra.Command, ask func(ctx context.Context, c *client, args 
 	f.StringVar(&o.server, "server", "", "gRPC address of the server to ask instead, HOST:PORT")
 	f.StringVar(&o.token, "token", "", "token of that server; better in SALLYPORT_TOKEN, which others cannot see")
 	f.BoolVar(&o.json, "json", false, "print JSON, one object a line, as the REST API gives it")
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return setFromEnvironment(cmd.Flags(), os.LookupEnv) }
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return setFromEnvironment(cmd) }
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := dial(o, cmd.OutOrStdout())
 		if err != nil {
@@ -179,7 +179,7 @@ func (c *client) ago(t *timestamppb.Timestamp) string {
 // took says how long something went on, "runs" while it does.
 func took(from, to *timestamppb.Timestamp) string {
 	if to == nil {
-		return "runs"
+		return "running"
 	}
 	d := to.AsTime().Sub(from.AsTime())
 	if d < 10*time.Second {

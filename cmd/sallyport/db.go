@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -37,7 +36,7 @@ it against the digest that this program knows, and unpacks it into the user's ca
 Does nothing if it is there.`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
-			return setFromEnvironment(cmd.Flags(), os.LookupEnv)
+			return setFromEnvironment(cmd)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := engine.Fetch(cmd.Context(), engine.FetchConfig{File: file, Progress: cmd.ErrOrStderr()})

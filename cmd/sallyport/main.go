@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sallyport-ci/sallyport/cmd/internal/process"
 )
 
 // version is set when the program is built.
@@ -59,6 +62,17 @@ each job, and says so when a job does something else.
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args:          cobra.ArbitraryArgs, // so that RunE hears of unknown commands
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			meant := ""
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				meant = "; did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return usageError(fmt.Errorf("unknown command %q%s", args[0], meant))
+		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err) })
 	root.AddCommand(
@@ -70,4 +84,12 @@ each job, and says so when a job does something else.
 		newDBCommand(),
 	)
 	return root
+}
+
+// setFromEnvironment sets the flags of a command that were not given.
+func setFromEnvironment(cmd *cobra.Command) error {
+	if err := process.SetFromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+		return usageError(err)
+	}
+	return nil
 }

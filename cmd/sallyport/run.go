@@ -54,7 +54,7 @@ started; 125 if watching failed.`,
 			return nil
 		},
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
-			return setFromEnvironment(cmd.Flags(), os.LookupEnv)
+			return setFromEnvironment(cmd)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			code, err := o.run(cmd.Context(), args)

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -157,12 +159,16 @@ func (c *client) printDestinations(ctx context.Context, a *sallyportv1.GetRunRes
 			return err
 		}
 		for _, d := range destinations {
-			target := d.Domain
-			if target == "" {
-				target = strings.Join(d.Addresses, " ")
+			targets := d.Addresses
+			if d.Domain != "" {
+				targets = []string{d.Domain}
+			}
+			port := strconv.FormatUint(uint64(d.Port), 10)
+			for i := range targets {
+				targets[i] = net.JoinHostPort(targets[i], port)
 			}
 			rows = append(rows, []string{
-				d.Job, d.Step, d.Program, fmt.Sprintf("%s:%d", target, d.Port), d.Protocol,
+				d.Job, d.Step, d.Program, strings.Join(targets, " "), d.Protocol,
 				fmt.Sprint(d.Flows), fmt.Sprint(d.BytesSent), fmt.Sprint(d.BytesReceived),
 			})
 		}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sallyport-ci/sallyport/cmd/internal/scripttest"
 )
 
 func TestMain(m *testing.M) {
@@ -12,12 +14,4 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs testdata/script/*.txtar: what a person types, and what comes.
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("SALLYPORT_DATA", e.WorkDir+"/data")
-			return nil
-		},
-	})
-}
+func TestScripts(t *testing.T) { scripttest.Run(t) }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,12 +15,11 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-ci/sallyport/agent"
 	"github.com/sallyport-ci/sallyport/bpf"
+	"github.com/sallyport-ci/sallyport/cmd/internal/process"
 	"github.com/sallyport-ci/sallyport/detector"
 	"github.com/sallyport-ci/sallyport/ingest"
 	"github.com/sallyport-ci/sallyport/notify"
@@ -57,11 +54,13 @@ type stack struct {
 
 // up runs until ctx ends or a part fails, and stops in order.
 func (o *upOptions) up(ctx context.Context, out io.Writer) (err error) {
-	s := &stack{o: o, out: out, registry: prometheus.NewRegistry(), parts: newParts()}
-	if s.log, err = newLogger(o.logLevel, o.json); err != nil {
-		return err
+	s := &stack{o: o, out: out, registry: process.NewRegistry(), parts: newParts()}
+	if s.log, err = process.NewLogger(o.logLevel, o.json); err != nil {
+		return usageError(err)
 	}
-	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if o.data, err = filepath.Abs(o.data); err != nil { // what is printed is to be pasted elsewhere
+		return fmt.Errorf("find data folder: %w", err)
+	}
 	if err := os.MkdirAll(o.data, 0o700); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
 	}
@@ -98,18 +97,6 @@ func lockData(dir string) (unlock func() error, err error) {
 		return nil, errors.Join(fmt.Errorf("another sallyport up is using %s; stop it, or choose another folder with --data", dir), f.Close())
 	}
 	return f.Close, nil
-}
-
-func newLogger(level string, json bool) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, usageError(fmt.Errorf("--log-level %q is not debug, info, warn or error", level))
-	}
-	o := &slog.HandlerOptions{Level: l}
-	if json {
-		return slog.New(slog.NewJSONHandler(os.Stderr, o)), nil
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, o)), nil
 }
 
 // stopTimeout bounds how long a part that is told to stop may take.
@@ -336,19 +323,7 @@ func (s *stack) startMetrics(context.Context) error {
 		return err
 	}
 	s.addresses.Metrics = l.Addr().String()
-	s.parts.start("metrics", func(ctx context.Context) error { return serveMetrics(ctx, l, s.registry) })
-	return nil
-}
-
-func serveMetrics(ctx context.Context, l net.Listener, registry *prometheus.Registry) error {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve metrics: %w", err)
-	}
+	s.parts.start("metrics", func(ctx context.Context) error { return process.ServeMetrics(ctx, l, s.registry) })
 	return nil
 }
 

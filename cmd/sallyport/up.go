@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-
 	"github.com/spf13/cobra"
 )
 
@@ -45,7 +43,7 @@ Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage.`,
   sallyport up --agent=off --data /tmp/sallyport --nats 127.0.0.1:0`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
-			return setFromEnvironment(cmd.Flags(), os.LookupEnv)
+			return setFromEnvironment(cmd)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.up(cmd.Context(), cmd.OutOrStdout())

@@ -64,7 +64,11 @@ func Locate(cacheDir, file string) (string, error) {
 		if _, err := os.Stat(file); err != nil {
 			return "", fmt.Errorf("find the engine's library: %w", err)
 		}
-		return file, nil
+		path, err := filepath.Abs(file) // the child has a working directory of its own
+		if err != nil {
+			return "", fmt.Errorf("find the engine's library: %w", err)
+		}
+		return path, nil
 	}
 	dir, err := versionDir(cacheDir)
 	if err != nil {
