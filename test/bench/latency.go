@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +13,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/sallyport-ci/sallyport/test/lab"
 	"github.com/sallyport-ci/sallyport/test/slackfake"
 )
 
@@ -44,25 +45,30 @@ func measureLatency(ctx context.Context, samples int) (err error) {
 		}
 	}()
 
-	up, err := startUp(ctx, filepath.Join(dir, "data"), "http://"+l.Addr().String()+path)
+	sallyport, err := program("sallyport")
 	if err != nil {
 		return err
 	}
+	var printed bytes.Buffer
+	up, err := lab.StartUp(ctx, sallyport, filepath.Join(dir, "data"), "http://"+l.Addr().String()+path, &printed)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, printed.Bytes())
+	}
 	worker := filepath.Join(dir, "Runner.Worker")
 	if err := copyProgram("/bin/bash", worker); err != nil {
-		return errors.Join(err, up.stop())
+		return errors.Join(err, up.Stop())
 	}
 	var latencies []time.Duration
 	for i := range samples {
 		latency, err := sample(ctx, worker, receiver, i)
 		if err != nil {
-			return errors.Join(fmt.Errorf("sample %d: %w", i, err), up.stop())
+			return errors.Join(fmt.Errorf("sample %d: %w", i, err), up.Stop())
 		}
 		latencies = append(latencies, latency)
 		// Slack takes one message a second: waiting for that is not what is measured.
 		time.Sleep(1200*time.Millisecond - min(latency, time.Second))
 	}
-	if err := up.stop(); err != nil {
+	if err := up.Stop(); err != nil {
 		return err
 	}
 	slices.Sort(latencies)
@@ -111,37 +117,4 @@ func copyProgram(from, to string) error {
 		return err
 	}
 	return os.WriteFile(to, data, 0o755)
-}
-
-// upProcess is a running `sallyport up`.
-type upProcess struct{ cmd *exec.Cmd }
-
-// startUp starts `sallyport up` on free ports and waits until it is ready.
-func startUp(ctx context.Context, data, webhook string) (*upProcess, error) {
-	path, err := program("sallyport")
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, path, "up", "--data", data, "--nats", "127.0.0.1:0", "--clickhouse", "127.0.0.1:0",
-		"--rest", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), "SALLYPORT_SLACK_WEBHOOK="+webhook)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(data, "up.json")); err == nil {
-			return &upProcess{cmd}, nil
-		}
-		if time.Now().After(deadline) {
-			return nil, errors.Join(errors.New("sallyport up was not ready within a minute"), cmd.Process.Kill(), cmd.Wait())
-		}
-	}
-}
-
-func (u *upProcess) stop() error {
-	if err := u.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	return u.cmd.Wait()
 }
