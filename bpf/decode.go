@@ -20,6 +20,7 @@ const (
 	kindFlow        = 5
 	kindDNS         = 6
 	kindAccess      = 7
+	kindFile        = 8
 )
 
 var kindNames = map[int]string{
@@ -30,6 +31,7 @@ var kindNames = map[int]string{
 	kindFlow:        "flow",
 	kindDNS:         "dns",
 	kindAccess:      "access",
+	kindFile:        "file",
 }
 
 // cursor reads fields one after another; what lies behind the end reads as zero and
@@ -99,6 +101,8 @@ func decode(b []byte) (Record, error) {
 	case kindAccess:
 		r = &Access{Header: h, Target: c.u64(), TargetPID: c.u32(), Kind: AccessKind(c.u8()), TargetWorker: c.u8() != 0}
 		c.bytes(2)
+	case kindFile:
+		r = decodeFile(c, h)
 	default:
 		return nil, fmt.Errorf("%w: kind %d, %d bytes", ErrMalformed, kind, len(b))
 	}
@@ -139,6 +143,15 @@ func decodeExit(c *cursor, h Header) *Exit {
 	e.Worker = c.u8()&exitWorker != 0
 	c.bytes(5)
 	return e
+}
+
+func decodeFile(c *cursor, h Header) *File {
+	f := &File{Header: h, Inode: c.u64(), Device: c.u32(), Watched: Watched(c.u32())}
+	length := c.u16()
+	f.Access = FileAccess(c.u8())
+	c.bytes(5)
+	f.Path = string(c.bytes(int(length)))
+	return f
 }
 
 // File types in i_mode (include/uapi/linux/stat.h).

@@ -19,6 +19,7 @@ import (
 // Flags of a process, as in lineage.h.
 const (
 	processWorker = 1
+	processChild  = 2
 	processStep   = 4
 	processFound  = 8
 )

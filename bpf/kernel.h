@@ -61,17 +61,28 @@ struct dentry {
 	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
+	union {
+		struct hlist_node d_alias;
+	} d_u;
 };
 
 /* include/linux/fs.h */
 struct super_block {
 	unsigned long s_magic;
+	u32 s_dev;
 };
 
 struct inode {
 	unsigned short i_mode;
 	struct super_block *i_sb;
 	unsigned long i_ino;
+	struct hlist_head i_dentry;
+	long long i_atime_sec, i_ctime_sec;
+	u32 i_atime_nsec, i_ctime_nsec;
+};
+
+struct address_space {
+	struct inode *host;
 };
 
 struct vfsmount {
@@ -128,6 +139,7 @@ struct fs_struct {
 
 /* include/linux/mm_types.h */
 struct mm_struct {
+	struct task_struct *owner;
 	unsigned long arg_start, arg_end, env_start, env_end;
 	struct file *exe_file;
 };
@@ -166,6 +178,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	unsigned int flags;
+	unsigned int ptrace;
 	int exit_code;
 	char comm[16];
 	u64 start_boottime;
@@ -264,6 +277,12 @@ struct bpf_iter__bpf_sk_storage_map {
 
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004
+
+/* include/uapi/linux/stat.h, include/linux/fs.h */
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define I_DIRTY_DATASYNC 2
+#define I_DIRTY_PAGES 4
 
 #define AF_INET 2
 #define AF_INET6 10

@@ -35,6 +35,17 @@ struct {
 	__uint(max_entries, 65536);
 } processes SEC(".maps");
 
+/*
+ * Those that have ended of late: what is told of a process a little later (folder.go)
+ * still finds it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, u32);
+	__type(value, struct process);
+	__uint(max_entries, 8192);
+} ended SEC(".maps");
+
 /* Task names of runners' workers. */
 struct worker_name {
 	char comm[16];

@@ -121,6 +121,7 @@ func playAccess(args []string) error {
 		if err != nil {
 			return err
 		}
+		_, _ = f.Read(make([]byte, 64)) // there is nothing at the beginning of mem
 		return f.Close()
 	}
 	proc := "/proc/" + args[1]
@@ -147,6 +148,7 @@ func playAccess(args []string) error {
 		if err != nil {
 			return err
 		}
+		_, _ = unix.Read(fd, make([]byte, 64))
 		return unix.Close(fd)
 	case "mount":
 		if err := unix.Mount("proc", args[2], "proc", 0, ""); err != nil {
@@ -166,7 +168,15 @@ func playAccess(args []string) error {
 		}
 		return unix.PtraceDetach(pid)
 	case "seize":
-		return unix.PtraceSeize(pid)
+		if err := unix.PtraceSeize(pid); err != nil {
+			return err
+		}
+		if err := unix.PtraceInterrupt(pid); err != nil {
+			return err
+		}
+		var status unix.WaitStatus
+		_, err := unix.Wait4(pid, &status, 0, nil)
+		return err
 	case "read":
 		return vmCall(unix.SYS_PROCESS_VM_READV, pid)
 	case "write":
@@ -300,5 +310,6 @@ func ringOpen(path string) error {
 	if result < 0 {
 		return fmt.Errorf("open by ring: %w", unix.Errno(-result))
 	}
+	_, _ = unix.Read(int(result), make([]byte, 64))
 	return nil
 }

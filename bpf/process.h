@@ -216,7 +216,7 @@ int BPF_PROG(process_exit, struct task_struct *task)
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
 	struct signal_struct *signal = BPF_CORE_READ(task, signal);
 	u32 tgid = BPF_CORE_READ(task, tgid), flags;
-	struct process *p;
+	struct process *p, last;
 	struct exit_record *r;
 	u64 id;
 	int code;
@@ -228,11 +228,13 @@ int BPF_PROG(process_exit, struct task_struct *task)
 	p = lookup_process(tgid);
 	if (!p)
 		return 0;
-	id = p->id;
-	flags = p->flags;
+	last = *p;
+	id = last.id;
+	flags = last.flags;
 	/* Two last threads may both have seen zero: one of them reports. */
 	if (bpf_map_delete_elem(&processes, &tgid))
 		return 0;
+	bpf_map_update_elem(&ended, &tgid, &last, BPF_ANY);
 	r = reserve(KIND_EXIT, struct exit_record);
 	if (!r)
 		return 0;

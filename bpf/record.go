@@ -3,7 +3,7 @@ package bpf
 import "net/netip"
 
 // Record is one thing that the kernel side reported: *Fork, *Exec, *Environment,
-// *Exit, *Flow, *DNS or *Access. Its byte slices are valid until the next
+// *Exit, *Flow, *DNS, *Access or *File. Its byte slices are valid until the next
 // Sensor.Read.
 type Record interface{ Head() *Header }
 
@@ -192,8 +192,12 @@ const (
 	AccessVMWrite AccessKind = 6 // process_vm_writev
 )
 
-// Access reports that a process reached into another process (never itself): opens
-// that worked, ptrace and process_vm calls whether they worked or not.
+// Access reports that a process reached into another process (never itself), once for
+// each kind and target. Where the kernel lets the sensor look at memory itself
+// (Linux 6.12 and later) that is what was read or written, by whatever call; AccessMaps
+// then means smaps, pagemap and numa_maps, and maps only as far as the kernel locks
+// memory for it. Elsewhere it is files that were opened, every time, and ptrace and
+// process_vm calls whether they worked or not.
 type Access struct {
 	Header
 	// Kind says how.
@@ -205,6 +209,37 @@ type Access struct {
 	TargetPID uint32
 	// TargetWorker is true if the target is a runner's worker.
 	TargetWorker bool
+}
+
+// FileAccess is what was done to a file or folder.
+type FileAccess uint8
+
+// What was done.
+const (
+	FileRead    FileAccess = 1 // its content was read, or mapped
+	FileWrite   FileAccess = 2 // its content, size or attributes were changed
+	FileEntered FileAccess = 3 // it came into a watched folder: made, linked or moved there
+	FileLeft    FileAccess = 4 // it left a watched folder: removed or moved away
+)
+
+// File reports what a process below a worker did to a watched file (Sensor.WatchName,
+// WatchFile, WatchFolder): reads and writes once for each file and process.
+type File struct {
+	Header
+	// Inode and Device (major << 20 | minor) are those of the file system that keeps the
+	// file: below an overlay that of the layer. Zero for what is known of a folder.
+	Inode  uint64
+	Device uint32
+	// Access says what was done.
+	Access FileAccess
+	// Watched says by which of its bits the file is watched, none for what is known of
+	// a folder.
+	Watched Watched
+	// Path from the root of its file system, empty if it was longer than MaxPath.
+	Path string
+	// Whole says that Path is a path of this machine: below a folder as it was given to
+	// WatchFolder.
+	Whole bool
 }
 
 // Limits of what a record carries.

@@ -17,7 +17,8 @@ enum kind {
 	KIND_FLOW = 5,
 	KIND_DNS = 6,
 	KIND_ACCESS = 7,
-	KIND_COUNT = 8,
+	KIND_FILE = 8,
+	KIND_COUNT = 9,
 };
 
 #define MAX_PATH 1024
@@ -103,6 +104,23 @@ struct access_record {
 	u8 reserved[2];
 };
 
+enum file_access {
+	FILE_READ = 1,
+	FILE_WRITE = 2,
+};
+
+/* path: from the root of its file system, not ended by a zero byte. */
+struct file_record {
+	struct header header;
+	u64 inode;
+	u32 device;
+	u32 watched;
+	u16 path_length;
+	u8 access;
+	u8 reserved[5];
+	char path[MAX_PATH];
+};
+
 enum flow_state {
 	FLOW_STARTED = 1,
 	FLOW_ACTIVE = 2,
@@ -164,6 +182,7 @@ _Static_assert(sizeof(struct exit_record) == 40, "exit");
 _Static_assert(sizeof(struct flow_record) == 112, "flow");
 _Static_assert(sizeof(struct dns_record) == 64, "dns");
 _Static_assert(sizeof(struct access_record) == 48, "access");
+_Static_assert(__builtin_offsetof(struct file_record, path) == 56, "file");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

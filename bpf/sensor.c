@@ -11,5 +11,7 @@
 #include "udp.h"
 #include "packet.h"
 #include "access.h"
+#include "reach.h"
+#include "file.h"
 
 char LICENSE[] SEC("license") = "GPL";

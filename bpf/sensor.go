@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,6 +46,9 @@ type Config struct {
 	// FlowIdle is the time without a datagram after which a UDP flow has ended. One
 	// minute if zero.
 	FlowIdle time.Duration
+
+	// calls makes the sensor look at calls though it could look at objects.
+	calls bool
 }
 
 func (c Config) withDefaults() Config {
@@ -75,15 +79,20 @@ func (c Config) withDefaults() Config {
 // one goroutine; the other methods may be called from any.
 type Sensor struct {
 	objects   sensorObjects
+	byObjects bool // files and memory are watched, not calls
+	watch     watch
+	folders   *folders // nil where folders cannot be watched
 	links     []link.Link
 	reader    *ringbuf.Reader
 	raw       ringbuf.Record
 	readDelay time.Duration
+	lastRead  uint64 // time of the last record from the ring
 
 	found struct {
 		sync.Mutex
 		records []Record
 	}
+	late lateRecords
 
 	sweeping     sync.WaitGroup
 	stopSweeping chan struct{}
@@ -118,7 +127,7 @@ func Open(cfg Config) (*Sensor, error) {
 		return nil, err
 	}
 	s := &Sensor{readDelay: cfg.ReadDelay}
-	if err := s.load(spec); err != nil {
+	if err := s.load(spec, cfg); err != nil {
 		return nil, loadError(err)
 	}
 	if err := s.start(cfg); err != nil {
@@ -151,30 +160,59 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	return nil
 }
 
-// load loads the programs, without the one for io_uring where the kernel has none.
-func (s *Sensor) load(spec *ebpf.CollectionSpec) error {
-	err := spec.LoadAndAssign(&s.objects, nil)
-	if err == nil {
-		return nil
+// Programs that say the same of other hooks: the first two look at calls, the others
+// at what calls lead to.
+var (
+	callPrograms   = []string{sensorProgCallExit, sensorProgRingComplete}
+	objectPrograms = []string{
+		sensorProgMemoryLocked, sensorProgSignalSent,
+		sensorProgFileRead, sensorProgFileFault, sensorProgFileMap, sensorProgInodeDirty,
 	}
-	kernel, btfErr := btf.LoadKernelSpec()
-	if btfErr != nil {
-		return errors.Join(err, btfErr)
+)
+
+// choose leaves of the programs that look at calls or at objects those that this
+// kernel has hooks for, objects first.
+func choose(spec *ebpf.CollectionSpec, calls bool, has func(hook string) bool) (byObjects bool) {
+	missing := func(program string) bool { return !has(spec.Programs[program].AttachTo) }
+	byObjects = !calls && !slices.ContainsFunc(objectPrograms, missing)
+	for _, program := range objectPrograms {
+		if !byObjects {
+			blank(spec.Programs[program])
+		}
 	}
-	tracepoint := "btf_trace_" + spec.Programs[sensorProgRingComplete].AttachTo
-	if _, btfErr = kernel.AnyTypeByName(tracepoint); !errors.Is(btfErr, btf.ErrNotFound) {
-		return err
+	for _, program := range callPrograms {
+		if byObjects || missing(program) { // io_uring may be left out of a kernel
+			blank(spec.Programs[program])
+		}
 	}
-	blankRing(spec)
-	return spec.LoadAndAssign(&s.objects, nil)
+	return byObjects
 }
 
-// blankRing leaves nothing of the program for io_uring, at a hook that every kernel
-// has and that is rare.
-func blankRing(spec *ebpf.CollectionSpec) {
-	program := spec.Programs[sensorProgRingComplete]
+// blank leaves nothing of a program, at a hook that every kernel has and that is
+// rare.
+func blank(program *ebpf.ProgramSpec) {
 	program.Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
 	program.AttachTo = "sched_process_exit"
+}
+
+// load loads the programs that this kernel has hooks for.
+func (s *Sensor) load(spec *ebpf.CollectionSpec, cfg Config) error {
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return err
+	}
+	var failed error
+	s.byObjects = choose(spec, cfg.calls, func(hook string) bool {
+		_, err := kernel.AnyTypeByName("btf_trace_" + hook)
+		if err != nil && !errors.Is(err, btf.ErrNotFound) {
+			failed = err
+		}
+		return err == nil
+	})
+	if failed != nil {
+		return failed
+	}
+	return spec.LoadAndAssign(&s.objects, nil)
 }
 
 func readNumber(path string) (int, error) {
@@ -213,7 +251,20 @@ func (s *Sensor) start(cfg Config) error {
 	if err := s.attachNetwork(cfg); err != nil {
 		return err
 	}
-	for _, program := range []*ebpf.Program{s.objects.CallExit, s.objects.RingComplete} {
+	programs := []*ebpf.Program{s.objects.CallExit, s.objects.RingComplete}
+	if s.byObjects {
+		if err := s.openWatch(); err != nil {
+			return err
+		}
+		if s.folders, err = openFolders(s.lookup, s.late.add); err != nil && !errors.Is(err, ErrCannotWatch) {
+			return err
+		}
+		programs = []*ebpf.Program{
+			s.objects.MemoryLocked, s.objects.SignalSent,
+			s.objects.FileRead, s.objects.FileFault, s.objects.FileMap, s.objects.InodeDirty,
+		}
+	}
+	for _, program := range programs {
 		if err := s.attachTracing(program); err != nil {
 			return err
 		}
@@ -270,7 +321,7 @@ func (s *Sensor) Clock() (boot uint64, offset int64, err error) {
 
 // Lost counts the records that did not fit into the ring (or, for environments,
 // could not be read) since Open, by kind: "fork", "exec", "environment", "exit",
-// "flow", "dns", "access". Every kind is there.
+// "flow", "dns", "access", "file". Every kind is there.
 func (s *Sensor) Lost() (map[string]uint64, error) {
 	lost := make(map[string]uint64, len(kindNames))
 	for kind, name := range kindNames {
@@ -292,20 +343,36 @@ func (s *Sensor) Lost() (map[string]uint64, error) {
 // ErrMalformed; the next Read goes on behind it.
 func (s *Sensor) Read() (Record, error) {
 	if r := s.nextFound(); r != nil {
+		s.noteWorker(r)
+		return r, nil
+	}
+	if r := s.late.next(s.lastRead); r != nil {
 		return r, nil
 	}
 	for {
 		err := s.reader.ReadInto(&s.raw)
 		switch {
 		case err == nil:
-			return decode(s.raw.RawSample)
+			r, err := decode(s.raw.RawSample)
+			if err == nil {
+				s.noteWorker(r)
+				s.lastRead = r.Head().Time
+			}
+			return r, err
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if r := s.nextFound(); r != nil {
+				s.noteWorker(r)
+				return r, nil
+			}
+			if r := s.late.next(math.MaxUint64); r != nil {
 				return r, nil
 			}
 			s.reader.SetDeadline(time.Now().Add(s.readDelay))
 		case errors.Is(err, ringbuf.ErrFlushed):
 			if s.closing.Load() {
+				if r := s.late.next(math.MaxUint64); r != nil {
+					return r, nil
+				}
 				if err := s.release(); err != nil {
 					return nil, err
 				}
@@ -339,6 +406,9 @@ func (s *Sensor) detach() error {
 		s.sweeping.Wait()
 		errs = append(errs, s.sweepErr)
 	}
+	if s.folders != nil {
+		errs = append(errs, s.folders.close())
+	}
 	for _, l := range s.links {
 		if err := l.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("detach program: %w", err))
@@ -351,7 +421,7 @@ func (s *Sensor) detach() error {
 // release frees the ring and the programs. The maps stay, so that Lost can be asked to
 // the end; they go with the Sensor.
 func (s *Sensor) release() error {
-	err := s.objects.sensorPrograms.Close()
+	err := errors.Join(s.objects.sensorPrograms.Close(), s.watch.close())
 	if s.reader != nil {
 		err = errors.Join(err, s.reader.Close())
 	}
@@ -359,4 +429,47 @@ func (s *Sensor) release() error {
 		return fmt.Errorf("release ring buffer and programs: %w", err)
 	}
 	return nil
+}
+
+// noteWorker follows workers as they come and go.
+func (s *Sensor) noteWorker(r Record) {
+	if s.folders == nil {
+		return
+	}
+	switch r := r.(type) {
+	case *Exec:
+		if r.Worker {
+			// A worker that has ended already has nothing left to look into.
+			_ = s.folders.watchWorker(r.PID)
+		}
+	case *Exit:
+		if r.Worker {
+			s.folders.forgetWorker(r.PID)
+		}
+	}
+}
+
+// lateRecords are records that did not come through the ring. Each is given behind
+// those of the ring that are older: what it refers to is known then.
+type lateRecords struct {
+	mu      sync.Mutex
+	records []Record
+}
+
+func (l *lateRecords) add(r Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.records = append(l.records, r)
+}
+
+// next returns the next record that is not younger than a time, or nil.
+func (l *lateRecords) next(before uint64) Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.records) == 0 || l.records[0].Head().Time > before {
+		return nil
+	}
+	r := l.records[0]
+	l.records = slices.Delete(l.records, 0, 1)
+	return r
 }

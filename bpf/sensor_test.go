@@ -250,7 +250,7 @@ func TestCloseWakesReader(t *testing.T) {
 
 // TestLost floods a tiny ring that nobody reads, and then counts.
 func TestLost(t *testing.T) {
-	s := openSensor(t, Config{RingBytes: 16 << 10})
+	s := openSensor(t, Config{calls: true, RingBytes: 16 << 10})
 	target := exec.Command("sleep", "60")
 	if err := target.Start(); err != nil {
 		t.Fatal(err)
@@ -294,24 +294,42 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// TestWithoutRing: the object loads and attaches on a kernel without io_uring, too.
-func TestWithoutRing(t *testing.T) {
+// TestChoice: the object loads on kernels that lack hooks, and what looks at calls
+// steps in for what looks at objects.
+func TestChoice(t *testing.T) {
 	openSensor(t, Config{}) // or skips
-	spec, err := loadSensor()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := configure(spec, Config{}.withDefaults()); err != nil {
-		t.Fatal(err)
-	}
-	spec.Programs[sensorProgRingComplete].AttachTo = "no_such_tracepoint"
-	s := &Sensor{}
-	if err := s.load(spec); err != nil {
-		t.Fatal(err)
-	}
-	err = s.attachTracing(s.objects.RingComplete)
-	if err := errors.Join(err, s.detach(), s.objects.Close()); err != nil {
-		t.Error(err)
+	for _, c := range []struct {
+		missing   string
+		byObjects bool
+		blank     []string
+	}{
+		{"", true, callPrograms},
+		{"mm_filemap_get_pages", false, objectPrograms},
+		{"mmap_lock_acquire_returned", false, objectPrograms},
+	} {
+		spec, err := loadSensor()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := configure(spec, Config{}.withDefaults()); err != nil {
+			t.Fatal(err)
+		}
+		byObjects := choose(spec, false, func(hook string) bool { return hook != c.missing })
+		if byObjects != c.byObjects {
+			t.Errorf("without %q by objects: %t", c.missing, byObjects)
+		}
+		for _, program := range c.blank {
+			if n := len(spec.Programs[program].Instructions); n != 2 {
+				t.Errorf("without %q program %s has %d instructions", c.missing, program, n)
+			}
+		}
+		var objects sensorObjects
+		if err := spec.LoadAndAssign(&objects, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := objects.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

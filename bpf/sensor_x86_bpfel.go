@@ -16,27 +16,40 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	sensorMapChanges            = "changes"
+	sensorMapEnded              = "ended"
 	sensorMapEnvironmentBuffers = "environment_buffers"
 	sensorMapExecBuffers        = "exec_buffers"
+	sensorMapFilters            = "filters"
 	sensorMapLastIdentity       = "last_identity"
 	sensorMapLost               = "lost"
 	sensorMapNumbers            = "numbers"
 	sensorMapPathBuffers        = "path_buffers"
 	sensorMapProcesses          = "processes"
+	sensorMapReaches            = "reaches"
 	sensorMapRecords            = "records"
 	sensorMapSockets            = "sockets"
+	sensorMapTouches            = "touches"
 	sensorMapUdpAskers          = "udp_askers"
 	sensorMapUdpFlows           = "udp_flows"
+	sensorMapWatchedInodes      = "watched_inodes"
+	sensorMapWatchedNames       = "watched_names"
 	sensorMapWorkers            = "workers"
 	sensorProgCallExit          = "call_exit"
+	sensorProgFileFault         = "file_fault"
+	sensorProgFileMap           = "file_map"
+	sensorProgFileRead          = "file_read"
 	sensorProgFoundProcesses    = "found_processes"
 	sensorProgFoundSockets      = "found_sockets"
+	sensorProgInodeDirty        = "inode_dirty"
+	sensorProgMemoryLocked      = "memory_locked"
 	sensorProgPacketIn          = "packet_in"
 	sensorProgPacketOut         = "packet_out"
 	sensorProgProcessExec       = "process_exec"
 	sensorProgProcessExit       = "process_exit"
 	sensorProgProcessFork       = "process_fork"
 	sensorProgRingComplete      = "ring_complete"
+	sensorProgSignalSent        = "signal_sent"
 	sensorProgSocketConnect4    = "socket_connect4"
 	sensorProgSocketConnect6    = "socket_connect6"
 	sensorProgSocketCreate      = "socket_create"
@@ -96,14 +109,20 @@ type sensorSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type sensorProgramSpecs struct {
 	CallExit       *ebpf.ProgramSpec `ebpf:"call_exit"`
+	FileFault      *ebpf.ProgramSpec `ebpf:"file_fault"`
+	FileMap        *ebpf.ProgramSpec `ebpf:"file_map"`
+	FileRead       *ebpf.ProgramSpec `ebpf:"file_read"`
 	FoundProcesses *ebpf.ProgramSpec `ebpf:"found_processes"`
 	FoundSockets   *ebpf.ProgramSpec `ebpf:"found_sockets"`
+	InodeDirty     *ebpf.ProgramSpec `ebpf:"inode_dirty"`
+	MemoryLocked   *ebpf.ProgramSpec `ebpf:"memory_locked"`
 	PacketIn       *ebpf.ProgramSpec `ebpf:"packet_in"`
 	PacketOut      *ebpf.ProgramSpec `ebpf:"packet_out"`
 	ProcessExec    *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExit    *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessFork    *ebpf.ProgramSpec `ebpf:"process_fork"`
 	RingComplete   *ebpf.ProgramSpec `ebpf:"ring_complete"`
+	SignalSent     *ebpf.ProgramSpec `ebpf:"signal_sent"`
 	SocketConnect4 *ebpf.ProgramSpec `ebpf:"socket_connect4"`
 	SocketConnect6 *ebpf.ProgramSpec `ebpf:"socket_connect6"`
 	SocketCreate   *ebpf.ProgramSpec `ebpf:"socket_create"`
@@ -119,17 +138,24 @@ type sensorProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sensorMapSpecs struct {
+	Changes            *ebpf.MapSpec `ebpf:"changes"`
+	Ended              *ebpf.MapSpec `ebpf:"ended"`
 	EnvironmentBuffers *ebpf.MapSpec `ebpf:"environment_buffers"`
 	ExecBuffers        *ebpf.MapSpec `ebpf:"exec_buffers"`
+	Filters            *ebpf.MapSpec `ebpf:"filters"`
 	LastIdentity       *ebpf.MapSpec `ebpf:"last_identity"`
 	Lost               *ebpf.MapSpec `ebpf:"lost"`
 	Numbers            *ebpf.MapSpec `ebpf:"numbers"`
 	PathBuffers        *ebpf.MapSpec `ebpf:"path_buffers"`
 	Processes          *ebpf.MapSpec `ebpf:"processes"`
+	Reaches            *ebpf.MapSpec `ebpf:"reaches"`
 	Records            *ebpf.MapSpec `ebpf:"records"`
 	Sockets            *ebpf.MapSpec `ebpf:"sockets"`
+	Touches            *ebpf.MapSpec `ebpf:"touches"`
 	UdpAskers          *ebpf.MapSpec `ebpf:"udp_askers"`
 	UdpFlows           *ebpf.MapSpec `ebpf:"udp_flows"`
+	WatchedInodes      *ebpf.MapSpec `ebpf:"watched_inodes"`
+	WatchedNames       *ebpf.MapSpec `ebpf:"watched_names"`
 	Workers            *ebpf.MapSpec `ebpf:"workers"`
 }
 
@@ -164,33 +190,47 @@ func (o *sensorObjects) Close() error {
 //
 // It can be passed to loadSensorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sensorMaps struct {
+	Changes            *ebpf.Map `ebpf:"changes"`
+	Ended              *ebpf.Map `ebpf:"ended"`
 	EnvironmentBuffers *ebpf.Map `ebpf:"environment_buffers"`
 	ExecBuffers        *ebpf.Map `ebpf:"exec_buffers"`
+	Filters            *ebpf.Map `ebpf:"filters"`
 	LastIdentity       *ebpf.Map `ebpf:"last_identity"`
 	Lost               *ebpf.Map `ebpf:"lost"`
 	Numbers            *ebpf.Map `ebpf:"numbers"`
 	PathBuffers        *ebpf.Map `ebpf:"path_buffers"`
 	Processes          *ebpf.Map `ebpf:"processes"`
+	Reaches            *ebpf.Map `ebpf:"reaches"`
 	Records            *ebpf.Map `ebpf:"records"`
 	Sockets            *ebpf.Map `ebpf:"sockets"`
+	Touches            *ebpf.Map `ebpf:"touches"`
 	UdpAskers          *ebpf.Map `ebpf:"udp_askers"`
 	UdpFlows           *ebpf.Map `ebpf:"udp_flows"`
+	WatchedInodes      *ebpf.Map `ebpf:"watched_inodes"`
+	WatchedNames       *ebpf.Map `ebpf:"watched_names"`
 	Workers            *ebpf.Map `ebpf:"workers"`
 }
 
 func (m *sensorMaps) Close() error {
 	return _SensorClose(
+		m.Changes,
+		m.Ended,
 		m.EnvironmentBuffers,
 		m.ExecBuffers,
+		m.Filters,
 		m.LastIdentity,
 		m.Lost,
 		m.Numbers,
 		m.PathBuffers,
 		m.Processes,
+		m.Reaches,
 		m.Records,
 		m.Sockets,
+		m.Touches,
 		m.UdpAskers,
 		m.UdpFlows,
+		m.WatchedInodes,
+		m.WatchedNames,
 		m.Workers,
 	)
 }
@@ -211,14 +251,20 @@ type sensorVariables struct {
 // It can be passed to loadSensorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sensorPrograms struct {
 	CallExit       *ebpf.Program `ebpf:"call_exit"`
+	FileFault      *ebpf.Program `ebpf:"file_fault"`
+	FileMap        *ebpf.Program `ebpf:"file_map"`
+	FileRead       *ebpf.Program `ebpf:"file_read"`
 	FoundProcesses *ebpf.Program `ebpf:"found_processes"`
 	FoundSockets   *ebpf.Program `ebpf:"found_sockets"`
+	InodeDirty     *ebpf.Program `ebpf:"inode_dirty"`
+	MemoryLocked   *ebpf.Program `ebpf:"memory_locked"`
 	PacketIn       *ebpf.Program `ebpf:"packet_in"`
 	PacketOut      *ebpf.Program `ebpf:"packet_out"`
 	ProcessExec    *ebpf.Program `ebpf:"process_exec"`
 	ProcessExit    *ebpf.Program `ebpf:"process_exit"`
 	ProcessFork    *ebpf.Program `ebpf:"process_fork"`
 	RingComplete   *ebpf.Program `ebpf:"ring_complete"`
+	SignalSent     *ebpf.Program `ebpf:"signal_sent"`
 	SocketConnect4 *ebpf.Program `ebpf:"socket_connect4"`
 	SocketConnect6 *ebpf.Program `ebpf:"socket_connect6"`
 	SocketCreate   *ebpf.Program `ebpf:"socket_create"`
@@ -233,14 +279,20 @@ type sensorPrograms struct {
 func (p *sensorPrograms) Close() error {
 	return _SensorClose(
 		p.CallExit,
+		p.FileFault,
+		p.FileMap,
+		p.FileRead,
 		p.FoundProcesses,
 		p.FoundSockets,
+		p.InodeDirty,
+		p.MemoryLocked,
 		p.PacketIn,
 		p.PacketOut,
 		p.ProcessExec,
 		p.ProcessExit,
 		p.ProcessFork,
 		p.RingComplete,
+		p.SignalSent,
 		p.SocketConnect4,
 		p.SocketConnect6,
 		p.SocketCreate,

@@ -1,0 +1,174 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Watched says what is watched of a file or folder.
+type Watched uint32
+
+// What may be watched, as in watch.h.
+const (
+	WatchedRead       Watched = 1 // reads of the file
+	WatchedWrite      Watched = 2 // writes to the file
+	WatchedChildRead  Watched = 4 // reads of files in the folder, by name only
+	WatchedChildWrite Watched = 8 // writes to files in the folder, by name only
+)
+
+// Sizes, as in watch.h.
+const (
+	nameSize        = 32
+	nameBits        = 1 << 12
+	inodeBits       = 1 << 20
+	maxWatchedFiles = 262144
+	hashMultiplier  = 0x9e3779b97f4a7c15
+)
+
+// MaxWatchedName is how many bytes a watched name may have.
+const MaxWatchedName = nameSize - 1
+
+// ErrCannotWatch says that this kernel lacks the hooks to watch files.
+var ErrCannotWatch = errors.New("this kernel cannot watch files")
+
+// watch is user space's side of watch.h.
+type watch struct {
+	mu      sync.Mutex
+	filters []byte // shared with the kernel
+	files   map[watchedInode]bool
+}
+
+type watchedInode struct {
+	Number   uint64
+	Device   uint32
+	Reserved uint32
+}
+
+type watchedFile struct {
+	Changed  uint64
+	Watched  uint32
+	Reserved uint32
+}
+
+func (s *Sensor) openWatch() error {
+	const size = (nameBits + inodeBits) / 8
+	b, err := unix.Mmap(s.objects.Filters.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map filters of watched files: %w", err)
+	}
+	s.watch.filters, s.watch.files = b, make(map[watchedInode]bool)
+	return nil
+}
+
+func (w *watch) close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.filters == nil {
+		return nil
+	}
+	b := w.filters
+	w.filters = nil
+	if err := unix.Munmap(b); err != nil {
+		return fmt.Errorf("unmap filters of watched files: %w", err)
+	}
+	return nil
+}
+
+// set sets a bit of a filter. Bits are never taken back: one too many costs a look-up.
+func (w *watch) set(offset, bit int) {
+	at := w.filters[(offset+bit)/64*8:]
+	binary.NativeEndian.PutUint64(at, binary.NativeEndian.Uint64(at)|1<<(bit%64))
+}
+
+func nameBit(name string) int {
+	var first [8]byte
+	copy(first[:], name)
+	return int(((binary.LittleEndian.Uint64(first[:]) ^ uint64(len(name))) * hashMultiplier) >> (64 - 12))
+}
+
+func inodeBit(i watchedInode) int {
+	return int(((i.Number ^ uint64(i.Device)) * hashMultiplier) >> (64 - 20))
+}
+
+// CanWatch says whether files can be watched.
+func (s *Sensor) CanWatch() bool { return s.byObjects }
+
+// WatchName watches all files or folders of a name of 1 to MaxWatchedName bytes,
+// wherever they are. What was watched of the name before stays. It is safe for
+// concurrent use.
+func (s *Sensor) WatchName(name string, what Watched) error {
+	if name == "" || len(name) > MaxWatchedName {
+		return fmt.Errorf("watch files named %q: a name has 1 to %d bytes", name, MaxWatchedName)
+	}
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	if s.watch.filters == nil {
+		return ErrCannotWatch
+	}
+	var key [nameSize]byte
+	copy(key[:], name)
+	var before uint32
+	if err := s.objects.WatchedNames.Lookup(key, &before); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("watch files named %q: %w", name, err)
+	}
+	if err := s.objects.WatchedNames.Put(key, before|uint32(what)); err != nil {
+		return fmt.Errorf("watch files named %q: %w", name, err)
+	}
+	s.watch.set(0, nameBit(name))
+	return nil
+}
+
+// ErrTooMany says that as many files are watched as can be.
+var ErrTooMany = errors.New("too many files are watched")
+
+// WatchFile watches one file, as stat told of it, for WatchedWrite. It is safe for concurrent
+// use.
+func (s *Sensor) WatchFile(stat *unix.Stat_t, what Watched) error {
+	key := inodeOf(stat)
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	if s.watch.filters == nil {
+		return ErrCannotWatch
+	}
+	if len(s.watch.files) >= maxWatchedFiles && !s.watch.files[key] {
+		return ErrTooMany
+	}
+	value := watchedFile{Changed: uint64(stat.Ctim.Nano()), Watched: uint32(what)}
+	if err := s.objects.WatchedInodes.Put(key, value); err != nil {
+		return fmt.Errorf("watch inode %d: %w", key.Number, err)
+	}
+	s.watch.files[key] = true
+	s.watch.set(nameBits, inodeBit(key))
+	return nil
+}
+
+// UnwatchFile undoes WatchFile.
+func (s *Sensor) UnwatchFile(stat *unix.Stat_t) error {
+	key := inodeOf(stat)
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	delete(s.watch.files, key)
+	if err := s.objects.WatchedInodes.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("unwatch inode %d: %w", key.Number, err)
+	}
+	return nil
+}
+
+// inodeOf is a file as the kernel itself names it: stat packs the device otherwise.
+func inodeOf(stat *unix.Stat_t) watchedInode {
+	return watchedInode{Number: stat.Ino, Device: unix.Major(stat.Dev)<<20 | unix.Minor(stat.Dev)}
+}
+
+// WatchFolder reports what comes into a folder or leaves it, and, on a file system in
+// memory, which of its files are opened or written. It is safe for concurrent use.
+func (s *Sensor) WatchFolder(path string) error {
+	if s.folders == nil {
+		return ErrCannotWatch
+	}
+	return s.folders.watchFolder(path)
+}
