@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sallyport-ci/sallyport/agent/watchlist"
 	"github.com/sallyport-ci/sallyport/bpf"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
@@ -49,6 +51,10 @@ type Config struct {
 	Source Source
 	// Sink takes the batches.
 	Sink Sink
+	// Watcher watches files; none are if it is nil. It is Source's.
+	Watcher Watcher
+	// WatchList says which; watchlist.Default if nil.
+	WatchList *watchlist.List
 	// Command, if set, is given to everything below the worker processes instead of
 	// what their environment says: `sallyport run` watches one command with it.
 	Command *sallyportv1.Attribution
@@ -95,12 +101,14 @@ type Agent struct {
 	names        *nameTable
 	questions    *questionTable
 	flows        map[uint64]*flow
+	files        fileTable
 	eventsSeen   uint64
-	sinkLost     uint64
 	nextStatus   uint64
 	malformedLog sync.Once
 
-	out chan *sallyportv1.EventBatch
+	out        chan *sallyportv1.EventBatch
+	sinkLost   atomic.Uint64
+	workspaces *workspaces
 }
 
 // New returns an agent. The error says which setting is missing or wrong.
@@ -119,7 +127,10 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	return &Agent{
+	if cfg.WatchList == nil {
+		cfg.WatchList = watchlist.Default()
+	}
+	a := &Agent{
 		now:       boot,
 		offset:    offset,
 		cfg:       cfg,
@@ -131,8 +142,11 @@ func New(cfg Config) (*Agent, error) {
 		names:     newNameTable(maxNames),
 		questions: newQuestionTable(),
 		flows:     make(map[uint64]*flow),
+		files:     newFileTable(),
 		out:       make(chan *sallyportv1.EventBatch, outQueue),
-	}, nil
+	}
+	a.workspaces = newWorkspaces(a)
+	return a, nil
 }
 
 // Run reads records and publishes batches until ctx ends or the source does. It
@@ -148,6 +162,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	}()
 	stopTicking := make(chan struct{})
 	running.Go(func() { a.tickUntil(stopTicking) })
+	if err := a.watchList(); err != nil {
+		a.log.Warn("not all files of the watch list are watched", "error", err)
+	}
+	running.Go(func() { a.workspaces.work(stopTicking) })
 	var closeErr error
 	stopClosing := context.AfterFunc(ctx, func() { closeErr = a.cfg.Source.Close() })
 
@@ -269,9 +287,7 @@ func (a *Agent) publish(ctx context.Context) {
 	for b := range a.out {
 		if err := a.cfg.Sink.Publish(ctx, b); err != nil {
 			a.metrics.lost.WithLabelValues("publish").Add(float64(len(b.GetEvents())))
-			a.mu.Lock()
-			a.sinkLost += uint64(len(b.GetEvents()))
-			a.mu.Unlock()
+			a.sinkLost.Add(uint64(len(b.GetEvents()))) // mu may be held by who waits for out
 			a.log.Error("publish batch", "error", err, "events", len(b.GetEvents()))
 			continue
 		}
@@ -319,6 +335,8 @@ func (a *Agent) record(r bpf.Record) {
 		a.dns(r)
 	case *bpf.Access:
 		a.access(r)
+	case *bpf.File:
+		a.file(r)
 	}
 }
 
@@ -368,8 +386,8 @@ func (a *Agent) emitStatus(stopping bool) {
 			delete(lost, kind)
 		}
 	}
-	if a.sinkLost > 0 {
-		lost["publish"] = a.sinkLost
+	if n := a.sinkLost.Load(); n > 0 {
+		lost["publish"] = n
 	}
 	status := &sallyportv1.AgentStatus{
 		Version: a.cfg.Version, Kernel: a.kernel, EventsSeen: a.eventsSeen, EventsLost: lost, Stopping: stopping,

@@ -33,6 +33,7 @@ type execution struct {
 // worker process for each job; act runs all jobs of a workflow in one.
 type worker struct {
 	executions map[string]*execution
+	last       *attribution // step that was started last
 }
 
 // between returns the attribution of what the worker does outside of steps: its
@@ -105,10 +106,12 @@ var variableNames = map[string]bool{
 	"GITHUB_ACTION_REF": true, "GITHUB_SHA": true, "GITHUB_REF": true,
 	"GITHUB_REF_PROTECTED": true, "GITHUB_EVENT_NAME": true, "GITHUB_ACTOR": true,
 	"RUNNER_NAME": true,
+	// Where the step's files are (workspace.go).
+	"GITHUB_WORKSPACE": true, "GITHUB_ENV": true, "GITHUB_PATH": true, "PATH": true,
 }
 
 // maxVariable bounds a variable's value in bytes.
-const maxVariable = 1024
+const maxVariable = 8 << 10
 
 // parseEnvironment returns the variables of variableNames from NAME=value strings,
 // each ended by a zero byte. Of a name that stands twice the first one counts, as
@@ -149,7 +152,9 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 		m.ExecutionId = executionID(a.cfg.AgentID, w.message.GetId(), m)
 	}
 	e := w.worker.executions[m.GetExecutionId()]
+	before := w.worker.last
 	p.at = &attribution{message: m}
+	w.worker.last = p.at
 	if e == nil {
 		between := proto.CloneOf(m)
 		between.Step, between.Action = "", ""
@@ -164,6 +169,10 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 			Body:         &sallyportv1.Event_JobStarted{JobStarted: &sallyportv1.JobStarted{}},
 		}, w, e.between, "job")
 	}
+	if a.cfg.Command != nil && environment != nil && environment["GITHUB_WORKSPACE"] == "" {
+		environment["GITHUB_WORKSPACE"] = r.WorkingDirectory
+	}
+	a.workspaces.arm(workspace{execution: m.GetExecutionId(), step: p.at, before: before, environment: environment})
 }
 
 // endJobs says that the jobs of a worker are over.
@@ -173,6 +182,7 @@ func (a *Agent) endJobs(w *process, wall uint64, reason sallyportv1.JobEndReason
 			continue
 		}
 		e.ended = true
+		a.workspaces.disarm(e.between.message.GetExecutionId())
 		a.emit(&sallyportv1.Event{
 			TimeUnixNano: wall,
 			Body:         &sallyportv1.Event_JobEnded{JobEnded: &sallyportv1.JobEnded{Reason: reason}},

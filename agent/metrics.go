@@ -9,6 +9,7 @@ type metrics struct {
 	batches    prometheus.Counter
 	malformed  prometheus.Counter
 	foreignDNS prometheus.Counter
+	unwatched  prometheus.Counter
 	told       map[string]uint64 // losses of the kernel side that lost counts already
 }
 
@@ -30,15 +31,18 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		foreignDNS: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sallyport_agent_foreign_dns_total", Help: "Datagrams at port 53 that are no DNS message, or an answer to no question.",
 		}),
+		unwatched: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sallyport_agent_unwatched_files_total", Help: "Files and folders of workspaces that should be watched and could not be.",
+		}),
 		told: make(map[string]uint64),
 	}
-	for _, kind := range []string{"fork", "exec", "exit", "flow", "dns", "access", "job", "status"} {
+	for _, kind := range []string{"fork", "exec", "exit", "flow", "dns", "access", "file", "job", "status"} {
 		m.events[kind] = events.WithLabelValues(kind)
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{events, m.lost, m.batches, m.malformed, m.foreignDNS} {
+	for _, c := range []prometheus.Collector{events, m.lost, m.batches, m.malformed, m.foreignDNS, m.unwatched} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -22,6 +22,7 @@ type process struct {
 	forkHeld bool
 	forked   bool // came by fork and has run no program of its own
 	endedAt  uint64
+	files    []*touch // what it did to files that matter
 	// index of the process in batch number batch.
 	batch uint64
 	index uint32
@@ -172,6 +173,7 @@ func (a *Agent) exec(r *bpf.Exec) {
 	case previous != nil:
 		p.at = previous.at
 		previous.forkHeld = false // told as what it became
+		a.emitTimes(previous, r.Time)
 		a.processes.end(previous, r.Time)
 	case parent != nil:
 		p.at = parent.at
@@ -210,6 +212,7 @@ func (a *Agent) exit(r *bpf.Exit) {
 	if p != nil && p.forkHeld {
 		a.emitFork(p)
 	}
+	a.emitTimes(p, r.Time)
 	a.emit(&sallyportv1.Event{
 		TimeUnixNano: a.wall(r.Time),
 		Body: &sallyportv1.Event_ProcessExited{ProcessExited: &sallyportv1.ProcessExited{

@@ -33,6 +33,8 @@ type folders struct {
 const (
 	entryEvents = unix.FAN_CREATE | unix.FAN_MOVED_TO | unix.FAN_MOVED_FROM | unix.FAN_DELETE | unix.FAN_ONDIR
 	openEvents  = unix.FAN_OPEN | unix.FAN_EVENT_ON_CHILD
+	// On a file system in memory, whose files no tracepoint sees being read.
+	memoryEvents = unix.FAN_OPEN | unix.FAN_MODIFY | unix.FAN_EVENT_ON_CHILD
 )
 
 // openFolders starts to listen; tell is called for each record. The error wraps
@@ -44,7 +46,7 @@ func openFolders(lookup func(pid uint32) (process, bool), tell func(Record)) (_ 
 			err = errors.Join(err, f.close())
 		}
 	}()
-	if f.entries, err = unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK|unix.FAN_REPORT_DFID_NAME, unix.O_RDONLY); err != nil {
+	if f.entries, err = unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK|unix.FAN_UNLIMITED_MARKS|unix.FAN_REPORT_DFID_NAME, unix.O_RDONLY); err != nil {
 		return nil, fmt.Errorf("%w: fanotify: %w", ErrCannotWatch, err)
 	}
 	if f.opens, err = unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC); err != nil {
@@ -95,7 +97,7 @@ func (f *folders) watchFolder(path string) error {
 		return fmt.Errorf("watch folder: %w", &os.PathError{Op: "statfs", Path: path, Err: err})
 	}
 	if fs.Type == unix.TMPFS_MAGIC {
-		mask |= unix.FAN_OPEN | unix.FAN_MODIFY | unix.FAN_EVENT_ON_CHILD
+		mask |= memoryEvents
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,6 +105,26 @@ func (f *folders) watchFolder(path string) error {
 	f.paths[handleKey(handle.Type(), handle.Bytes())] = path
 	if err := unix.FanotifyMark(f.entries, unix.FAN_MARK_ADD|unix.FAN_MARK_ONLYDIR, mask, unix.AT_FDCWD, path); err != nil {
 		return fmt.Errorf("watch folder: %w", &os.PathError{Op: "fanotify_mark", Path: path, Err: err})
+	}
+	return nil
+}
+
+// unwatchFolder undoes watchFolder.
+func (f *folders) unwatchFolder(path string) error {
+	handle, _, err := unix.NameToHandleAt(unix.AT_FDCWD, path, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // the mark went with the folder
+	}
+	if err != nil {
+		return fmt.Errorf("unwatch folder: %w", &os.PathError{Op: "name_to_handle_at", Path: path, Err: err})
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.paths, handleKey(handle.Type(), handle.Bytes()))
+	mask := uint64(entryEvents | memoryEvents)
+	err = unix.FanotifyMark(f.entries, unix.FAN_MARK_REMOVE|unix.FAN_MARK_ONLYDIR, mask, unix.AT_FDCWD, path)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unwatch folder: %w", &os.PathError{Op: "fanotify_mark", Path: path, Err: err})
 	}
 	return nil
 }

@@ -172,3 +172,25 @@ func (s *Sensor) WatchFolder(path string) error {
 	}
 	return s.folders.watchFolder(path)
 }
+
+// UnwatchFolder undoes WatchFolder.
+func (s *Sensor) UnwatchFolder(path string) error {
+	if s.folders == nil {
+		return ErrCannotWatch
+	}
+	return s.folders.unwatchFolder(path)
+}
+
+// Times returns how often a process has done to a file what f reports, so far; 0 if
+// the kernel has forgotten it, or did not count (files of a folder).
+func (s *Sensor) Times(f *File) (uint64, error) {
+	key := struct {
+		Process, Inode uint64
+		Device, Access uint32
+	}{f.Process, f.Inode, f.Device, uint32(f.Access)}
+	var times uint64
+	if err := s.objects.Touches.Lookup(key, &times); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return 0, fmt.Errorf("count accesses to inode %d: %w", f.Inode, err)
+	}
+	return times, nil
+}

@@ -53,6 +53,9 @@ func fullBatch(now time.Time) *sallyportv1.EventBatch {
 			{TimeUnixNano: at + 10, Body: &sallyportv1.Event_AgentStatus{AgentStatus: &sallyportv1.AgentStatus{
 				Version: "0.1", Kernel: "6.18.0", EventsSeen: 99, EventsLost: map[string]uint64{"flow": 3, "exec": 1}, BatchesWaiting: 4, Stopping: true,
 			}}},
+			{TimeUnixNano: at + 11, Process: 1, Attribution: 1, Body: &sallyportv1.Event_FileAccess{FileAccess: &sallyportv1.FileAccess{
+				Operation: sallyportv1.FileOperation_FILE_OPERATION_READ, Path: "/home/runner/.aws/credentials", Rule: "aws_credentials", Category: "credential", Times: 3,
+			}}},
 		},
 	}
 }

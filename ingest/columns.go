@@ -163,6 +163,18 @@ func (r *batchRows) addAccess(c eventContext, a *sallyportv1.ProcessAccess, proc
 	t.TargetIsWorker = append(t.TargetIsWorker, a.GetTargetIsWorker())
 }
 
+func (r *batchRows) addFile(c eventContext, f *sallyportv1.FileAccess) {
+	t := &r.fileAccesses
+	appendIdentity(&t.Identity, &c)
+	appendAttribution(&t.Attribution, c.attribution)
+	appendProcess(&t.Process, &c)
+	t.Operation = append(t.Operation, enum(f.GetOperation(), sallyportv1.FileOperation_FILE_OPERATION_LEFT))
+	t.Path = append(t.Path, f.GetPath())
+	t.Rule = append(t.Rule, f.GetRule())
+	t.Category = append(t.Category, f.GetCategory())
+	t.Times = append(t.Times, f.GetTimes())
+}
+
 func (r *batchRows) addJob(c eventContext, kind int8, reason sallyportv1.JobEndReason) {
 	t := &r.jobEvents
 	appendIdentity(&t.Identity, &c)

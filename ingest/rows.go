@@ -26,6 +26,7 @@ type batchRows struct {
 	flowEvents      store.FlowEvents
 	dns             store.DNS
 	processAccesses store.ProcessAccesses
+	fileAccesses    store.FileAccesses
 	jobEvents       store.JobEvents
 	agentStatus     store.AgentStatus
 
@@ -45,7 +46,7 @@ var noAttribution, noProcess = new(sallyportv1.Attribution), new(sallyportv1.Pro
 
 // tables returns the rows in the order in which they are inserted.
 func (r *batchRows) tables() []store.Rows {
-	return []store.Rows{&r.processEvents, &r.flowEvents, &r.dns, &r.processAccesses, &r.jobEvents, &r.agentStatus}
+	return []store.Rows{&r.processEvents, &r.flowEvents, &r.dns, &r.processAccesses, &r.fileAccesses, &r.jobEvents, &r.agentStatus}
 }
 
 func (r *batchRows) reset() {
@@ -75,6 +76,8 @@ func (r *batchRows) add(b *sallyportv1.EventBatch, stored time.Time) {
 			r.addDNS(c, body.DnsExchange)
 		case *sallyportv1.Event_ProcessAccess:
 			r.addAccess(c, body.ProcessAccess, b.GetProcesses())
+		case *sallyportv1.Event_FileAccess:
+			r.addFile(c, body.FileAccess)
 		case *sallyportv1.Event_JobStarted:
 			r.addJob(c, jobStarted, 0)
 		case *sallyportv1.Event_JobEnded:

@@ -81,6 +81,8 @@ func TestEveryKindOfEventToEveryColumn(t *testing.T) {
 			identity(46, 6) + "," + attribution + "," + curl + ",5,'ended','tcp','::ffff:192.0.2.1',40000,'::ffff:192.0.2.7',443,'x.example.test','process',11,9,'" + at(4) + "','reset'"},
 		{"access", "SELECT * FROM process_accesses",
 			identity(47, 7) + "," + attribution + "," + curl + ",'proc_mem',1000,7,'/opt/runner/bin/Runner.Worker','Runner.Worker',true"},
+		{"file", "SELECT *, file FROM file_accesses",
+			identity(52, 11) + "," + attribution + "," + curl + ",'read','/home/runner/.aws/credentials','aws_credentials','credential',3,'credentials'"},
 		{"job", "SELECT * FROM job_events WHERE kind = 'ended'",
 			identity(50, 9) + "," + attribution + ",77,'example/app/.github/workflows/ci.yml@refs/heads/main',true," + worker + ",'ended','worker_exited'"},
 		{"status", "SELECT * REPLACE (mapSort(events_lost) AS events_lost) FROM agent_status",

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"path"
@@ -33,6 +34,7 @@ type Collector struct {
 	destinations map[destinationKey]*destination
 	lookups      map[string]*lookup
 	accesses     map[accessKey]*Access
+	files        map[fileKey]*File
 	lost         map[string]uint64
 	findings     map[string]Finding
 }
@@ -60,6 +62,11 @@ type accessKey struct {
 	kind            sallyportv1.AccessKind
 }
 
+type fileKey struct {
+	program, path string
+	operation     sallyportv1.FileOperation
+}
+
 // NewCollector returns an empty Collector.
 func NewCollector() *Collector {
 	return &Collector{
@@ -67,6 +74,7 @@ func NewCollector() *Collector {
 		destinations: make(map[destinationKey]*destination),
 		lookups:      make(map[string]*lookup),
 		accesses:     make(map[accessKey]*Access),
+		files:        make(map[fileKey]*File),
 		lost:         make(map[string]uint64),
 		findings:     make(map[string]Finding),
 	}
@@ -112,6 +120,16 @@ func (c *Collector) Add(b *sallyportv1.EventBatch) {
 				}
 			}
 			c.accesses[k].Count++
+		case e.GetFileAccess() != nil:
+			f := e.GetFileAccess()
+			k := fileKey{programOf(p), f.GetPath(), f.GetOperation()}
+			if c.files[k] == nil {
+				c.files[k] = &File{
+					Program: k.program, Path: k.path, Rule: f.GetRule(), Category: f.GetCategory(),
+					Operation: strings.ToLower(strings.TrimPrefix(f.GetOperation().String(), "FILE_OPERATION_")),
+				}
+			}
+			c.files[k].Count += f.GetTimes()
 		case e.GetAgentStatus() != nil:
 			// Totals of the epoch: the largest is the newest.
 			for kind, count := range e.GetAgentStatus().GetEventsLost() {
@@ -240,7 +258,7 @@ func (c *Collector) Build(cmd Command) *Report {
 		Version: Version, Command: append([]string{}, cmd.Arguments...), ExitCode: cmd.ExitCode, Signal: cmd.Signal,
 		Started: cmd.Started.UTC(), DurationSeconds: max(0, cmd.Ended.Sub(cmd.Started).Seconds()),
 		EventsLost: maps.Clone(c.lost), Destinations: []Destination{}, Lookups: []Lookup{}, Accesses: []Access{},
-		Findings: []Finding{},
+		Files: []File{}, Findings: []Finding{},
 	}
 	connected := make(map[string]bool)
 	for _, d := range c.destinations {
@@ -267,12 +285,21 @@ func (c *Collector) Build(cmd Command) *Report {
 		r.Accesses = append(r.Accesses, *a)
 	}
 	slices.SortFunc(r.Accesses, compareAccesses)
+	for _, f := range c.files {
+		r.Files = append(r.Files, *f)
+	}
+	slices.SortFunc(r.Files, compareFiles)
 	for _, f := range c.findings {
 		r.Findings = append(r.Findings, f)
 	}
 	slices.SortFunc(r.Findings, compareFindings)
 	r.Tree, r.Processes, r.Programs = tree(c.processes)
 	return r
+}
+
+func compareFiles(a, b File) int {
+	return cmp.Or(strings.Compare(a.Category, b.Category), strings.Compare(a.Rule, b.Rule), strings.Compare(a.Path, b.Path),
+		strings.Compare(a.Program, b.Program), strings.Compare(a.Operation, b.Operation))
 }
 
 func addressOf(b []byte) string {

@@ -40,6 +40,8 @@ type Report struct {
 	Lookups []Lookup `json:"lookups"`
 	// Accesses say who reached into which other process.
 	Accesses []Access `json:"accesses"`
+	// Files say what was done to files that matter, by rule.
+	Files []File `json:"files"`
 	// Tree holds the processes that have no parent here; usually the command alone.
 	Tree []*Node `json:"tree"`
 	// Findings are what policies hold to be wrong, worst first.
@@ -99,6 +101,21 @@ type Access struct {
 	TargetPID uint32 `json:"target_pid"`
 	// Count of accesses.
 	Count int `json:"count"`
+}
+
+// File is what one program did to a file that matters (docs/files.md).
+type File struct {
+	// Program that did it.
+	Program string `json:"program"`
+	// Operation is "read", "written", "entered" or "left".
+	Operation string `json:"operation"`
+	// Path of the file.
+	Path string `json:"path"`
+	// Rule and Category say why it matters.
+	Rule     string `json:"rule"`
+	Category string `json:"category"`
+	// Count of times.
+	Count uint64 `json:"count"`
 }
 
 // Node is a program running in a process.

@@ -120,6 +120,10 @@ func sample() *Collector {
 	s.lookup(50, "secret\x1b[31m.evil.example.test", "")
 	s.event(1050, &sallyportv1.Event{Body: &sallyportv1.Event_ProcessAccess{ProcessAccess: &sallyportv1.ProcessAccess{
 		Kind: sallyportv1.AccessKind_ACCESS_KIND_PROC_MEM, Target: s.index[1001]}}})
+	for _, times := range []uint64{1, 4} {
+		s.event(1050, &sallyportv1.Event{Body: &sallyportv1.Event_FileAccess{FileAccess: &sallyportv1.FileAccess{
+			Operation: sallyportv1.FileOperation_FILE_OPERATION_READ, Path: "/root/.aws/credentials\x1b[31m", Rule: "aws_credentials", Category: "credential", Times: times}}})
+	}
 	s.exit(50, 1)
 	s.exit(3, 2)
 	s.exit(1, 2)
@@ -207,7 +211,7 @@ func TestJSON(t *testing.T) {
 	if err := NewCollector().Build(Command{}).WriteJSON(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, field := range []string{"command", "destinations", "lookups", "accesses", "tree", "findings"} {
+	for _, field := range []string{"command", "destinations", "lookups", "accesses", "files", "tree", "findings"} {
 		if !strings.Contains(out.String(), fmt.Sprintf("%q: []", field)) {
 			t.Errorf("%s of an empty report is no list:\n%s", field, out.String())
 		}

@@ -55,6 +55,7 @@ func (r *Report) WriteText(w io.Writer, o Options) error {
 	p.destinations(r.Destinations)
 	p.lookups(r.Lookups)
 	p.accesses(r.Accesses)
+	p.files(r.Files)
 	p.tree(r.Tree)
 	p.findings(r.Findings)
 	p.next(r)
@@ -212,6 +213,20 @@ func (p *page) accesses(all []Access) {
 			return
 		}
 		p.wrapped("  ", fmt.Sprintf("%s [%d] → %s [%d]  %s ×%d", a.Program, a.PID, a.Target, a.TargetPID, a.Kind, a.Count), p.palette.Yellow)
+	}
+}
+
+func (p *page) files(all []File) {
+	if len(all) == 0 {
+		return
+	}
+	p.title("Files that matter")
+	for i, f := range all {
+		if i == maxRows {
+			p.line(p.palette.Dim(fmt.Sprintf("  … and %d more (--json has them)", len(all)-maxRows)))
+			return
+		}
+		p.wrapped("  ", fmt.Sprintf("%s  %s by %s ×%d  %s, %s", f.Path, f.Operation, f.Program, f.Count, f.Category, f.Rule), p.palette.Yellow)
 	}
 }
 

@@ -44,6 +44,47 @@ func (r *ProcessAccesses) Columns() []Column {
 	})
 }
 
+// FileAccesses are rows of the table file_accesses: what was done to files that matter.
+type FileAccesses struct {
+	Identity
+	Attribution
+	Process
+	Operation []int8
+	Path      []string
+	Rule      []string
+	Category  []string
+	Times     []uint64
+}
+
+// Table implements Rows.
+func (r *FileAccesses) Table() string { return "file_accesses" }
+
+// Len implements Rows.
+func (r *FileAccesses) Len() int { return len(r.Sequence) }
+
+// Reset implements Rows.
+func (r *FileAccesses) Reset() {
+	r.Identity.reset()
+	r.Attribution.reset()
+	r.Process.reset()
+	r.Operation = r.Operation[:0]
+	r.Path = cut(r.Path)
+	r.Rule = cut(r.Rule)
+	r.Category = cut(r.Category)
+	r.Times = r.Times[:0]
+}
+
+// Columns implements Rows.
+func (r *FileAccesses) Columns() []Column {
+	return join(r.Identity.columns(), r.Attribution.columns(), r.Process.columns(), []Column{
+		{"operation", "Int8", r.Operation},
+		{"path", "String", r.Path},
+		{"rule", "String", r.Rule},
+		{"category", "String", r.Category},
+		{"times", "UInt64", r.Times},
+	})
+}
+
 // JobEvents are rows of the table job_events: starts and ends of jobs.
 type JobEvents struct {
 	Identity

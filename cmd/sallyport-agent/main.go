@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sallyport-ci/sallyport/agent"
+	"github.com/sallyport-ci/sallyport/agent/watchlist"
 	"github.com/sallyport-ci/sallyport/bpf"
 	"github.com/sallyport-ci/sallyport/cmd/internal/process"
 	"github.com/sallyport-ci/sallyport/stream"
@@ -62,12 +63,14 @@ type options struct {
 	agentID   string
 	metrics   string
 	workers   []string
+	watchList string
 	spoolSize int64
 	logLevel  string
 	json      bool
 	check     bool
 	version   bool
 	log       *slog.Logger
+	files     *watchlist.List
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -119,6 +122,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.agentID, "agent-id", "", "identity of this machine (default: kept in the state folder)")
 	f.StringVar(&o.metrics, "metrics", "", "address for Prometheus metrics, for instance 127.0.0.1:7073 (default: none)")
 	f.StringSliceVar(&o.workers, "worker", bpf.DefaultWorkers, "task name of a runner's worker process; may be repeated")
+	f.StringVar(&o.watchList, "watch-list", "", "file of rules on top of the built-in ones for files that matter (docs/files.md)")
 	f.Int64Var(&o.spoolSize, "spool-bytes", 1<<30, "most bytes to keep on disk while NATS is away")
 	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	f.BoolVar(&o.json, "json", false, "log as JSON lines")
@@ -142,6 +146,9 @@ func (o *options) parse(f *pflag.FlagSet, args []string, lookup func(string) (st
 		return fmt.Errorf("--agent-id %q is not 1 to 64 characters of [A-Za-z0-9_-]", o.agentID)
 	}
 	var err error
+	if o.files, err = watchlist.Load(o.watchList); err != nil {
+		return fmt.Errorf("--watch-list: %w", err)
+	}
 	o.log, err = process.NewLogger(o.logLevel, o.json)
 	return err
 }
@@ -170,7 +177,7 @@ func (o *options) watch(ctx context.Context) (err error) {
 	defer closeNATS()
 	a, err := agent.New(agent.Config{
 		AgentID: o.agentID, Hostname: hostname, Version: version,
-		Source: sensor, Sink: publisher, Waiting: publisher.Waiting, Spilled: publisher.Spilled,
+		Source: sensor, Watcher: sensor, WatchList: o.files, Sink: publisher, Waiting: publisher.Waiting, Spilled: publisher.Spilled,
 		Registerer: registry, Logger: o.log,
 	})
 	if err != nil {

@@ -133,7 +133,7 @@ func (o *runOptions) run(ctx context.Context, args []string) (code int, err erro
 		return exitWatchFailed, errors.Join(err, sensor.Close())
 	}
 	a, err := agent.New(agent.Config{
-		AgentID: "run", Hostname: hostname, Version: version, Source: sensor, Sink: w,
+		AgentID: "run", Hostname: hostname, Version: version, Source: sensor, Watcher: sensor, Sink: w,
 		Command:        &sallyportv1.Attribution{Job: filepath.Base(args[0]), RunAttempt: 1},
 		OnlyAttributed: true, Logger: logger,
 	})

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-ci/sallyport/agent"
+	"github.com/sallyport-ci/sallyport/agent/watchlist"
 	"github.com/sallyport-ci/sallyport/bpf"
 	"github.com/sallyport-ci/sallyport/cmd/internal/process"
 	"github.com/sallyport-ci/sallyport/detector"
@@ -337,6 +338,10 @@ func (s *stack) startAgent(context.Context) error {
 		s.kernel = "not asked for (--agent=off)"
 		return nil
 	}
+	files, err := watchlist.Load(s.o.watchList)
+	if err != nil {
+		return usageError(fmt.Errorf("--watch-list: %w", err))
+	}
 	sensor, err := bpf.Open(bpf.Config{Workers: s.o.workers})
 	if err != nil {
 		var unsupported *bpf.UnsupportedError
@@ -361,7 +366,7 @@ func (s *stack) startAgent(context.Context) error {
 		return errors.Join(err, sensor.Close())
 	}
 	a, err := agent.New(agent.Config{
-		AgentID: s.agentID, Hostname: hostname, Version: version, Source: sensor, Sink: publisher,
+		AgentID: s.agentID, Hostname: hostname, Version: version, Source: sensor, Watcher: sensor, WatchList: files, Sink: publisher,
 		Waiting: publisher.Waiting, Spilled: publisher.Spilled, Registerer: s.registry, Logger: s.log,
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ type upOptions struct {
 	githubURL    string
 	policies     string
 	workers      []string
+	watchList    string
 	baselineRuns int
 	agent        string
 	logLevel     string
@@ -61,6 +62,7 @@ Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage.`,
 	f.StringVar(&o.minSeverity, "min-severity", "low", "least severity that goes to Slack: low, medium, high or critical")
 	f.StringVar(&o.githubURL, "github-url", "https://github.com", "GitHub server that links to runs point to")
 	f.StringVar(&o.policies, "policies", "", "folder of your own Rego policies (default <data>/policies)")
+	f.StringVar(&o.watchList, "watch-list", "", "file of rules on top of the built-in ones for files that matter (docs/files.md)")
 	f.StringSliceVar(&o.workers, "worker", nil, "names of processes that are runners' workers (default Runner.Worker, act)")
 	f.IntVar(&o.baselineRuns, "baseline-runs", 5, "clean runs after which a job's baseline can be stable, 1 to 1000")
 	f.StringVar(&o.agent, "agent", "auto", "run the agent in this process: on, off, or auto (as root)")

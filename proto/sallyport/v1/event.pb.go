@@ -386,6 +386,67 @@ func (AccessKind) EnumDescriptor() ([]byte, []int) {
 	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{5}
 }
 
+// FileOperation is what was done to a file.
+type FileOperation int32
+
+const (
+	// Never sent.
+	FileOperation_FILE_OPERATION_UNSPECIFIED FileOperation = 0
+	// Its content was read, or mapped.
+	FileOperation_FILE_OPERATION_READ FileOperation = 1
+	// Its content, size or attributes were changed.
+	FileOperation_FILE_OPERATION_WRITTEN FileOperation = 2
+	// It came into its folder: made, linked or moved there, perhaps over another.
+	FileOperation_FILE_OPERATION_ENTERED FileOperation = 3
+	// It left its folder: removed or moved away.
+	FileOperation_FILE_OPERATION_LEFT FileOperation = 4
+)
+
+// Enum value maps for FileOperation.
+var (
+	FileOperation_name = map[int32]string{
+		0: "FILE_OPERATION_UNSPECIFIED",
+		1: "FILE_OPERATION_READ",
+		2: "FILE_OPERATION_WRITTEN",
+		3: "FILE_OPERATION_ENTERED",
+		4: "FILE_OPERATION_LEFT",
+	}
+	FileOperation_value = map[string]int32{
+		"FILE_OPERATION_UNSPECIFIED": 0,
+		"FILE_OPERATION_READ":        1,
+		"FILE_OPERATION_WRITTEN":     2,
+		"FILE_OPERATION_ENTERED":     3,
+		"FILE_OPERATION_LEFT":        4,
+	}
+)
+
+func (x FileOperation) Enum() *FileOperation {
+	p := new(FileOperation)
+	*p = x
+	return p
+}
+
+func (x FileOperation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FileOperation) Descriptor() protoreflect.EnumDescriptor {
+	return file_sallyport_v1_event_proto_enumTypes[6].Descriptor()
+}
+
+func (FileOperation) Type() protoreflect.EnumType {
+	return &file_sallyport_v1_event_proto_enumTypes[6]
+}
+
+func (x FileOperation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FileOperation.Descriptor instead.
+func (FileOperation) EnumDescriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{6}
+}
+
 // JobEndReason says why a job is held to be over.
 type JobEndReason int32
 
@@ -423,11 +484,11 @@ func (x JobEndReason) String() string {
 }
 
 func (JobEndReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[6].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[7].Descriptor()
 }
 
 func (JobEndReason) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[6]
+	return &file_sallyport_v1_event_proto_enumTypes[7]
 }
 
 func (x JobEndReason) Number() protoreflect.EnumNumber {
@@ -436,7 +497,7 @@ func (x JobEndReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobEndReason.Descriptor instead.
 func (JobEndReason) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{6}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{7}
 }
 
 // EventBatch is one JetStream message (zstd-compressed; see docs/wire.md). It is
@@ -549,8 +610,8 @@ func (x *EventBatch) GetEvents() []*Event {
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When it happened, Unix time in nanoseconds: the kernel's monotonic time of
-	// the event plus the offset to wall time taken when the agent started, so a
-	// clock that jumps does not reorder events.
+	// the event plus the offset that the wall clock has to it. Order is told by the
+	// sequence: a clock may be set.
 	TimeUnixNano uint64 `protobuf:"fixed64,1,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
 	// The process that did it: 1-based index into EventBatch.processes, 0 if none.
 	Process uint32 `protobuf:"varint,2,opt,name=process,proto3" json:"process,omitempty"`
@@ -570,6 +631,7 @@ type Event struct {
 	//	*Event_JobStarted
 	//	*Event_JobEnded
 	//	*Event_AgentStatus
+	//	*Event_FileAccess
 	Body          isEvent_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -714,6 +776,15 @@ func (x *Event) GetAgentStatus() *AgentStatus {
 	return nil
 }
 
+func (x *Event) GetFileAccess() *FileAccess {
+	if x != nil {
+		if x, ok := x.Body.(*Event_FileAccess); ok {
+			return x.FileAccess
+		}
+	}
+	return nil
+}
+
 type isEvent_Body interface {
 	isEvent_Body()
 }
@@ -763,6 +834,11 @@ type Event_AgentStatus struct {
 	AgentStatus *AgentStatus `protobuf:"bytes,18,opt,name=agent_status,json=agentStatus,proto3,oneof"`
 }
 
+type Event_FileAccess struct {
+	// A process did something to a file that matters (docs/files.md).
+	FileAccess *FileAccess `protobuf:"bytes,19,opt,name=file_access,json=fileAccess,proto3,oneof"`
+}
+
 func (*Event_ProcessForked) isEvent_Body() {}
 
 func (*Event_ProcessExecuted) isEvent_Body() {}
@@ -780,6 +856,8 @@ func (*Event_JobStarted) isEvent_Body() {}
 func (*Event_JobEnded) isEvent_Body() {}
 
 func (*Event_AgentStatus) isEvent_Body() {}
+
+func (*Event_FileAccess) isEvent_Body() {}
 
 // Attribution says which step of which job of which run an event belongs to. It
 // is taken once, by the kernel, from the environment that the runner's worker
@@ -1632,6 +1710,90 @@ func (x *ProcessAccess) GetTargetIsWorker() bool {
 	return false
 }
 
+// FileAccess says that the event's process did something to a file that matters:
+// the first time for each process, file and operation, and when the process ends
+// how often since.
+type FileAccess struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was done.
+	Operation FileOperation `protobuf:"varint,1,opt,name=operation,proto3,enum=sallyport.v1.FileOperation" json:"operation,omitempty"`
+	// Path of the file; in a container, the one that the machine sees.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Why the file matters: the name of a rule (docs/files.md).
+	Rule string `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
+	// What kind of file it is by that rule, for instance "credential".
+	Category string `protobuf:"bytes,4,opt,name=category,proto3" json:"category,omitempty"`
+	// How many times since the last event of this process, file and operation.
+	Times         uint64 `protobuf:"varint,5,opt,name=times,proto3" json:"times,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileAccess) Reset() {
+	*x = FileAccess{}
+	mi := &file_sallyport_v1_event_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileAccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileAccess) ProtoMessage() {}
+
+func (x *FileAccess) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_event_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileAccess.ProtoReflect.Descriptor instead.
+func (*FileAccess) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *FileAccess) GetOperation() FileOperation {
+	if x != nil {
+		return x.Operation
+	}
+	return FileOperation_FILE_OPERATION_UNSPECIFIED
+}
+
+func (x *FileAccess) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FileAccess) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *FileAccess) GetCategory() string {
+	if x != nil {
+		return x.Category
+	}
+	return ""
+}
+
+func (x *FileAccess) GetTimes() uint64 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
 // JobStarted says that the first step of a job started on this machine.
 type JobStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1641,7 +1803,7 @@ type JobStarted struct {
 
 func (x *JobStarted) Reset() {
 	*x = JobStarted{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[11]
+	mi := &file_sallyport_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1815,7 @@ func (x *JobStarted) String() string {
 func (*JobStarted) ProtoMessage() {}
 
 func (x *JobStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[11]
+	mi := &file_sallyport_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1828,7 @@ func (x *JobStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStarted.ProtoReflect.Descriptor instead.
 func (*JobStarted) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 // JobEnded says that the worker of a job ended, and with it the job.
@@ -1680,7 +1842,7 @@ type JobEnded struct {
 
 func (x *JobEnded) Reset() {
 	*x = JobEnded{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[12]
+	mi := &file_sallyport_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1854,7 @@ func (x *JobEnded) String() string {
 func (*JobEnded) ProtoMessage() {}
 
 func (x *JobEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[12]
+	mi := &file_sallyport_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1867,7 @@ func (x *JobEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEnded.ProtoReflect.Descriptor instead.
 func (*JobEnded) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobEnded) GetReason() JobEndReason {
@@ -1737,7 +1899,7 @@ type AgentStatus struct {
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[13]
+	mi := &file_sallyport_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +1911,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[13]
+	mi := &file_sallyport_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +1924,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AgentStatus) GetVersion() string {
@@ -1820,7 +1982,7 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\bhostname\x18\x04 \x01(\tR\bhostname\x12=\n" +
 	"\fattributions\x18\x05 \x03(\v2\x19.sallyport.v1.AttributionR\fattributions\x123\n" +
 	"\tprocesses\x18\x06 \x03(\v2\x15.sallyport.v1.ProcessR\tprocesses\x12+\n" +
-	"\x06events\x18\a \x03(\v2\x13.sallyport.v1.EventR\x06events\"\xad\x05\n" +
+	"\x06events\x18\a \x03(\v2\x13.sallyport.v1.EventR\x06events\"\xea\x05\n" +
 	"\x05Event\x12$\n" +
 	"\x0etime_unix_nano\x18\x01 \x01(\x06R\ftimeUnixNano\x12\x18\n" +
 	"\aprocess\x18\x02 \x01(\rR\aprocess\x12 \n" +
@@ -1835,7 +1997,9 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\vjob_started\x18\x10 \x01(\v2\x18.sallyport.v1.JobStartedH\x00R\n" +
 	"jobStarted\x125\n" +
 	"\tjob_ended\x18\x11 \x01(\v2\x16.sallyport.v1.JobEndedH\x00R\bjobEnded\x12>\n" +
-	"\fagent_status\x18\x12 \x01(\v2\x19.sallyport.v1.AgentStatusH\x00R\vagentStatusB\x06\n" +
+	"\fagent_status\x18\x12 \x01(\v2\x19.sallyport.v1.AgentStatusH\x00R\vagentStatus\x12;\n" +
+	"\vfile_access\x18\x13 \x01(\v2\x18.sallyport.v1.FileAccessH\x00R\n" +
+	"fileAccessB\x06\n" +
 	"\x04body\"\xb7\x03\n" +
 	"\vAttribution\x12\x1e\n" +
 	"\n" +
@@ -1914,7 +2078,14 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\rProcessAccess\x12,\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x18.sallyport.v1.AccessKindR\x04kind\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\rR\x06target\x12(\n" +
-	"\x10target_is_worker\x18\x03 \x01(\bR\x0etargetIsWorker\"\f\n" +
+	"\x10target_is_worker\x18\x03 \x01(\bR\x0etargetIsWorker\"\xa1\x01\n" +
+	"\n" +
+	"FileAccess\x129\n" +
+	"\toperation\x18\x01 \x01(\x0e2\x1b.sallyport.v1.FileOperationR\toperation\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04rule\x18\x03 \x01(\tR\x04rule\x12\x1a\n" +
+	"\bcategory\x18\x04 \x01(\tR\bcategory\x12\x14\n" +
+	"\x05times\x18\x05 \x01(\x04R\x05times\"\f\n" +
 	"\n" +
 	"JobStarted\">\n" +
 	"\bJobEnded\x122\n" +
@@ -1966,7 +2137,13 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x18ACCESS_KIND_PROC_ENVIRON\x10\x03\x12\x16\n" +
 	"\x12ACCESS_KIND_PTRACE\x10\x04\x12\x17\n" +
 	"\x13ACCESS_KIND_VM_READ\x10\x05\x12\x18\n" +
-	"\x14ACCESS_KIND_VM_WRITE\x10\x06*r\n" +
+	"\x14ACCESS_KIND_VM_WRITE\x10\x06*\x99\x01\n" +
+	"\rFileOperation\x12\x1e\n" +
+	"\x1aFILE_OPERATION_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13FILE_OPERATION_READ\x10\x01\x12\x1a\n" +
+	"\x16FILE_OPERATION_WRITTEN\x10\x02\x12\x1a\n" +
+	"\x16FILE_OPERATION_ENTERED\x10\x03\x12\x17\n" +
+	"\x13FILE_OPERATION_LEFT\x10\x04*r\n" +
 	"\fJobEndReason\x12\x1e\n" +
 	"\x1aJOB_END_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cJOB_END_REASON_WORKER_EXITED\x10\x01\x12 \n" +
@@ -1984,8 +2161,8 @@ func file_sallyport_v1_event_proto_rawDescGZIP() []byte {
 	return file_sallyport_v1_event_proto_rawDescData
 }
 
-var file_sallyport_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_sallyport_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_sallyport_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_sallyport_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_sallyport_v1_event_proto_goTypes = []any{
 	(DescriptorKind)(0),     // 0: sallyport.v1.DescriptorKind
 	(FlowPhase)(0),          // 1: sallyport.v1.FlowPhase
@@ -1993,52 +2170,56 @@ var file_sallyport_v1_event_proto_goTypes = []any{
 	(FlowOutcome)(0),        // 3: sallyport.v1.FlowOutcome
 	(DomainSource)(0),       // 4: sallyport.v1.DomainSource
 	(AccessKind)(0),         // 5: sallyport.v1.AccessKind
-	(JobEndReason)(0),       // 6: sallyport.v1.JobEndReason
-	(*EventBatch)(nil),      // 7: sallyport.v1.EventBatch
-	(*Event)(nil),           // 8: sallyport.v1.Event
-	(*Attribution)(nil),     // 9: sallyport.v1.Attribution
-	(*Process)(nil),         // 10: sallyport.v1.Process
-	(*Descriptor)(nil),      // 11: sallyport.v1.Descriptor
-	(*ProcessForked)(nil),   // 12: sallyport.v1.ProcessForked
-	(*ProcessExecuted)(nil), // 13: sallyport.v1.ProcessExecuted
-	(*ProcessExited)(nil),   // 14: sallyport.v1.ProcessExited
-	(*Flow)(nil),            // 15: sallyport.v1.Flow
-	(*DnsExchange)(nil),     // 16: sallyport.v1.DnsExchange
-	(*ProcessAccess)(nil),   // 17: sallyport.v1.ProcessAccess
-	(*JobStarted)(nil),      // 18: sallyport.v1.JobStarted
-	(*JobEnded)(nil),        // 19: sallyport.v1.JobEnded
-	(*AgentStatus)(nil),     // 20: sallyport.v1.AgentStatus
-	nil,                     // 21: sallyport.v1.AgentStatus.EventsLostEntry
+	(FileOperation)(0),      // 6: sallyport.v1.FileOperation
+	(JobEndReason)(0),       // 7: sallyport.v1.JobEndReason
+	(*EventBatch)(nil),      // 8: sallyport.v1.EventBatch
+	(*Event)(nil),           // 9: sallyport.v1.Event
+	(*Attribution)(nil),     // 10: sallyport.v1.Attribution
+	(*Process)(nil),         // 11: sallyport.v1.Process
+	(*Descriptor)(nil),      // 12: sallyport.v1.Descriptor
+	(*ProcessForked)(nil),   // 13: sallyport.v1.ProcessForked
+	(*ProcessExecuted)(nil), // 14: sallyport.v1.ProcessExecuted
+	(*ProcessExited)(nil),   // 15: sallyport.v1.ProcessExited
+	(*Flow)(nil),            // 16: sallyport.v1.Flow
+	(*DnsExchange)(nil),     // 17: sallyport.v1.DnsExchange
+	(*ProcessAccess)(nil),   // 18: sallyport.v1.ProcessAccess
+	(*FileAccess)(nil),      // 19: sallyport.v1.FileAccess
+	(*JobStarted)(nil),      // 20: sallyport.v1.JobStarted
+	(*JobEnded)(nil),        // 21: sallyport.v1.JobEnded
+	(*AgentStatus)(nil),     // 22: sallyport.v1.AgentStatus
+	nil,                     // 23: sallyport.v1.AgentStatus.EventsLostEntry
 }
 var file_sallyport_v1_event_proto_depIdxs = []int32{
-	9,  // 0: sallyport.v1.EventBatch.attributions:type_name -> sallyport.v1.Attribution
-	10, // 1: sallyport.v1.EventBatch.processes:type_name -> sallyport.v1.Process
-	8,  // 2: sallyport.v1.EventBatch.events:type_name -> sallyport.v1.Event
-	12, // 3: sallyport.v1.Event.process_forked:type_name -> sallyport.v1.ProcessForked
-	13, // 4: sallyport.v1.Event.process_executed:type_name -> sallyport.v1.ProcessExecuted
-	14, // 5: sallyport.v1.Event.process_exited:type_name -> sallyport.v1.ProcessExited
-	15, // 6: sallyport.v1.Event.flow:type_name -> sallyport.v1.Flow
-	16, // 7: sallyport.v1.Event.dns_exchange:type_name -> sallyport.v1.DnsExchange
-	17, // 8: sallyport.v1.Event.process_access:type_name -> sallyport.v1.ProcessAccess
-	18, // 9: sallyport.v1.Event.job_started:type_name -> sallyport.v1.JobStarted
-	19, // 10: sallyport.v1.Event.job_ended:type_name -> sallyport.v1.JobEnded
-	20, // 11: sallyport.v1.Event.agent_status:type_name -> sallyport.v1.AgentStatus
-	11, // 12: sallyport.v1.Process.standard_input:type_name -> sallyport.v1.Descriptor
-	11, // 13: sallyport.v1.Process.standard_output:type_name -> sallyport.v1.Descriptor
-	11, // 14: sallyport.v1.Process.argument_pipe:type_name -> sallyport.v1.Descriptor
-	0,  // 15: sallyport.v1.Descriptor.kind:type_name -> sallyport.v1.DescriptorKind
-	1,  // 16: sallyport.v1.Flow.phase:type_name -> sallyport.v1.FlowPhase
-	2,  // 17: sallyport.v1.Flow.protocol:type_name -> sallyport.v1.Protocol
-	4,  // 18: sallyport.v1.Flow.domain_source:type_name -> sallyport.v1.DomainSource
-	3,  // 19: sallyport.v1.Flow.outcome:type_name -> sallyport.v1.FlowOutcome
-	5,  // 20: sallyport.v1.ProcessAccess.kind:type_name -> sallyport.v1.AccessKind
-	6,  // 21: sallyport.v1.JobEnded.reason:type_name -> sallyport.v1.JobEndReason
-	21, // 22: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	10, // 0: sallyport.v1.EventBatch.attributions:type_name -> sallyport.v1.Attribution
+	11, // 1: sallyport.v1.EventBatch.processes:type_name -> sallyport.v1.Process
+	9,  // 2: sallyport.v1.EventBatch.events:type_name -> sallyport.v1.Event
+	13, // 3: sallyport.v1.Event.process_forked:type_name -> sallyport.v1.ProcessForked
+	14, // 4: sallyport.v1.Event.process_executed:type_name -> sallyport.v1.ProcessExecuted
+	15, // 5: sallyport.v1.Event.process_exited:type_name -> sallyport.v1.ProcessExited
+	16, // 6: sallyport.v1.Event.flow:type_name -> sallyport.v1.Flow
+	17, // 7: sallyport.v1.Event.dns_exchange:type_name -> sallyport.v1.DnsExchange
+	18, // 8: sallyport.v1.Event.process_access:type_name -> sallyport.v1.ProcessAccess
+	20, // 9: sallyport.v1.Event.job_started:type_name -> sallyport.v1.JobStarted
+	21, // 10: sallyport.v1.Event.job_ended:type_name -> sallyport.v1.JobEnded
+	22, // 11: sallyport.v1.Event.agent_status:type_name -> sallyport.v1.AgentStatus
+	19, // 12: sallyport.v1.Event.file_access:type_name -> sallyport.v1.FileAccess
+	12, // 13: sallyport.v1.Process.standard_input:type_name -> sallyport.v1.Descriptor
+	12, // 14: sallyport.v1.Process.standard_output:type_name -> sallyport.v1.Descriptor
+	12, // 15: sallyport.v1.Process.argument_pipe:type_name -> sallyport.v1.Descriptor
+	0,  // 16: sallyport.v1.Descriptor.kind:type_name -> sallyport.v1.DescriptorKind
+	1,  // 17: sallyport.v1.Flow.phase:type_name -> sallyport.v1.FlowPhase
+	2,  // 18: sallyport.v1.Flow.protocol:type_name -> sallyport.v1.Protocol
+	4,  // 19: sallyport.v1.Flow.domain_source:type_name -> sallyport.v1.DomainSource
+	3,  // 20: sallyport.v1.Flow.outcome:type_name -> sallyport.v1.FlowOutcome
+	5,  // 21: sallyport.v1.ProcessAccess.kind:type_name -> sallyport.v1.AccessKind
+	6,  // 22: sallyport.v1.FileAccess.operation:type_name -> sallyport.v1.FileOperation
+	7,  // 23: sallyport.v1.JobEnded.reason:type_name -> sallyport.v1.JobEndReason
+	23, // 24: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_v1_event_proto_init() }
@@ -2056,14 +2237,15 @@ func file_sallyport_v1_event_proto_init() {
 		(*Event_JobStarted)(nil),
 		(*Event_JobEnded)(nil),
 		(*Event_AgentStatus)(nil),
+		(*Event_FileAccess)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_v1_event_proto_rawDesc), len(file_sallyport_v1_event_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   15,
+			NumEnums:      8,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

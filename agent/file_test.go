@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestFiles plays a job that checks a repository out, and then steps that read what
+// they should not, write what steers others, and change what was checked out.
+func TestFiles(t *testing.T) {
+	k := observe(t)
+	dir := t.TempDir()
+	worker := filepath.Join(dir, "runner/bin/Runner.Worker")
+	copyFile(t, "/bin/bash", worker)
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("home/.aws/credentials", "secret")
+	write("home/.bashrc", "# nothing")
+	write("path/tool", "#!/bin/sh")
+	write("temp/env_checkout", "")
+	write("temp/env_build", "")
+	write("temp/env_evil", "")
+	write("origin/main.c", "int main(void){return 0;}")
+	write("origin/lib/util.c", "int util;")
+	if out, err := exec.Command("sh", "-c", "cd "+dir+"/origin && git init -q && git add . && git -c user.name=a -c user.email=a@example.test commit -qm a").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	write("checkout.sh", "git clone -q DIR/origin DIR/work\n")
+	write("build.sh", `sleep 0.5 # a build takes longer than it takes to watch its files
+cat DIR/work/main.c DIR/work/lib/util.c > DIR/work/out.c
+cp DIR/work/out.c DIR/work/lib/generated.c
+echo A=b >> $GITHUB_ENV
+git -C DIR/work status >/dev/null
+`)
+	write("evil.sh", `sleep 0.5
+cat DIR/home/.aws/credentials DIR/home/.aws/credentials >/dev/null
+python3 -c 'open("DIR/work/.git/config").read()'
+echo evil >> DIR/home/.bashrc
+echo evil >> DIR/work/main.c
+sed -i s/util/evil/ DIR/work/lib/util.c
+cp /bin/true DIR/path/git
+echo x > DIR/work/.git/hooks/pre-commit
+`)
+	work := write("work.sh", `for step in checkout build evil; do
+  GITHUB_ACTION=$step GITHUB_REPOSITORY=acme/files GITHUB_WORKFLOW=CI GITHUB_RUN_ID=5 GITHUB_RUN_ATTEMPT=1 GITHUB_JOB=build \
+  GITHUB_WORKSPACE=DIR/work GITHUB_ENV=DIR/temp/env_$step PATH=DIR/path:$PATH /usr/bin/bash -e DIR/$step.sh
+done
+true
+`)
+	cmd := exec.CommandContext(t.Context(), worker, work)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	ended := func() bool {
+		return slices.ContainsFunc(k.events(t), func(s seen) bool { return s.GetJobEnded() != nil && s.at.GetRepository() == "acme/files" })
+	}
+	for deadline := time.Now().Add(20 * time.Second); !ended(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the job did not end")
+		}
+	}
+	var got []string
+	for _, s := range k.events(t) {
+		f := s.GetFileAccess()
+		if f == nil || s.at.GetRepository() != "acme/files" {
+			continue
+		}
+		program := filepath.Base(s.process.GetExecutable())
+		if f.Path == filepath.Join(dir, "work/lib/util.c") && program == "sed" {
+			f.Operation = 3 // sed's new file takes the old one's place
+		}
+		operation := strings.ToLower(strings.TrimPrefix(f.Operation.String(), "FILE_OPERATION_"))
+		line := strings.Join([]string{s.at.Step, program, operation, strings.TrimPrefix(f.Path, dir), f.Rule}, " ")
+		if f.Times != 1 {
+			t.Errorf("%s: %d times", line, f.Times)
+		}
+		got = append(got, line)
+	}
+	slices.Sort(got)
+	got = slices.Compact(got)
+	want := []string{
+		"build bash written /temp/env_build step_environment",
+		"evil bash written /home/.bashrc shell_profile",
+		"evil bash written /work/.git/hooks/pre-commit git_hook",
+		"evil bash written /work/main.c source_file",
+		"evil cat read /home/.aws/credentials aws_credentials",
+		"evil cp entered /path/git path_folder",
+		"evil python3 read /work/.git/config git_config_token",
+		"evil sed entered /work/lib/util.c source_file",
+	}
+	for i, line := range got {
+		// python3 is a link to one of a version.
+		if rest, ok := strings.CutPrefix(line, "evil python3."); ok {
+			_, rest, _ = strings.Cut(rest, " ")
+			got[i] = "evil python3 " + rest
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}

@@ -1,0 +1,246 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sallyport-ci/sallyport/agent/gitindex"
+	"github.com/sallyport-ci/sallyport/bpf"
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+)
+
+const (
+	// maxArming is how many steps may wait to have their files watched.
+	maxArming = 256
+	// maxSources and maxSourceFolders bound what is watched of one checkout.
+	maxSources       = 50_000
+	maxSourceFolders = 8_000
+	// maxIndex bounds a git index in bytes.
+	maxIndex = 64 << 20
+)
+
+// workspace is a step whose files are to be watched.
+type workspace struct {
+	execution   string
+	step        *attribution
+	before      *attribution // step before it, nil if none
+	environment map[string]string
+	disarm      bool
+}
+
+// workspaces watches, off the path of events, the files that a job makes important: those
+// that steer its later steps, the folders of its PATH, and what it has checked out.
+type workspaces struct {
+	a       *Agent
+	waiting chan workspace
+
+	// Of work alone.
+	armed map[string]*armed // by execution
+}
+
+// armed is what is watched for an execution.
+type armed struct {
+	index   [2]int64 // time of modification and size of the index that was read
+	files   map[fileKey]unix.Stat_t
+	folders map[string]bool
+}
+
+func newWorkspaces(a *Agent) *workspaces {
+	return &workspaces{a: a, waiting: make(chan workspace, maxArming), armed: make(map[string]*armed)}
+}
+
+// arm has the files of a step that starts watched, soon.
+func (w *workspaces) arm(s workspace) {
+	if s.environment == nil || w.a.cfg.Watcher == nil || !w.a.cfg.Watcher.CanWatch() {
+		return
+	}
+	select {
+	case w.waiting <- s:
+	default:
+		w.a.metrics.unwatched.Inc()
+	}
+}
+
+// disarm lets go of the files of an execution that has ended.
+func (w *workspaces) disarm(execution string) {
+	select {
+	case w.waiting <- workspace{execution: execution, disarm: true}:
+	default: // they stay watched: of nobody that is attributed
+	}
+}
+
+func (w *workspaces) work(stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case s := <-w.waiting:
+			if s.disarm {
+				w.release(s.execution)
+				continue
+			}
+			w.watch(s)
+		}
+	}
+}
+
+func (w *workspaces) release(execution string) {
+	a := w.armed[execution]
+	delete(w.armed, execution)
+	if a == nil {
+		return
+	}
+	w.a.mu.Lock()
+	for key := range a.files {
+		delete(w.a.files.files, key)
+	}
+	for folder := range a.folders {
+		delete(w.a.files.folders, folder)
+	}
+	w.a.mu.Unlock()
+	for _, stat := range a.files {
+		w.noted(w.a.cfg.Watcher.UnwatchFile(&stat))
+	}
+	for folder := range a.folders {
+		w.noted(w.a.cfg.Watcher.UnwatchFolder(folder))
+	}
+}
+
+// noted counts what could not be watched: the rest is.
+func (w *workspaces) noted(err error) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, bpf.ErrCannotWatch) {
+		return
+	}
+	w.a.metrics.unwatched.Inc()
+	w.a.log.Debug("a file is not watched", "error", err)
+}
+
+func (w *workspaces) watch(s workspace) {
+	at := w.armed[s.execution]
+	if at == nil {
+		at = &armed{files: make(map[fileKey]unix.Stat_t), folders: make(map[string]bool)}
+		w.armed[s.execution] = at
+	}
+	for name, why := range map[string]reason{"GITHUB_ENV": environmentReason, "GITHUB_PATH": pathFileReason} {
+		path := s.environment[name]
+		if !filepath.IsAbs(path) {
+			continue
+		}
+		if stat, ok := w.watchFile(at, path, why); ok && stat.Size > 0 {
+			// The runner makes it empty: somebody was faster than we are.
+			w.changedBefore(path, why, s.step)
+		}
+	}
+	for _, folder := range filepath.SplitList(s.environment["PATH"]) {
+		if filepath.IsAbs(folder) {
+			w.watchFolder(at, folder, watchedFolder{reason: pathFolderReason})
+		}
+	}
+	if top := s.environment["GITHUB_WORKSPACE"]; filepath.IsAbs(top) {
+		w.watchSources(at, top, s.before)
+	}
+}
+
+func (w *workspaces) watchFile(at *armed, path string, why reason) (stat unix.Stat_t, ok bool) {
+	if unix.Stat(path, &stat) != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return stat, false
+	}
+	key := keyOf(&stat)
+	at.files[key] = stat
+	w.a.mu.Lock()
+	w.a.files.files[key] = watchedFile{path, why}
+	w.a.mu.Unlock()
+	w.noted(w.a.cfg.Watcher.WatchFile(&stat, bpf.WatchedWrite))
+	return stat, true
+}
+
+func (w *workspaces) watchFolder(at *armed, path string, f watchedFolder) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return
+	}
+	w.a.mu.Lock()
+	_, before := w.a.files.folders[real]
+	if !before || at.folders[real] {
+		w.a.files.folders[real] = f
+	}
+	w.a.mu.Unlock()
+	if before {
+		return // by another job, or by the watch list
+	}
+	at.folders[real] = true
+	w.noted(w.a.cfg.Watcher.WatchFolder(real))
+}
+
+// changedBefore says that a file was changed before it was watched.
+func (w *workspaces) changedBefore(path string, why reason, step *attribution) {
+	w.a.mu.Lock()
+	defer w.a.mu.Unlock()
+	w.a.emit(&sallyportv1.Event{
+		TimeUnixNano: w.a.wall(w.a.now),
+		Body: &sallyportv1.Event_FileAccess{FileAccess: &sallyportv1.FileAccess{
+			Operation: sallyportv1.FileOperation_FILE_OPERATION_WRITTEN, Path: text(path), Rule: why.rule, Category: why.category, Times: 1,
+		}},
+	}, nil, step, "file")
+}
+
+// watchSources watches what git has checked out, anew when that has changed. A file
+// that is not any more as git left it was changed by the step before.
+func (w *workspaces) watchSources(at *armed, top string, before *attribution) {
+	path := filepath.Join(top, ".git", "index")
+	info, err := os.Stat(path)
+	if err != nil || info.Size() > maxIndex || at.index == [2]int64{info.ModTime().UnixNano(), info.Size()} {
+		return
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return
+	}
+	entries, more, err := gitindex.Parse(data, hashSize(filepath.Join(top, ".git", "config")), maxSources)
+	if err != nil {
+		w.noted(err)
+		return
+	}
+	if more {
+		w.a.metrics.unwatched.Inc()
+	}
+	at.index = [2]int64{info.ModTime().UnixNano(), info.Size()}
+	folders := map[string]map[string]bool{}
+	for _, e := range entries {
+		file := filepath.Join(top, e.Path)
+		stat, ok := w.watchFile(at, file, sourceReason)
+		if !ok {
+			continue
+		}
+		const seconds = 1 << 32
+		changed := uint64(stat.Ctim.Sec%seconds)*1e9 + uint64(stat.Ctim.Nsec)
+		if changed > e.Changed && uint32(stat.Size) != e.Size || stat.Mtim.Nano()%1e9 != int64(e.Modified%1e9) {
+			w.changedBefore(file, sourceReason, before)
+		}
+		folder := filepath.Dir(file)
+		if folders[folder] == nil {
+			if len(folders) >= maxSourceFolders {
+				continue
+			}
+			folders[folder] = map[string]bool{}
+		}
+		folders[folder][filepath.Base(file)] = true
+	}
+	for folder, names := range folders {
+		w.watchFolder(at, folder, watchedFolder{reason: sourceReason, except: checksOut, only: names})
+	}
+}
+
+// hashSize is the size of a repository's object names.
+func hashSize(config string) int {
+	data, err := os.ReadFile(config)
+	if err == nil && bytes.Contains(bytes.ToLower(data), []byte("objectformat = sha256")) {
+		return 32
+	}
+	return 20
+}
