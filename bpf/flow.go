@@ -3,7 +3,6 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"time"
 
@@ -53,11 +52,7 @@ func (s *Sensor) attachNetwork(cfg Config) (err error) {
 
 // startSweeping reports flows that go on and ends UDP flows that are idle, until
 // stop is closed.
-func (s *Sensor) startSweeping(cfg Config) error {
-	connections, err := link.AttachIter(link.IterOptions{Program: s.objects.SweepTcp, Map: s.objects.Sockets})
-	if err != nil {
-		return attachError(s.objects.SweepTcp, err)
-	}
+func (s *Sensor) startSweeping(cfg Config) {
 	every := max(min(cfg.FlowInterval, cfg.FlowIdle)/6, 20*time.Millisecond)
 	s.stopSweeping = make(chan struct{})
 	s.sweeping.Go(func() {
@@ -66,31 +61,21 @@ func (s *Sensor) startSweeping(cfg Config) error {
 		for {
 			select {
 			case <-s.stopSweeping:
-				s.sweepErr = errors.Join(s.sweepErr, connections.Close())
 				return
 			case <-ticker.C:
-				if err := s.sweep(connections); err != nil && s.sweepErr == nil {
+				if err := s.sweep(); err != nil && s.sweepErr == nil {
 					s.sweepErr = err
 				}
 			}
 		}
 	})
-	return nil
 }
 
-func (s *Sensor) sweep(connections *link.Iter) error {
-	r, err := connections.Open()
-	if err != nil {
-		return fmt.Errorf("walk connections: %w", err)
-	}
-	if _, err := io.Copy(io.Discard, r); err != nil {
-		return errors.Join(fmt.Errorf("walk connections: %w", err), r.Close())
-	}
-	if err := r.Close(); err != nil {
-		return fmt.Errorf("walk connections: %w", err)
-	}
-	if _, err := s.objects.SweepUdp.Run(&ebpf.RunOptions{}); err != nil {
-		return fmt.Errorf("walk UDP flows: %w", err)
+func (s *Sensor) sweep() error {
+	for _, program := range []*ebpf.Program{s.objects.SweepTcp, s.objects.SweepUdp} {
+		if _, err := program.Run(&ebpf.RunOptions{}); err != nil {
+			return fmt.Errorf("walk flows: %w", err)
+		}
 	}
 	return nil
 }

@@ -207,6 +207,10 @@ struct in6_addr {
 	} in6_u;
 };
 
+typedef struct {
+	long long counter;
+} atomic64_t;
+
 struct sock_common {
 	u32 skc_daddr;
 	u32 skc_rcv_saddr;
@@ -214,6 +218,7 @@ struct sock_common {
 	u16 skc_num;
 	unsigned short skc_family;
 	unsigned long skc_flags;
+	atomic64_t skc_cookie;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 };
@@ -230,7 +235,12 @@ struct inet_sock {
 	u16 inet_sport;
 };
 
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+};
+
 struct tcp_sock {
+	struct inet_connection_sock inet_conn;
 	u64 bytes_sent;
 	u64 bytes_retrans;
 	u64 bytes_received;
@@ -244,7 +254,7 @@ struct socket {
 	struct sock *sk;
 };
 
-/* include/linux/bpf.h, kernel/bpf/task_iter.c, net/core/bpf_sk_storage.c */
+/* include/linux/bpf.h, kernel/bpf/task_iter.c */
 struct seq_file;
 struct bpf_map;
 
@@ -264,13 +274,6 @@ struct bpf_iter__task_file {
 	struct task_struct *task;
 	u32 fd;
 	struct file *file;
-};
-
-struct bpf_iter__bpf_sk_storage_map {
-	struct bpf_iter_meta *meta;
-	struct bpf_map *map;
-	struct sock *sk;
-	void *value;
 };
 
 #pragma clang attribute pop

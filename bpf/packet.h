@@ -150,6 +150,27 @@ static __always_inline struct tracked *tracked_of(struct __sk_buff *skb)
 	return bpf_sk_storage_get(&sockets, sk, 0, 0);
 }
 
+/*
+ * Whether a packet is TCP, looked at where it lies: most are, and are to leave at once.
+ * False also for one whose header does not lie in one piece.
+ */
+static __always_inline bool is_tcp(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct ipv4_header *ip = data;
+
+		return (void *)(ip + 1) <= end && ip->protocol == IPPROTO_TCP;
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6_header *ip = data;
+
+		return (void *)(ip + 1) <= end && ip->next == IPPROTO_TCP;
+	}
+	return true; /* neither */
+}
+
 SEC("cgroup_skb/egress")
 int packet_out(struct __sk_buff *skb)
 {
@@ -157,7 +178,7 @@ int packet_out(struct __sk_buff *skb)
 	struct remote key = {};
 	struct tracked *t;
 
-	if (!parse(skb, &d))
+	if (is_tcp(skb) || !parse(skb, &d))
 		return 1;
 	t = tracked_of(skb);
 	key.cookie = bpf_get_socket_cookie(skb);
@@ -184,7 +205,7 @@ int packet_in(struct __sk_buff *skb)
 	struct datagram d;
 	struct remote key = {};
 
-	if (!parse(skb, &d))
+	if (is_tcp(skb) || !parse(skb, &d))
 		return 1;
 	key.cookie = bpf_get_socket_cookie(skb);
 	key.address = d.source;

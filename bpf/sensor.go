@@ -269,7 +269,8 @@ func (s *Sensor) start(cfg Config) error {
 			return err
 		}
 	}
-	return s.startSweeping(cfg)
+	s.startSweeping(cfg)
+	return nil
 }
 
 func (s *Sensor) attachTracing(program *ebpf.Program) error {

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	sensorMapChanges            = "changes"
+	sensorMapConnections        = "connections"
 	sensorMapEnded              = "ended"
 	sensorMapEnvironmentBuffers = "environment_buffers"
 	sensorMapExecBuffers        = "exec_buffers"
@@ -139,6 +140,7 @@ type sensorProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type sensorMapSpecs struct {
 	Changes            *ebpf.MapSpec `ebpf:"changes"`
+	Connections        *ebpf.MapSpec `ebpf:"connections"`
 	Ended              *ebpf.MapSpec `ebpf:"ended"`
 	EnvironmentBuffers *ebpf.MapSpec `ebpf:"environment_buffers"`
 	ExecBuffers        *ebpf.MapSpec `ebpf:"exec_buffers"`
@@ -191,6 +193,7 @@ func (o *sensorObjects) Close() error {
 // It can be passed to loadSensorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sensorMaps struct {
 	Changes            *ebpf.Map `ebpf:"changes"`
+	Connections        *ebpf.Map `ebpf:"connections"`
 	Ended              *ebpf.Map `ebpf:"ended"`
 	EnvironmentBuffers *ebpf.Map `ebpf:"environment_buffers"`
 	ExecBuffers        *ebpf.Map `ebpf:"exec_buffers"`
@@ -214,6 +217,7 @@ type sensorMaps struct {
 func (m *sensorMaps) Close() error {
 	return _SensorClose(
 		m.Changes,
+		m.Connections,
 		m.Ended,
 		m.EnvironmentBuffers,
 		m.ExecBuffers,

@@ -23,20 +23,11 @@ struct tracked {
 	u32 pid;
 	u32 uid;
 
-	/* Its open TCP flow; 0 if none. */
-	u64 flow;
-	u64 started;
-	u64 reported;	/* when */
-	u64 sent;	/* of which reported */
-	u64 received;
-	u32 established;
-
 	/* Its UDP flows: how many are open, and the last one begun. */
 	u32 udp_flows;
-	struct remote last;
 	/* It was connected, or sent, to port 53. */
 	u32 asks;
-	u32 reserved;
+	struct remote last;
 };
 
 struct {
@@ -118,7 +109,7 @@ int socket_create(struct bpf_sock *ctx)
 {
 	struct tracked *t;
 
-	/* TCP sockets are entered when they connect (tcp.h). */
+	/* TCP has its own table (tcp.h). */
 	if (ctx->type == SOCK_STREAM)
 		return 1;
 	t = bpf_sk_storage_get(&sockets, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);

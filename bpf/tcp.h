@@ -8,63 +8,92 @@
 
 #include "socket.h"
 
+struct connection {
+	u64 process;
+	u64 flow;
+	u64 started;
+	u64 reported;	/* when */
+	u64 sent;	/* of which reported */
+	u64 received;
+	u64 socket;	/* its address, to read the counts of one that goes on */
+	u32 pid;
+	u32 uid;
+	u32 established;
+	u32 reserved;
+};
+
+/* Open connections by socket cookie. Storage of the socket itself costs thrice. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, u64);
+	__type(value, struct connection);
+	__uint(max_entries, 65536);
+} connections SEC(".maps");
+
+/*
+ * Reads a field: by a plain load through a pointer that the kernel passed, many times
+ * cheaper, or by the helper.
+ */
+#define read_field(trusted, pointer, field) \
+	((trusted) ? (pointer)->field : BPF_CORE_READ(pointer, field))
+
 /*
  * Payload bytes. Neither SYN nor FIN is in bytes_sent; a FIN that came is in
  * bytes_received (net/ipv4/tcp_input.c, tcp_rcv_nxt_update).
  */
-static __always_inline u64 tcp_sent(struct sock *sk)
+static __always_inline u64 tcp_sent(struct tcp_sock *tp, bool trusted)
 {
-	struct tcp_sock *tp = (void *)sk;
-
-	return BPF_CORE_READ(tp, bytes_sent) - BPF_CORE_READ(tp, bytes_retrans);
+	return read_field(trusted, tp, bytes_sent) - read_field(trusted, tp, bytes_retrans);
 }
 
-static __always_inline u64 tcp_received(struct sock *sk)
+static __always_inline u64 tcp_received(struct tcp_sock *tp, struct sock *sk, bool trusted)
 {
-	struct tcp_sock *tp = (void *)sk;
-	u64 received = BPF_CORE_READ(tp, bytes_received);
+	u64 received = read_field(trusted, tp, bytes_received);
 	u64 done = 1UL << bpf_core_enum_value(enum sock_flags, SOCK_DONE);
 
-	if (received && sk->__sk_common.skc_flags & done)
+	if (received && read_field(trusted, sk, __sk_common.skc_flags) & done)
 		received--;
 	return received;
 }
 
-static __always_inline void report_tcp(struct sock *sk, struct tracked *t, u64 id, u8 state,
-				       u64 now)
+/* tp is NULL for a connection that starts. */
+static __always_inline void report_tcp(struct sock *sk, struct tcp_sock *tp, struct connection *c,
+				       u64 id, u8 state, u64 now, bool trusted)
 {
-	struct inet_sock *inet = (void *)sk;
-	u64 sent = 0, received = 0;
-	struct flow_record *r;
+	struct flow_record *r = reserve(KIND_FLOW, struct flow_record);
 
-	r = reserve(KIND_FLOW, struct flow_record);
 	if (!r)
 		return;
-	if (state != FLOW_STARTED) {
-		sent = growth(&t->sent, tcp_sent(sk));
-		received = growth(&t->received, tcp_received(sk));
-	}
-	t->reported = now;
-	fill(&r->header, KIND_FLOW, now, t->process, t->pid, t->uid);
+	fill(&r->header, KIND_FLOW, now, c->process, c->pid, c->uid);
 	r->id = id;
-	r->started = t->started;
-	r->sent = sent;
-	r->received = received;
-	if (sk->__sk_common.skc_family == AF_INET6) {
+	r->started = c->started;
+	r->sent = 0;
+	r->received = 0;
+	r->error = 0;
+	if (tp) {
+		r->sent = growth(&c->sent, tcp_sent(tp, trusted));
+		r->received = growth(&c->received, tcp_received(tp, sk, trusted));
+		/* skc_num is zero already when the port was given back before CLOSE. */
+		r->source_port =
+			bpf_ntohs(read_field(trusted, tp, inet_conn.icsk_inet.inet_sport));
+		if (state == FLOW_ENDED)
+			r->error = read_field(trusted, sk, sk_err);
+	} else {
+		r->source_port = read_field(trusted, sk, __sk_common.skc_num);
+	}
+	c->reported = now;
+	if (read_field(trusted, sk, __sk_common.skc_family) == AF_INET6) {
 		bpf_core_read(&r->source, sizeof(r->source), &sk->__sk_common.skc_v6_rcv_saddr);
 		bpf_core_read(&r->destination, sizeof(r->destination),
 			      &sk->__sk_common.skc_v6_daddr);
 	} else {
-		map_v4(&r->source, sk->__sk_common.skc_rcv_saddr);
-		map_v4(&r->destination, sk->__sk_common.skc_daddr);
+		map_v4(&r->source, read_field(trusted, sk, __sk_common.skc_rcv_saddr));
+		map_v4(&r->destination, read_field(trusted, sk, __sk_common.skc_daddr));
 	}
-	/* skc_num is zero already when the port was given back before CLOSE. */
-	r->source_port = bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
-	r->destination_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	r->error = state == FLOW_ENDED ? sk->sk_err : 0;
+	r->destination_port = bpf_ntohs(read_field(trusted, sk, __sk_common.skc_dport));
 	r->state = state;
 	r->protocol = IPPROTO_TCP;
-	r->established = t->established;
+	r->established = c->established;
 	__builtin_memset(r->reserved, 0, sizeof(r->reserved));
 	submit(r);
 }
@@ -72,60 +101,78 @@ static __always_inline void report_tcp(struct sock *sk, struct tracked *t, u64 i
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state, struct sock *sk, int old, int state)
 {
-	u64 now, id;
-	struct tracked *t;
+	struct connection *c, new;
+	struct tcp_sock *tp;
+	struct process *p;
+	u64 cookie, id;
+	u32 tgid;
 
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	switch (state) {
 	case TCP_SYN_SENT:
-		t = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		if (!t) {
-			count_lost(KIND_FLOW);
-			return 0;
-		}
-		now = bpf_ktime_get_boot_ns();
-		own(t);
-		t->started = now;
-		t->sent = 0;
-		t->received = 0;
-		t->established = 0;
-		t->flow = new_flow();
-		report_tcp(sk, t, t->flow, FLOW_STARTED, now);
+		cookie = bpf_get_socket_cookie(sk);
+		tgid = bpf_get_current_pid_tgid() >> 32;
+		p = lookup_process(tgid);
+		new.process = p ? p->id : 0;
+		new.pid = tgid;
+		new.uid = bpf_get_current_uid_gid();
+		new.started = bpf_ktime_get_boot_ns();
+		new.sent = 0;
+		new.received = 0;
+		new.established = 0;
+		new.reserved = 0;
+		new.socket = (u64)sk;
+		new.flow = new_flow();
+		report_tcp(sk, NULL, &new, new.flow, FLOW_STARTED, new.started, true);
+		if (bpf_map_update_elem(&connections, &cookie, &new, BPF_ANY))
+			count_lost(KIND_FLOW); /* its end */
 		return 0;
 	case TCP_ESTABLISHED:
-		t = bpf_sk_storage_get(&sockets, sk, 0, 0);
-		if (t)
-			t->established = 1;
+		if (old != TCP_SYN_SENT)
+			return 0;
+		cookie = bpf_get_socket_cookie(sk);
+		c = bpf_map_lookup_elem(&connections, &cookie);
+		if (c)
+			c->established = 1;
 		return 0;
 	case TCP_CLOSE:
-		t = bpf_sk_storage_get(&sockets, sk, 0, 0);
-		if (!t)
+		cookie = bpf_get_socket_cookie(sk);
+		c = bpf_map_lookup_elem(&connections, &cookie);
+		if (!c)
 			return 0;
-		id = __sync_lock_test_and_set(&t->flow, 0);
-		if (id)
-			report_tcp(sk, t, id, FLOW_ENDED, bpf_ktime_get_boot_ns());
+		id = __sync_lock_test_and_set(&c->flow, 0);
+		if (!id)
+			return 0;
+		tp = bpf_skc_to_tcp_sock(sk);
+		if (tp)
+			report_tcp(sk, tp, c, id, FLOW_ENDED, bpf_ktime_get_boot_ns(), true);
+		bpf_map_delete_elem(&connections, &cookie);
 		return 0;
 	}
 	return 0;
 }
 
-/* Run by the loader every few seconds: reports connections that go on. */
-SEC("iter/bpf_sk_storage_map")
-int sweep_tcp(struct bpf_iter__bpf_sk_storage_map *ctx)
+static long sweep_connection(struct bpf_map *map, u64 *key, struct connection *c, u64 *now)
 {
-	struct sock *sk = ctx->sk;
-	u64 now = bpf_ktime_get_boot_ns(), id;
-	struct tracked *t = ctx->value;
+	struct sock *sk = (void *)c->socket;
+	u64 id = c->flow;
 
-	if (!sk || !t)
+	if (!id || *now < c->reported || *now - c->reported < flow_interval)
 		return 0;
-	t = bpf_sk_storage_get(&sockets, sk, 0, 0);
-	if (!t)
-		return 0;
-	id = t->flow;
-	if (id && now - t->reported >= flow_interval)
-		report_tcp(sk, t, id, FLOW_ACTIVE, now);
+	/* The memory may be another socket's by now. */
+	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) == *key)
+		report_tcp(sk, (void *)sk, c, id, FLOW_ACTIVE, *now, false);
+	return 0;
+}
+
+/* Run by the loader every few seconds: reports connections that go on. */
+SEC("syscall")
+int sweep_tcp(void *ctx)
+{
+	u64 now = bpf_ktime_get_boot_ns();
+
+	bpf_for_each_map_elem(&connections, sweep_connection, &now, 0);
 	return 0;
 }
 
