@@ -101,6 +101,7 @@ type Agent struct {
 	names        *nameTable
 	questions    *questionTable
 	flows        map[uint64]*flow
+	gathering    int // flows whose payload is gathered
 	files        fileTable
 	eventsSeen   uint64
 	nextStatus   uint64
@@ -335,6 +336,8 @@ func (a *Agent) record(r bpf.Record) {
 		a.dns(r)
 	case *bpf.Access:
 		a.access(r)
+	case *bpf.Payload:
+		a.payload(r)
 	case *bpf.File:
 		a.file(r)
 	}

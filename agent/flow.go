@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"net/netip"
 	"syscall"
+	"time"
 
 	"github.com/sallyport-ci/sallyport/bpf"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -11,36 +13,50 @@ import (
 // looked up at each report.
 const maxFlows = 1 << 17
 
+// nameGrace is how long after a flow's beginning a name may still be learned for it.
+const nameGrace = 2 * time.Second
+
 // flow is an open flow.
 type flow struct {
-	process *process
-	domain  string
-	source  sallyportv1.DomainSource
+	process      *process
+	domain       string
+	domainSource sallyportv1.DomainSource
+
+	protocol            sallyportv1.Protocol
+	source, destination netip.AddrPort
+	started             uint64
+	payload             *gathered // nil if none is
 }
 
 func (a *Agent) flow(r *bpf.Flow) {
 	f := a.flows[r.ID]
 	if f == nil {
-		f = &flow{process: a.actor(r.Head())}
-		f.domain, f.source = a.names.find(f.process, r.Process, r.Destination.Addr(), r.Time)
+		f = &flow{
+			process: a.actor(r.Head()), protocol: sallyportv1.Protocol(r.Protocol),
+			source: r.Source, destination: r.Destination, started: r.Started,
+		}
+		f.domain, f.domainSource = a.names.find(f.process, r.Process, r.Destination.Addr(), r.Time)
 		if r.State != bpf.FlowEnded && len(a.flows) < maxFlows {
 			a.flows[r.ID] = f
 		}
 	}
-	if f.domain == "" {
+	if f.domain == "" && r.Time < f.started+uint64(nameGrace) {
 		// An answer that was read after the first packet: A and AAAA are often asked for
 		// at once, and the connection does not wait for both.
-		f.domain, f.source = a.names.find(f.process, r.Process, r.Destination.Addr(), r.Time)
+		f.domain, f.domainSource = a.names.find(f.process, r.Process, r.Destination.Addr(), r.Time)
 	}
 	m := &sallyportv1.Flow{
 		Id: r.ID, Phase: flowPhases[r.State], Protocol: sallyportv1.Protocol(r.Protocol),
 		SourceAddress: r.Source.Addr().AsSlice(), SourcePort: uint32(r.Source.Port()),
 		DestinationAddress: r.Destination.Addr().AsSlice(), DestinationPort: uint32(r.Destination.Port()),
-		Domain: f.domain, DomainSource: f.source, BytesSent: r.Sent, BytesReceived: r.Received,
+		Domain: f.domain, DomainSource: f.domainSource, BytesSent: r.Sent, BytesReceived: r.Received,
 		StartTimeUnixNano: a.wall(r.Started),
 	}
 	if r.State == bpf.FlowEnded {
 		m.Outcome = outcome(r)
+		if f.payload != nil {
+			a.gathering--
+		}
 		delete(a.flows, r.ID)
 	}
 	a.emit(&sallyportv1.Event{

@@ -21,6 +21,7 @@ const (
 	kindDNS         = 6
 	kindAccess      = 7
 	kindFile        = 8
+	kindPayload     = 9
 )
 
 var kindNames = map[int]string{
@@ -32,6 +33,7 @@ var kindNames = map[int]string{
 	kindDNS:         "dns",
 	kindAccess:      "access",
 	kindFile:        "file",
+	kindPayload:     "payload",
 }
 
 // cursor reads fields one after another; what lies behind the end reads as zero and
@@ -103,6 +105,12 @@ func decode(b []byte) (Record, error) {
 		c.bytes(2)
 	case kindFile:
 		r = decodeFile(c, h)
+	case kindPayload:
+		p := &Payload{Header: h, Flow: c.u64(), Sequence: c.u32()}
+		length := c.u16()
+		p.Use, p.Received = PayloadUse(c.u8()), c.u8() != 0
+		p.Data = c.bytes(int(length))
+		r = p
 	default:
 		return nil, fmt.Errorf("%w: kind %d, %d bytes", ErrMalformed, kind, len(b))
 	}

@@ -7,6 +7,7 @@
 #define SALLYPORT_PACKET_H
 
 #include "udp.h"
+#include "tcp.h"
 
 #define DNS_PORT 53
 #define MAX_EXTENSIONS 6
@@ -150,41 +151,251 @@ static __always_inline struct tracked *tracked_of(struct __sk_buff *skb)
 	return bpf_sk_storage_get(&sockets, sk, 0, 0);
 }
 
+struct tcp_header {
+	u16 source, destination;
+	u32 sequence, acknowledgement;
+	u8 offset, flags;
+	u16 window, checksum, urgent;
+};
+
+/* A TCP packet, as far as it is looked at. */
+struct segment {
+	u32 offset;	/* of the payload */
+	u32 size;	/* of the payload */
+	u32 sequence;	/* of the payload's first byte */
+	u16 source_port, destination_port;
+};
+
+#define TCP_SYN 2
+
+enum look {
+	LOOK_AT_UDP,	/* perhaps UDP */
+	LOOK_AT_TCP,	/* a TCP packet with payload; the segment is filled in */
+	LOOK_AWAY,
+};
+
 /*
- * Whether a packet is TCP, looked at where it lies: most are, and are to leave at once.
- * False also for one whose header does not lie in one piece.
+ * Looks at a packet where it lies: most are TCP and are to leave at once. One whose
+ * headers do not lie in one piece is looked at as if it were not TCP.
  */
-static __always_inline bool is_tcp(struct __sk_buff *skb)
+static __always_inline enum look look_at(struct __sk_buff *skb, struct segment *s)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct tcp_header *tcp;
+	u32 header;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		struct ipv4_header *ip = data;
 
-		return (void *)(ip + 1) <= end && ip->protocol == IPPROTO_TCP;
-	}
-	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_TCP)
+			return LOOK_AT_UDP;
+		header = (ip->version_length & 15) * 4;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6_header *ip = data;
 
-		return (void *)(ip + 1) <= end && ip->next == IPPROTO_TCP;
+		if ((void *)(ip + 1) > end || ip->next != IPPROTO_TCP)
+			return LOOK_AT_UDP;
+		header = sizeof(*ip);
+	} else {
+		return LOOK_AWAY;
 	}
-	return true; /* neither */
+	tcp = data + header;
+	if ((void *)(tcp + 1) > end)
+		return LOOK_AWAY;
+	s->offset = header + (tcp->offset >> 4) * 4;
+	if (skb->len <= s->offset)
+		return LOOK_AWAY;
+	s->size = skb->len - s->offset;
+	s->sequence = bpf_ntohl(tcp->sequence) + (tcp->flags & TCP_SYN ? 1 : 0);
+	s->source_port = bpf_ntohs(tcp->source);
+	s->destination_port = bpf_ntohs(tcp->destination);
+	return LOOK_AT_TCP;
+}
+
+struct pieces {
+	struct header header;
+	u64 flow;
+	u32 offset;	/* in the packet, of what is to be handed over */
+	u32 size;
+	u32 sequence;
+	u8 use;
+	u8 received;
+};
+
+static __always_inline bool hand_over(struct __sk_buff *skb, struct pieces *p)
+{
+	u32 length = p->size < PAYLOAD_PIECE ? p->size : PAYLOAD_PIECE;
+	struct payload_record *r;
+
+	if (length == 0)
+		return false;
+	r = reserve(KIND_PAYLOAD, struct payload_record);
+	if (!r)
+		return false;
+	r->header = p->header;
+	r->flow = p->flow;
+	r->sequence = p->sequence;
+	r->use = p->use;
+	r->received = p->received;
+	if (length > PAYLOAD_PIECE || bpf_skb_load_bytes(skb, p->offset, r->data, length))
+		length = 0;
+	r->length = length;
+	submit(r);
+	p->offset += length;
+	p->sequence += length;
+	p->size -= length;
+	return length > 0;
+}
+
+#define MAX_PIECES 8
+
+static __always_inline void hand_all_over(struct __sk_buff *skb, struct pieces *p)
+{
+	for (int i = 0; i < MAX_PIECES; i++) {
+		if (!hand_over(skb, p))
+			return;
+	}
+}
+
+#define TLS_HANDSHAKE 0x16
+#define TLS_CLIENT_HELLO 1
+#define TLS_RECORD_HEADER 5
+/* Longer first messages are cut. */
+#define MAX_HELLO 8192
+
+/*
+ * Hands over what a TLS client says first: the record that begins here, or goes on
+ * here. A message in several records is taken as far as the first one goes.
+ */
+static __noinline int tls_out(struct __sk_buff *skb, struct segment *s, u64 cookie)
+{
+	struct connection *c = bpf_map_lookup_elem(&connections, &cookie);
+	struct pieces p = {};
+	s32 left;
+	u8 b[TLS_RECORD_HEADER + 1] = {};
+	u32 have = s->size < sizeof(b) ? s->size : sizeof(b);
+
+	if (!c)
+		return 0;
+	if (!c->hello_seen) {
+		if (have < 1 || have > sizeof(b) || bpf_skb_load_bytes(skb, s->offset, b, have))
+			return 0;
+		if (b[0] != TLS_HANDSHAKE || (have > 1 && b[1] != 3) ||
+		    (have > TLS_RECORD_HEADER && b[TLS_RECORD_HEADER] != TLS_CLIENT_HELLO))
+			return 0;
+		c->hello_seen = 1;
+		/* A length that is not here yet: all up to the most is taken. */
+		left = have >= TLS_RECORD_HEADER ? TLS_RECORD_HEADER + (b[3] << 8 | b[4]) :
+						   MAX_HELLO;
+		if (left > MAX_HELLO)
+			left = MAX_HELLO;
+		c->hello_end = s->sequence + left;
+		c->hello_open = 1;
+		__sync_fetch_and_add(&hellos_open, 1);
+	} else if (!c->hello_open) {
+		return 0;
+	}
+	left = (s32)(c->hello_end - s->sequence);
+	if (left <= 0)
+		return 0;
+	fill(&p.header, KIND_PAYLOAD, bpf_ktime_get_boot_ns(), c->process, c->pid, c->uid);
+	p.flow = c->flow;
+	p.offset = s->offset;
+	p.size = s->size < left ? s->size : left;
+	p.sequence = s->sequence;
+	p.use = PAYLOAD_TLS;
+	if (s->size >= left) {
+		c->hello_open = 0;
+		__sync_fetch_and_add(&hellos_open, -1);
+	}
+	hand_all_over(skb, &p);
+	return 0;
+}
+
+static __noinline int dns_over_tcp(struct __sk_buff *skb, struct segment *s, u64 cookie, bool received)
+{
+	struct connection *c = bpf_map_lookup_elem(&connections, &cookie);
+	struct pieces p = {};
+
+	if (!c)
+		return 0;
+	fill(&p.header, KIND_PAYLOAD, bpf_ktime_get_boot_ns(), c->process, c->pid, c->uid);
+	p.flow = c->flow;
+	p.offset = s->offset;
+	p.size = s->size;
+	p.sequence = s->sequence;
+	p.use = PAYLOAD_DNS;
+	p.received = received;
+	hand_all_over(skb, &p);
+	return 0;
+}
+
+/* How many of a flow's QUIC Initial packets are handed over. */
+#define MAX_INITIALS 4
+#define MIN_INITIAL 1200	/* RFC 9000, 14.1 */
+
+/* A QUIC client begins with long headers, of Initial packets (RFC 9000, 17.2; 9369). */
+static __always_inline void quic_out(struct __sk_buff *skb, const struct remote *key,
+				     const struct datagram *d)
+{
+	struct udp_flow *f;
+	struct pieces p = {};
+	u8 first;
+
+	if (d->size < MIN_INITIAL || bpf_skb_load_bytes(skb, d->offset, &first, 1) ||
+	    (first & 0xc0) != 0xc0)
+		return;
+	f = bpf_map_lookup_elem(&udp_flows, key);
+	if (!f || f->initials >= MAX_INITIALS)
+		return;
+	f->initials++;
+	fill(&p.header, KIND_PAYLOAD, bpf_ktime_get_boot_ns(), f->process, f->pid, f->uid);
+	p.flow = f->id;
+	p.offset = d->offset;
+	p.size = d->size;
+	p.use = PAYLOAD_QUIC;
+	hand_over(skb, &p);
+}
+
+static __always_inline void tcp_out(struct __sk_buff *skb, struct segment *s)
+{
+	u8 first;
+
+	if (s->destination_port == DNS_PORT) {
+		dns_over_tcp(skb, s, bpf_get_socket_cookie(skb), false);
+		return;
+	}
+	if (bpf_skb_load_bytes(skb, s->offset, &first, 1))
+		return;
+	if (first == TLS_HANDSHAKE || hellos_open > 0)
+		tls_out(skb, s, bpf_get_socket_cookie(skb));
 }
 
 SEC("cgroup_skb/egress")
 int packet_out(struct __sk_buff *skb)
 {
 	struct datagram d;
+	struct segment s;
 	struct remote key = {};
 	struct tracked *t;
 
-	if (is_tcp(skb) || !parse(skb, &d))
+	switch (look_at(skb, &s)) {
+	case LOOK_AT_TCP:
+		tcp_out(skb, &s);
+		return 1;
+	case LOOK_AWAY:
+		return 1;
+	default:
+		break;
+	}
+	if (!parse(skb, &d))
 		return 1;
 	t = tracked_of(skb);
 	key.cookie = bpf_get_socket_cookie(skb);
 	key.address = d.destination;
 	key.port = d.destination_port;
 	udp_sent(t, &key, &d.source, d.source_port, d.size);
+	quic_out(skb, &key, &d);
 
 	/* From port 53 a server speaks, not one who asks. */
 	if (d.source_port == DNS_PORT)
@@ -203,9 +414,20 @@ SEC("cgroup_skb/ingress")
 int packet_in(struct __sk_buff *skb)
 {
 	struct datagram d;
+	struct segment s;
 	struct remote key = {};
 
-	if (is_tcp(skb) || !parse(skb, &d))
+	switch (look_at(skb, &s)) {
+	case LOOK_AT_TCP:
+		if (s.source_port == DNS_PORT && s.destination_port != DNS_PORT)
+			dns_over_tcp(skb, &s, bpf_get_socket_cookie(skb), true);
+		return 1;
+	case LOOK_AWAY:
+		return 1;
+	default:
+		break;
+	}
+	if (!parse(skb, &d))
 		return 1;
 	key.cookie = bpf_get_socket_cookie(skb);
 	key.address = d.source;

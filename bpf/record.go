@@ -3,7 +3,7 @@ package bpf
 import "net/netip"
 
 // Record is one thing that the kernel side reported: *Fork, *Exec, *Environment,
-// *Exit, *Flow, *DNS, *Access or *File. Its byte slices are valid until the next
+// *Exit, *Flow, *DNS, *Payload, *Access or *File. Its byte slices are valid until the next
 // Sensor.Read.
 type Record interface{ Head() *Header }
 
@@ -177,6 +177,32 @@ type DNS struct {
 	Payload []byte
 	// Size is its full size.
 	Size uint32
+}
+
+// PayloadUse is what a payload is handed over for.
+type PayloadUse uint8
+
+// What payloads are handed over for.
+const (
+	PayloadTLS  PayloadUse = 1 // the first record of a TLS client
+	PayloadQUIC PayloadUse = 2 // a datagram that begins as a QUIC client's first ones do
+	PayloadDNS  PayloadUse = 3 // DNS over TCP, both ways
+)
+
+// Payload carries a piece of what a flow carries: MaxPayload bytes at most. Pieces of a
+// TCP flow may come twice, and out of order, as segments do.
+type Payload struct {
+	Header
+	// Flow is the flow's ID.
+	Flow uint64
+	// Sequence is TCP's, of the first byte.
+	Sequence uint32
+	// Use says what it is.
+	Use PayloadUse
+	// Received is true for what came in.
+	Received bool
+	// Data is the piece.
+	Data []byte
 }
 
 // AccessKind is a way to reach into another process.

@@ -18,7 +18,8 @@ enum kind {
 	KIND_DNS = 6,
 	KIND_ACCESS = 7,
 	KIND_FILE = 8,
-	KIND_COUNT = 9,
+	KIND_PAYLOAD = 9,
+	KIND_COUNT = 10,
 };
 
 #define MAX_PATH 1024
@@ -104,6 +105,25 @@ struct access_record {
 	u8 reserved[2];
 };
 
+/* What a payload is handed over for. */
+enum payload_use {
+	PAYLOAD_TLS = 1,	/* the first bytes of a TLS client */
+	PAYLOAD_QUIC = 2,	/* a QUIC Initial packet */
+	PAYLOAD_DNS = 3,	/* DNS over TCP */
+};
+
+#define PAYLOAD_PIECE 1536
+
+struct payload_record {
+	struct header header;
+	u64 flow;
+	u32 sequence;	/* of TCP */
+	u16 length;
+	u8 use;
+	u8 received;
+	u8 data[PAYLOAD_PIECE];
+};
+
 enum file_access {
 	FILE_READ = 1,
 	FILE_WRITE = 2,
@@ -183,6 +203,7 @@ _Static_assert(sizeof(struct flow_record) == 112, "flow");
 _Static_assert(sizeof(struct dns_record) == 64, "dns");
 _Static_assert(sizeof(struct access_record) == 48, "access");
 _Static_assert(__builtin_offsetof(struct file_record, path) == 56, "file");
+_Static_assert(__builtin_offsetof(struct payload_record, data) == 48, "payload");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -64,6 +64,7 @@ const (
 	sensorVarFlowIdle           = "flow_idle"
 	sensorVarFlowInterval       = "flow_interval"
 	sensorVarFlowsBegun         = "flows_begun"
+	sensorVarHellosOpen         = "hellos_open"
 	sensorVarWakeBytes          = "wake_bytes"
 )
 
@@ -169,6 +170,7 @@ type sensorVariableSpecs struct {
 	FlowIdle     *ebpf.VariableSpec `ebpf:"flow_idle"`
 	FlowInterval *ebpf.VariableSpec `ebpf:"flow_interval"`
 	FlowsBegun   *ebpf.VariableSpec `ebpf:"flows_begun"`
+	HellosOpen   *ebpf.VariableSpec `ebpf:"hellos_open"`
 	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
@@ -247,6 +249,7 @@ type sensorVariables struct {
 	FlowIdle     *ebpf.Variable `ebpf:"flow_idle"`
 	FlowInterval *ebpf.Variable `ebpf:"flow_interval"`
 	FlowsBegun   *ebpf.Variable `ebpf:"flows_begun"`
+	HellosOpen   *ebpf.Variable `ebpf:"hellos_open"`
 	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`
 }
 

@@ -103,6 +103,8 @@ func (r *recorder) read() {
 			x.Data = bytes.Clone(x.Data)
 		case *DNS:
 			x.Payload = bytes.Clone(x.Payload)
+		case *Payload:
+			x.Data = bytes.Clone(x.Data)
 		}
 		r.mu.Lock()
 		r.records = append(r.records, rec)

@@ -19,8 +19,15 @@ struct connection {
 	u32 pid;
 	u32 uid;
 	u32 established;
-	u32 reserved;
+	/* Of its TLS client's first message: the sequence behind it, if it is not out yet. */
+	u32 hello_end;
+	u8 hello_seen;
+	u8 hello_open;
+	u8 reserved[6];
 };
+
+/* How many connections have sent the beginning of a TLS client's first message only. */
+s64 hellos_open;
 
 /* Open connections by socket cookie. Storage of the socket itself costs thrice. */
 struct {
@@ -121,7 +128,10 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int state)
 		new.sent = 0;
 		new.received = 0;
 		new.established = 0;
-		new.reserved = 0;
+		new.hello_end = 0;
+		new.hello_seen = 0;
+		new.hello_open = 0;
+		__builtin_memset(new.reserved, 0, sizeof(new.reserved));
 		new.socket = (u64)sk;
 		new.flow = new_flow();
 		report_tcp(sk, NULL, &new, new.flow, FLOW_STARTED, new.started, true);
@@ -147,6 +157,8 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int state)
 		tp = bpf_skc_to_tcp_sock(sk);
 		if (tp)
 			report_tcp(sk, tp, c, id, FLOW_ENDED, bpf_ktime_get_boot_ns(), true);
+		if (c->hello_open)
+			__sync_fetch_and_add(&hellos_open, -1);
 		bpf_map_delete_elem(&connections, &cookie);
 		return 0;
 	}

@@ -22,7 +22,8 @@ struct udp_flow {
 	u64 received_reported;
 	struct address source;
 	u16 source_port;
-	u16 reserved[3];
+	u16 initials;	/* QUIC Initial packets handed over */
+	u16 reserved[2];
 };
 
 struct {

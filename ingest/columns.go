@@ -99,7 +99,7 @@ func (r *batchRows) addFlow(c eventContext, f *sallyportv1.Flow) {
 	appendAttribution(&t.Attribution, c.attribution)
 	appendProcess(&t.Process, &c)
 	t.FlowID = append(t.FlowID, f.GetId())
-	t.Phase = append(t.Phase, enum(f.GetPhase(), sallyportv1.FlowPhase_FLOW_PHASE_ENDED))
+	t.Phase = append(t.Phase, enum(f.GetPhase(), sallyportv1.FlowPhase_FLOW_PHASE_IDENTIFIED))
 	protocol := int8(0)
 	if p := f.GetProtocol(); p == sallyportv1.Protocol_PROTOCOL_TCP || p == sallyportv1.Protocol_PROTOCOL_UDP {
 		protocol = int8(p)
@@ -111,6 +111,9 @@ func (r *batchRows) addFlow(c eventContext, f *sallyportv1.Flow) {
 	t.DestinationPort = append(t.DestinationPort, uint16(f.GetDestinationPort()))
 	t.Domain = append(t.Domain, f.GetDomain())
 	t.DomainSource = append(t.DomainSource, enum(f.GetDomainSource(), sallyportv1.DomainSource_DOMAIN_SOURCE_HOST))
+	t.ServerName = append(t.ServerName, f.GetServerName())
+	t.Application = append(t.Application, enum(f.GetApplication(), sallyportv1.Application_APPLICATION_DNS_OVER_QUIC))
+	t.EncryptedHello = append(t.EncryptedHello, f.GetEncryptedHello())
 	t.BytesSent = append(t.BytesSent, f.GetBytesSent())
 	t.BytesReceived = append(t.BytesReceived, f.GetBytesReceived())
 	t.StartTime = append(t.StartTime, flowStart(f, c.time))

@@ -198,6 +198,9 @@ func (c *Collector) addFlow(p *sallyportv1.Process, n *Node, when time.Time, f *
 			d.DomainSource = strings.ToLower(strings.TrimPrefix(s.String(), "DOMAIN_SOURCE_"))
 		}
 	}
+	if f.GetServerName() != "" {
+		d.ServerName = f.GetServerName()
+	}
 	if !d.flows[f.GetId()] {
 		d.flows[f.GetId()] = true
 		if n != nil {

@@ -57,6 +57,9 @@ type Destination struct {
 	Domain string `json:"domain"`
 	// DomainSource says who looked it up: "process", "job", "host", or "" for nobody.
 	DomainSource string `json:"domain_source"`
+	// ServerName is what the client itself gave in TLS or QUIC, the last one of several;
+	// empty if it gave none.
+	ServerName string `json:"server_name"`
 	// Addresses contacted, ordered.
 	Addresses []string `json:"addresses"`
 	// Port contacted.

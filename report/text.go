@@ -178,6 +178,9 @@ func (p *page) destination(d Destination) {
 	default:
 		facts = append(facts, strings.Join(d.Addresses, ", "))
 	}
+	if d.ServerName != "" && d.ServerName != d.Domain {
+		facts = append(facts, "asked for "+d.ServerName+" by TLS")
+	}
 	switch d.DomainSource {
 	case "job":
 		facts = append(facts, "name looked up by another process of the command")

@@ -81,6 +81,9 @@ type FlowEvents struct {
 	DestinationPort    []uint16
 	Domain             []string
 	DomainSource       []int8
+	ServerName         []string
+	Application        []int8
+	EncryptedHello     []bool
 	BytesSent          []uint64
 	BytesReceived      []uint64
 	StartTime          []time.Time
@@ -107,6 +110,9 @@ func (r *FlowEvents) Reset() {
 	r.DestinationPort = r.DestinationPort[:0]
 	r.Domain = cut(r.Domain)
 	r.DomainSource = r.DomainSource[:0]
+	r.ServerName = cut(r.ServerName)
+	r.Application = r.Application[:0]
+	r.EncryptedHello = r.EncryptedHello[:0]
 	r.BytesSent = r.BytesSent[:0]
 	r.BytesReceived = r.BytesReceived[:0]
 	r.StartTime = r.StartTime[:0]
@@ -125,6 +131,9 @@ func (r *FlowEvents) Columns() []Column {
 		{"destination_port", "UInt16", r.DestinationPort},
 		{"domain", "String", r.Domain},
 		{"domain_source", "Int8", r.DomainSource},
+		{"server_name", "String", r.ServerName},
+		{"application", "Int8", r.Application},
+		{"encrypted_hello", "Bool", r.EncryptedHello},
 		{"bytes_sent", "UInt64", r.BytesSent},
 		{"bytes_received", "UInt64", r.BytesReceived},
 		{"start_time", "DateTime64(9)", r.StartTime},

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,11 +65,24 @@ FROM dns WHERE name = 'evil.example.test' GROUP BY ALL
 `
 
 var (
-	createPattern = regexp.MustCompile(`(?s)CREATE (?:OR REPLACE )?(TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)\n\(\n(.*?)\n\)\n(.*?);\n-- \+goose StatementEnd`)
-	columnPattern = regexp.MustCompile(`(?m)^ {4}(\w+) (.+?) COMMENT '((?:[^']|'')*)'`)
-	orderPattern  = regexp.MustCompile(`(?m)^ORDER BY \((.*)\)$`)
-	aboutPattern  = regexp.MustCompile(`COMMENT '((?:[^']|'')*)'$`)
+	statementPattern = regexp.MustCompile(`(?s)-- \+goose StatementBegin\n(.*?);\n-- \+goose StatementEnd`)
+	createPattern    = regexp.MustCompile(`(?s)^CREATE (?:OR REPLACE )?(TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)\n\(\n(.*?)\n\)\n(.*)$`)
+	alterPattern     = regexp.MustCompile(`(?s)^ALTER TABLE (\w+)\n(.*)$`)
+	changePattern    = regexp.MustCompile(`(?m)^ {4}(ADD|MODIFY) COLUMN (?:IF NOT EXISTS )?(\w+) (.+?) COMMENT '((?:[^']|'')*)'(?: CODEC\(.*?\))?(?: AFTER (\w+))?,?$`)
+	columnPattern    = regexp.MustCompile(`(?m)^ {4}(\w+) (.+?) COMMENT '((?:[^']|'')*)'`)
+	orderPattern     = regexp.MustCompile(`(?m)^ORDER BY \((.*)\)$`)
+	aboutPattern     = regexp.MustCompile(`COMMENT '((?:[^']|'')*)'$`)
 )
+
+// relation is a table or view as the migrations leave it.
+type relation struct {
+	kind, name, about, order string
+	columns                  [][3]string // name, type, comment
+}
+
+func (r *relation) column(name string) int {
+	return slices.IndexFunc(r.columns, func(c [3]string) bool { return c[0] == name })
+}
 
 func tablesPage(t *testing.T) []byte {
 	t.Helper()
@@ -76,44 +90,96 @@ func tablesPage(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var tables, views bytes.Buffer
-	text := func(s string) string {
-		s = strings.ReplaceAll(s, "''", "'")
-		return strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(s)
+	var relations []*relation
+	find := func(name string) int {
+		return slices.IndexFunc(relations, func(r *relation) bool { return r.name == name })
 	}
 	for _, name := range names {
 		data, err := migrations.Files.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range createPattern.FindAllStringSubmatch(string(data), -1) {
-			out := &tables
-			if m[1] == "VIEW" {
-				out = &views
-			}
-			about := aboutPattern.FindStringSubmatch(m[4])
-			if about == nil {
-				t.Fatalf("%s: %s has no comment", name, m[2])
-			}
-			fmt.Fprintf(out, "\n### %s\n\n%s.\n", m[2], text(about[1]))
-			if order := orderPattern.FindStringSubmatch(m[4]); order != nil {
-				fmt.Fprintf(out, "Ordered by `%s`.\n", order[1])
-			}
-			fmt.Fprintf(out, "\n| column | type | what |\n|---|---|---|\n")
-			columns := columnPattern.FindAllStringSubmatch(m[3], -1)
-			for _, c := range columns {
-				fmt.Fprintf(out, "| `%s` | `%s` | %s |\n", c[1], c[2], text(c[3]))
-			}
-			lines := 0
-			for line := range strings.Lines(m[3]) {
-				if !strings.HasPrefix(strings.TrimSpace(line), "INDEX ") {
-					lines++
+		for _, statement := range statementPattern.FindAllStringSubmatch(string(data), -1) {
+			if m := createPattern.FindStringSubmatch(statement[1]); m != nil {
+				r := created(t, name, m)
+				if i := find(r.name); i >= 0 {
+					relations[i] = r
+				} else {
+					relations = append(relations, r)
 				}
-			}
-			if lines != len(columns) {
-				t.Errorf("%s: %s: %d columns have a comment, of %d", name, m[2], len(columns), lines)
+			} else if m := alterPattern.FindStringSubmatch(statement[1]); m != nil {
+				i := find(m[1])
+				if i < 0 {
+					t.Fatalf("%s: alters %s, which is not there", name, m[1])
+				}
+				alter(t, name, relations[i], m[2])
 			}
 		}
 	}
+	text := func(s string) string {
+		s = strings.ReplaceAll(s, "''", "'")
+		return strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(s)
+	}
+	var tables, views bytes.Buffer
+	for _, r := range relations {
+		out := &tables
+		if r.kind == "VIEW" {
+			out = &views
+		}
+		fmt.Fprintf(out, "\n### %s\n\n%s.\n", r.name, text(r.about))
+		if r.order != "" {
+			fmt.Fprintf(out, "Ordered by `%s`.\n", r.order)
+		}
+		fmt.Fprintf(out, "\n| column | type | what |\n|---|---|---|\n")
+		for _, c := range r.columns {
+			fmt.Fprintf(out, "| `%s` | `%s` | %s |\n", c[0], c[1], text(c[2]))
+		}
+	}
 	return []byte(tablesPageHead + "\n## Views\n" + views.String() + "\n## Base tables\n" + tables.String())
+}
+
+func created(t *testing.T, file string, m []string) *relation {
+	t.Helper()
+	r := &relation{kind: m[1], name: m[2]}
+	about := aboutPattern.FindStringSubmatch(m[4])
+	if about == nil {
+		t.Fatalf("%s: %s has no comment", file, r.name)
+	}
+	r.about = about[1]
+	if order := orderPattern.FindStringSubmatch(m[4]); order != nil {
+		r.order = order[1]
+	}
+	for _, c := range columnPattern.FindAllStringSubmatch(m[3], -1) {
+		r.columns = append(r.columns, [3]string{c[1], c[2], c[3]})
+	}
+	lines := 0
+	for line := range strings.Lines(m[3]) {
+		if !strings.HasPrefix(strings.TrimSpace(line), "INDEX ") {
+			lines++
+		}
+	}
+	if lines != len(r.columns) {
+		t.Errorf("%s: %s: %d columns have a comment, of %d", file, r.name, len(r.columns), lines)
+	}
+	return r
+}
+
+func alter(t *testing.T, file string, r *relation, changes string) {
+	t.Helper()
+	found := changePattern.FindAllStringSubmatch(changes, -1)
+	if lines := strings.Count(changes, "\n") + 1; lines != len(found) {
+		t.Errorf("%s: %s: %d changes are understood, of %d lines", file, r.name, len(found), lines)
+	}
+	for _, c := range found {
+		column := [3]string{c[2], c[3], c[4]}
+		at := r.column(c[2])
+		switch {
+		case c[1] == "MODIFY" && at >= 0:
+			r.columns[at] = column
+		case c[1] == "ADD" && at < 0 && r.column(c[5]) >= 0:
+			r.columns = slices.Insert(r.columns, r.column(c[5])+1, column)
+		default:
+			t.Errorf("%s: %s: cannot %s column %s after %q", file, r.name, c[1], c[2], c[5])
+		}
+	}
 }

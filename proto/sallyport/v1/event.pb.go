@@ -97,6 +97,8 @@ const (
 	FlowPhase_FLOW_PHASE_ACTIVE FlowPhase = 2
 	// Closed, refused, or (UDP) its socket closed.
 	FlowPhase_FLOW_PHASE_ENDED FlowPhase = 3
+	// Its first bytes said what it is. Comes once at most; byte counts are zero.
+	FlowPhase_FLOW_PHASE_IDENTIFIED FlowPhase = 4
 )
 
 // Enum value maps for FlowPhase.
@@ -106,12 +108,14 @@ var (
 		1: "FLOW_PHASE_STARTED",
 		2: "FLOW_PHASE_ACTIVE",
 		3: "FLOW_PHASE_ENDED",
+		4: "FLOW_PHASE_IDENTIFIED",
 	}
 	FlowPhase_value = map[string]int32{
 		"FLOW_PHASE_UNSPECIFIED": 0,
 		"FLOW_PHASE_STARTED":     1,
 		"FLOW_PHASE_ACTIVE":      2,
 		"FLOW_PHASE_ENDED":       3,
+		"FLOW_PHASE_IDENTIFIED":  4,
 	}
 )
 
@@ -317,6 +321,71 @@ func (DomainSource) EnumDescriptor() ([]byte, []int) {
 	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{4}
 }
 
+// Application is what the first bytes of a flow are.
+type Application int32
+
+const (
+	// Not known.
+	Application_APPLICATION_UNSPECIFIED Application = 0
+	// TLS over TCP.
+	Application_APPLICATION_TLS Application = 1
+	// QUIC, as in HTTP/3.
+	Application_APPLICATION_QUIC Application = 2
+	// DNS over TLS (RFC 7858): TLS to port 853.
+	Application_APPLICATION_DNS_OVER_TLS Application = 3
+	// DNS over HTTPS (RFC 8484): TLS or QUIC to a resolver that is known for it.
+	Application_APPLICATION_DNS_OVER_HTTPS Application = 4
+	// DNS over QUIC (RFC 9250): QUIC to port 853.
+	Application_APPLICATION_DNS_OVER_QUIC Application = 5
+)
+
+// Enum value maps for Application.
+var (
+	Application_name = map[int32]string{
+		0: "APPLICATION_UNSPECIFIED",
+		1: "APPLICATION_TLS",
+		2: "APPLICATION_QUIC",
+		3: "APPLICATION_DNS_OVER_TLS",
+		4: "APPLICATION_DNS_OVER_HTTPS",
+		5: "APPLICATION_DNS_OVER_QUIC",
+	}
+	Application_value = map[string]int32{
+		"APPLICATION_UNSPECIFIED":    0,
+		"APPLICATION_TLS":            1,
+		"APPLICATION_QUIC":           2,
+		"APPLICATION_DNS_OVER_TLS":   3,
+		"APPLICATION_DNS_OVER_HTTPS": 4,
+		"APPLICATION_DNS_OVER_QUIC":  5,
+	}
+)
+
+func (x Application) Enum() *Application {
+	p := new(Application)
+	*p = x
+	return p
+}
+
+func (x Application) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Application) Descriptor() protoreflect.EnumDescriptor {
+	return file_sallyport_v1_event_proto_enumTypes[5].Descriptor()
+}
+
+func (Application) Type() protoreflect.EnumType {
+	return &file_sallyport_v1_event_proto_enumTypes[5]
+}
+
+func (x Application) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Application.Descriptor instead.
+func (Application) EnumDescriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{5}
+}
+
 // AccessKind is a way to reach into another process.
 type AccessKind int32
 
@@ -370,11 +439,11 @@ func (x AccessKind) String() string {
 }
 
 func (AccessKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[5].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[6].Descriptor()
 }
 
 func (AccessKind) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[5]
+	return &file_sallyport_v1_event_proto_enumTypes[6]
 }
 
 func (x AccessKind) Number() protoreflect.EnumNumber {
@@ -383,7 +452,7 @@ func (x AccessKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AccessKind.Descriptor instead.
 func (AccessKind) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{5}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{6}
 }
 
 // FileOperation is what was done to a file.
@@ -431,11 +500,11 @@ func (x FileOperation) String() string {
 }
 
 func (FileOperation) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[6].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[7].Descriptor()
 }
 
 func (FileOperation) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[6]
+	return &file_sallyport_v1_event_proto_enumTypes[7]
 }
 
 func (x FileOperation) Number() protoreflect.EnumNumber {
@@ -444,7 +513,7 @@ func (x FileOperation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileOperation.Descriptor instead.
 func (FileOperation) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{6}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{7}
 }
 
 // JobEndReason says why a job is held to be over.
@@ -484,11 +553,11 @@ func (x JobEndReason) String() string {
 }
 
 func (JobEndReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[7].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[8].Descriptor()
 }
 
 func (JobEndReason) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[7]
+	return &file_sallyport_v1_event_proto_enumTypes[8]
 }
 
 func (x JobEndReason) Number() protoreflect.EnumNumber {
@@ -497,7 +566,7 @@ func (x JobEndReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobEndReason.Descriptor instead.
 func (JobEndReason) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
 // EventBatch is one JetStream message (zstd-compressed; see docs/wire.md). It is
@@ -1410,9 +1479,16 @@ type Flow struct {
 	// When the flow started, Unix time in nanoseconds.
 	StartTimeUnixNano uint64 `protobuf:"fixed64,12,opt,name=start_time_unix_nano,json=startTimeUnixNano,proto3" json:"start_time_unix_nano,omitempty"`
 	// How it ended; set when phase is ENDED.
-	Outcome       FlowOutcome `protobuf:"varint,13,opt,name=outcome,proto3,enum=sallyport.v1.FlowOutcome" json:"outcome,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Outcome FlowOutcome `protobuf:"varint,13,opt,name=outcome,proto3,enum=sallyport.v1.FlowOutcome" json:"outcome,omitempty"`
+	// Server name that the client itself gave in TLS or QUIC, lower case; set when phase
+	// is IDENTIFIED, like the fields below.
+	ServerName string `protobuf:"bytes,14,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	// What the first bytes are.
+	Application Application `protobuf:"varint,15,opt,name=application,proto3,enum=sallyport.v1.Application" json:"application,omitempty"`
+	// The client encrypted the true server name (ECH); server_name is the outer one.
+	EncryptedHello bool `protobuf:"varint,16,opt,name=encrypted_hello,json=encryptedHello,proto3" json:"encrypted_hello,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Flow) Reset() {
@@ -1534,6 +1610,27 @@ func (x *Flow) GetOutcome() FlowOutcome {
 		return x.Outcome
 	}
 	return FlowOutcome_FLOW_OUTCOME_UNSPECIFIED
+}
+
+func (x *Flow) GetServerName() string {
+	if x != nil {
+		return x.ServerName
+	}
+	return ""
+}
+
+func (x *Flow) GetApplication() Application {
+	if x != nil {
+		return x.Application
+	}
+	return Application_APPLICATION_UNSPECIFIED
+}
+
+func (x *Flow) GetEncryptedHello() bool {
+	if x != nil {
+		return x.EncryptedHello
+	}
+	return false
 }
 
 // DnsExchange is a DNS question with its answers.
@@ -2047,7 +2144,7 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x0fProcessExecuted\"D\n" +
 	"\rProcessExited\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\rR\bexitCode\x12\x16\n" +
-	"\x06signal\x18\x02 \x01(\rR\x06signal\"\xa2\x04\n" +
+	"\x06signal\x18\x02 \x01(\rR\x06signal\"\xa9\x05\n" +
 	"\x04Flow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x17.sallyport.v1.FlowPhaseR\x05phase\x122\n" +
@@ -2064,7 +2161,11 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	" \x01(\x04R\tbytesSent\x12%\n" +
 	"\x0ebytes_received\x18\v \x01(\x04R\rbytesReceived\x12/\n" +
 	"\x14start_time_unix_nano\x18\f \x01(\x06R\x11startTimeUnixNano\x123\n" +
-	"\aoutcome\x18\r \x01(\x0e2\x19.sallyport.v1.FlowOutcomeR\aoutcome\"\x8e\x02\n" +
+	"\aoutcome\x18\r \x01(\x0e2\x19.sallyport.v1.FlowOutcomeR\aoutcome\x12\x1f\n" +
+	"\vserver_name\x18\x0e \x01(\tR\n" +
+	"serverName\x12;\n" +
+	"\vapplication\x18\x0f \x01(\x0e2\x19.sallyport.v1.ApplicationR\vapplication\x12'\n" +
+	"\x0fencrypted_hello\x18\x10 \x01(\bR\x0eencryptedHello\"\x8e\x02\n" +
 	"\vDnsExchange\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12#\n" +
@@ -2107,12 +2208,13 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x14DESCRIPTOR_KIND_FILE\x10\x01\x12\x18\n" +
 	"\x14DESCRIPTOR_KIND_PIPE\x10\x02\x12\x1a\n" +
 	"\x16DESCRIPTOR_KIND_SOCKET\x10\x03\x12\x1a\n" +
-	"\x16DESCRIPTOR_KIND_DEVICE\x10\x04*l\n" +
+	"\x16DESCRIPTOR_KIND_DEVICE\x10\x04*\x87\x01\n" +
 	"\tFlowPhase\x12\x1a\n" +
 	"\x16FLOW_PHASE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12FLOW_PHASE_STARTED\x10\x01\x12\x15\n" +
 	"\x11FLOW_PHASE_ACTIVE\x10\x02\x12\x14\n" +
-	"\x10FLOW_PHASE_ENDED\x10\x03*H\n" +
+	"\x10FLOW_PHASE_ENDED\x10\x03\x12\x19\n" +
+	"\x15FLOW_PHASE_IDENTIFIED\x10\x04*H\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPROTOCOL_TCP\x10\x06\x12\x10\n" +
@@ -2128,7 +2230,14 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x19DOMAIN_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15DOMAIN_SOURCE_PROCESS\x10\x01\x12\x15\n" +
 	"\x11DOMAIN_SOURCE_JOB\x10\x02\x12\x16\n" +
-	"\x12DOMAIN_SOURCE_HOST\x10\x03*\xc7\x01\n" +
+	"\x12DOMAIN_SOURCE_HOST\x10\x03*\xb2\x01\n" +
+	"\vApplication\x12\x1b\n" +
+	"\x17APPLICATION_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fAPPLICATION_TLS\x10\x01\x12\x14\n" +
+	"\x10APPLICATION_QUIC\x10\x02\x12\x1c\n" +
+	"\x18APPLICATION_DNS_OVER_TLS\x10\x03\x12\x1e\n" +
+	"\x1aAPPLICATION_DNS_OVER_HTTPS\x10\x04\x12\x1d\n" +
+	"\x19APPLICATION_DNS_OVER_QUIC\x10\x05*\xc7\x01\n" +
 	"\n" +
 	"AccessKind\x12\x1b\n" +
 	"\x17ACCESS_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
@@ -2161,7 +2270,7 @@ func file_sallyport_v1_event_proto_rawDescGZIP() []byte {
 	return file_sallyport_v1_event_proto_rawDescData
 }
 
-var file_sallyport_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_sallyport_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
 var file_sallyport_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_sallyport_v1_event_proto_goTypes = []any{
 	(DescriptorKind)(0),     // 0: sallyport.v1.DescriptorKind
@@ -2169,57 +2278,59 @@ var file_sallyport_v1_event_proto_goTypes = []any{
 	(Protocol)(0),           // 2: sallyport.v1.Protocol
 	(FlowOutcome)(0),        // 3: sallyport.v1.FlowOutcome
 	(DomainSource)(0),       // 4: sallyport.v1.DomainSource
-	(AccessKind)(0),         // 5: sallyport.v1.AccessKind
-	(FileOperation)(0),      // 6: sallyport.v1.FileOperation
-	(JobEndReason)(0),       // 7: sallyport.v1.JobEndReason
-	(*EventBatch)(nil),      // 8: sallyport.v1.EventBatch
-	(*Event)(nil),           // 9: sallyport.v1.Event
-	(*Attribution)(nil),     // 10: sallyport.v1.Attribution
-	(*Process)(nil),         // 11: sallyport.v1.Process
-	(*Descriptor)(nil),      // 12: sallyport.v1.Descriptor
-	(*ProcessForked)(nil),   // 13: sallyport.v1.ProcessForked
-	(*ProcessExecuted)(nil), // 14: sallyport.v1.ProcessExecuted
-	(*ProcessExited)(nil),   // 15: sallyport.v1.ProcessExited
-	(*Flow)(nil),            // 16: sallyport.v1.Flow
-	(*DnsExchange)(nil),     // 17: sallyport.v1.DnsExchange
-	(*ProcessAccess)(nil),   // 18: sallyport.v1.ProcessAccess
-	(*FileAccess)(nil),      // 19: sallyport.v1.FileAccess
-	(*JobStarted)(nil),      // 20: sallyport.v1.JobStarted
-	(*JobEnded)(nil),        // 21: sallyport.v1.JobEnded
-	(*AgentStatus)(nil),     // 22: sallyport.v1.AgentStatus
-	nil,                     // 23: sallyport.v1.AgentStatus.EventsLostEntry
+	(Application)(0),        // 5: sallyport.v1.Application
+	(AccessKind)(0),         // 6: sallyport.v1.AccessKind
+	(FileOperation)(0),      // 7: sallyport.v1.FileOperation
+	(JobEndReason)(0),       // 8: sallyport.v1.JobEndReason
+	(*EventBatch)(nil),      // 9: sallyport.v1.EventBatch
+	(*Event)(nil),           // 10: sallyport.v1.Event
+	(*Attribution)(nil),     // 11: sallyport.v1.Attribution
+	(*Process)(nil),         // 12: sallyport.v1.Process
+	(*Descriptor)(nil),      // 13: sallyport.v1.Descriptor
+	(*ProcessForked)(nil),   // 14: sallyport.v1.ProcessForked
+	(*ProcessExecuted)(nil), // 15: sallyport.v1.ProcessExecuted
+	(*ProcessExited)(nil),   // 16: sallyport.v1.ProcessExited
+	(*Flow)(nil),            // 17: sallyport.v1.Flow
+	(*DnsExchange)(nil),     // 18: sallyport.v1.DnsExchange
+	(*ProcessAccess)(nil),   // 19: sallyport.v1.ProcessAccess
+	(*FileAccess)(nil),      // 20: sallyport.v1.FileAccess
+	(*JobStarted)(nil),      // 21: sallyport.v1.JobStarted
+	(*JobEnded)(nil),        // 22: sallyport.v1.JobEnded
+	(*AgentStatus)(nil),     // 23: sallyport.v1.AgentStatus
+	nil,                     // 24: sallyport.v1.AgentStatus.EventsLostEntry
 }
 var file_sallyport_v1_event_proto_depIdxs = []int32{
-	10, // 0: sallyport.v1.EventBatch.attributions:type_name -> sallyport.v1.Attribution
-	11, // 1: sallyport.v1.EventBatch.processes:type_name -> sallyport.v1.Process
-	9,  // 2: sallyport.v1.EventBatch.events:type_name -> sallyport.v1.Event
-	13, // 3: sallyport.v1.Event.process_forked:type_name -> sallyport.v1.ProcessForked
-	14, // 4: sallyport.v1.Event.process_executed:type_name -> sallyport.v1.ProcessExecuted
-	15, // 5: sallyport.v1.Event.process_exited:type_name -> sallyport.v1.ProcessExited
-	16, // 6: sallyport.v1.Event.flow:type_name -> sallyport.v1.Flow
-	17, // 7: sallyport.v1.Event.dns_exchange:type_name -> sallyport.v1.DnsExchange
-	18, // 8: sallyport.v1.Event.process_access:type_name -> sallyport.v1.ProcessAccess
-	20, // 9: sallyport.v1.Event.job_started:type_name -> sallyport.v1.JobStarted
-	21, // 10: sallyport.v1.Event.job_ended:type_name -> sallyport.v1.JobEnded
-	22, // 11: sallyport.v1.Event.agent_status:type_name -> sallyport.v1.AgentStatus
-	19, // 12: sallyport.v1.Event.file_access:type_name -> sallyport.v1.FileAccess
-	12, // 13: sallyport.v1.Process.standard_input:type_name -> sallyport.v1.Descriptor
-	12, // 14: sallyport.v1.Process.standard_output:type_name -> sallyport.v1.Descriptor
-	12, // 15: sallyport.v1.Process.argument_pipe:type_name -> sallyport.v1.Descriptor
+	11, // 0: sallyport.v1.EventBatch.attributions:type_name -> sallyport.v1.Attribution
+	12, // 1: sallyport.v1.EventBatch.processes:type_name -> sallyport.v1.Process
+	10, // 2: sallyport.v1.EventBatch.events:type_name -> sallyport.v1.Event
+	14, // 3: sallyport.v1.Event.process_forked:type_name -> sallyport.v1.ProcessForked
+	15, // 4: sallyport.v1.Event.process_executed:type_name -> sallyport.v1.ProcessExecuted
+	16, // 5: sallyport.v1.Event.process_exited:type_name -> sallyport.v1.ProcessExited
+	17, // 6: sallyport.v1.Event.flow:type_name -> sallyport.v1.Flow
+	18, // 7: sallyport.v1.Event.dns_exchange:type_name -> sallyport.v1.DnsExchange
+	19, // 8: sallyport.v1.Event.process_access:type_name -> sallyport.v1.ProcessAccess
+	21, // 9: sallyport.v1.Event.job_started:type_name -> sallyport.v1.JobStarted
+	22, // 10: sallyport.v1.Event.job_ended:type_name -> sallyport.v1.JobEnded
+	23, // 11: sallyport.v1.Event.agent_status:type_name -> sallyport.v1.AgentStatus
+	20, // 12: sallyport.v1.Event.file_access:type_name -> sallyport.v1.FileAccess
+	13, // 13: sallyport.v1.Process.standard_input:type_name -> sallyport.v1.Descriptor
+	13, // 14: sallyport.v1.Process.standard_output:type_name -> sallyport.v1.Descriptor
+	13, // 15: sallyport.v1.Process.argument_pipe:type_name -> sallyport.v1.Descriptor
 	0,  // 16: sallyport.v1.Descriptor.kind:type_name -> sallyport.v1.DescriptorKind
 	1,  // 17: sallyport.v1.Flow.phase:type_name -> sallyport.v1.FlowPhase
 	2,  // 18: sallyport.v1.Flow.protocol:type_name -> sallyport.v1.Protocol
 	4,  // 19: sallyport.v1.Flow.domain_source:type_name -> sallyport.v1.DomainSource
 	3,  // 20: sallyport.v1.Flow.outcome:type_name -> sallyport.v1.FlowOutcome
-	5,  // 21: sallyport.v1.ProcessAccess.kind:type_name -> sallyport.v1.AccessKind
-	6,  // 22: sallyport.v1.FileAccess.operation:type_name -> sallyport.v1.FileOperation
-	7,  // 23: sallyport.v1.JobEnded.reason:type_name -> sallyport.v1.JobEndReason
-	23, // 24: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	5,  // 21: sallyport.v1.Flow.application:type_name -> sallyport.v1.Application
+	6,  // 22: sallyport.v1.ProcessAccess.kind:type_name -> sallyport.v1.AccessKind
+	7,  // 23: sallyport.v1.FileAccess.operation:type_name -> sallyport.v1.FileOperation
+	8,  // 24: sallyport.v1.JobEnded.reason:type_name -> sallyport.v1.JobEndReason
+	24, // 25: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_v1_event_proto_init() }
@@ -2244,7 +2355,7 @@ func file_sallyport_v1_event_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_v1_event_proto_rawDesc), len(file_sallyport_v1_event_proto_rawDesc)),
-			NumEnums:      8,
+			NumEnums:      9,
 			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
