@@ -53,6 +53,7 @@ func fullBatch(now time.Time) *sallyportv1.EventBatch {
 			{TimeUnixNano: at + 10, Body: &sallyportv1.Event_AgentStatus{AgentStatus: &sallyportv1.AgentStatus{
 				Version: "0.1", Kernel: "6.18.0", EventsSeen: 99, EventsLost: map[string]uint64{"flow": 3, "exec": 1}, BatchesWaiting: 4, Stopping: true,
 			}}},
+			{TimeUnixNano: at + 12, Process: 1, Attribution: 1, Body: &sallyportv1.Event_Flow{Flow: identified(at)}},
 			{TimeUnixNano: at + 11, Process: 1, Attribution: 1, Body: &sallyportv1.Event_FileAccess{FileAccess: &sallyportv1.FileAccess{
 				Operation: sallyportv1.FileOperation_FILE_OPERATION_READ, Path: "/home/runner/.aws/credentials", Rule: "aws_credentials", Category: "credential", Times: 3,
 			}}},
@@ -70,6 +71,12 @@ func flow(at uint64, phase sallyportv1.FlowPhase, sent, received uint64) *sallyp
 	if phase == sallyportv1.FlowPhase_FLOW_PHASE_ENDED {
 		f.Outcome = sallyportv1.FlowOutcome_FLOW_OUTCOME_RESET
 	}
+	return f
+}
+
+func identified(at uint64) *sallyportv1.Flow {
+	f := flow(at, sallyportv1.FlowPhase_FLOW_PHASE_IDENTIFIED, 0, 0)
+	f.ServerName, f.Application, f.EncryptedHello = "x.example.test", sallyportv1.Application_APPLICATION_TLS, true
 	return f
 }
 

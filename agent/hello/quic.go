@@ -196,7 +196,7 @@ func readVarint(s *cryptobyte.String) (uint64, bool) {
 
 // key returns the client's keys for Initial packets (RFC 9001, 5.2; RFC 9369, 3.3).
 func (q *QUIC) key(version uint32, destination []byte) (*key, error) {
-	id := fmt.Sprint(version, destination)
+	id := fmt.Sprintf("%d %x", version, destination)
 	if k := q.keys[id]; k != nil {
 		return k, nil
 	}
