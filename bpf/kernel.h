@@ -292,8 +292,10 @@ struct bpf_iter__task_file {
 #define AF_INET 2
 #define AF_INET6 10
 #define SOCK_STREAM 1
+#define SOCK_RAW 3
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_SCTP 132
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 

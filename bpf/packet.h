@@ -15,6 +15,7 @@
 struct datagram {
 	struct address source, destination;
 	u16 source_port, destination_port;
+	u32 protocol;
 	u32 offset;	/* of the payload */
 	u32 size;	/* of the payload */
 };
@@ -39,27 +40,25 @@ struct udp_header {
 	u16 source, destination, length, checksum;
 };
 
-/* Where the UDP header is behind an IPv6 header, 0 if there is none. */
-static __always_inline u32 skip_extensions(struct __sk_buff *skb, u8 next)
+/* Skips extensions: the protocol behind an IPv6 header, and where it begins. */
+static __always_inline u32 skip_extensions(struct __sk_buff *skb, u8 next, u32 *offset)
 {
-	u32 offset = sizeof(struct ipv6_header);
-
+	*offset = sizeof(struct ipv6_header);
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
 		u8 extension[2];
 
-		if (next == IPPROTO_UDP)
-			return offset;
 		/* Hop-by-hop, routing, destination options: RFC 8200. */
 		if (next != 0 && next != 43 && next != 60)
-			return 0;
-		if (bpf_skb_load_bytes(skb, offset, extension, sizeof(extension)))
-			return 0;
+			break;
+		if (bpf_skb_load_bytes(skb, *offset, extension, sizeof(extension)))
+			break;
 		next = extension[0];
-		offset += (extension[1] + 1) * 8;
+		*offset += (extension[1] + 1) * 8;
 	}
-	return 0;
+	return next;
 }
 
+/* False for what is no IP packet. Ports are 0 of protocols without. */
 static __always_inline bool parse(struct __sk_buff *skb, struct datagram *d)
 {
 	struct udp_header udp;
@@ -68,29 +67,36 @@ static __always_inline bool parse(struct __sk_buff *skb, struct datagram *d)
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		struct ipv4_header ip;
 
-		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)) || ip.protocol != IPPROTO_UDP)
+		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)))
 			return false;
 		map_v4(&d->source, ip.source);
 		map_v4(&d->destination, ip.destination);
+		d->protocol = ip.protocol;
 		offset = (ip.version_length & 15) * 4;
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6_header ip;
 
 		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)))
 			return false;
-		offset = skip_extensions(skb, ip.next);
-		if (!offset)
-			return false;
+		d->protocol = skip_extensions(skb, ip.next, &offset);
 		d->source = ip.source;
 		d->destination = ip.destination;
 	} else {
 		return false;
 	}
-	if (bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)))
-		return false;
-	d->source_port = bpf_ntohs(udp.source);
-	d->destination_port = bpf_ntohs(udp.destination);
-	d->offset = offset + sizeof(udp);
+	d->source_port = 0;
+	d->destination_port = 0;
+	d->offset = offset;
+	/* These three begin with their ports. */
+	if (d->protocol == IPPROTO_UDP || d->protocol == IPPROTO_TCP ||
+	    d->protocol == IPPROTO_SCTP) {
+		if (bpf_skb_load_bytes(skb, offset, &udp, sizeof(udp)))
+			return false;
+		d->source_port = bpf_ntohs(udp.source);
+		d->destination_port = bpf_ntohs(udp.destination);
+		if (d->protocol == IPPROTO_UDP)
+			d->offset += sizeof(udp);
+	}
 	/* Not the header's own length: a segmented packet is whole here. */
 	d->size = skb->len > d->offset ? skb->len - d->offset : 0;
 	return true;
@@ -169,10 +175,21 @@ struct segment {
 #define TCP_SYN 2
 
 enum look {
-	LOOK_AT_UDP,	/* perhaps UDP */
+	LOOK_AT_DATAGRAM,	/* anything but TCP of a TCP socket */
 	LOOK_AT_TCP,	/* a TCP packet with payload; the segment is filled in */
 	LOOK_AWAY,
 };
+
+/* Whether somebody made the packet by hand. */
+static __always_inline bool is_raw(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk)
+		return false;
+	sk = bpf_sk_fullsock(sk);
+	return sk && sk->type == SOCK_RAW;
+}
 
 /*
  * Looks at a packet where it lies: most are TCP and are to leave at once. One whose
@@ -188,17 +205,19 @@ static __always_inline enum look look_at(struct __sk_buff *skb, struct segment *
 		struct ipv4_header *ip = data;
 
 		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_TCP)
-			return LOOK_AT_UDP;
+			return LOOK_AT_DATAGRAM;
 		header = (ip->version_length & 15) * 4;
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6_header *ip = data;
 
 		if ((void *)(ip + 1) > end || ip->next != IPPROTO_TCP)
-			return LOOK_AT_UDP;
+			return LOOK_AT_DATAGRAM;
 		header = sizeof(*ip);
 	} else {
 		return LOOK_AWAY;
 	}
+	if (is_raw(skb))
+		return LOOK_AT_DATAGRAM;
 	tcp = data + header;
 	if ((void *)(tcp + 1) > end)
 		return LOOK_AWAY;
@@ -391,10 +410,16 @@ int packet_out(struct __sk_buff *skb)
 	if (!parse(skb, &d))
 		return 1;
 	t = tracked_of(skb);
+	/* Other protocols only from sockets of processes: the kernel speaks them, too. */
+	if (!t && d.protocol != IPPROTO_UDP)
+		return 1;
 	key.cookie = bpf_get_socket_cookie(skb);
 	key.address = d.destination;
 	key.port = d.destination_port;
+	key.protocol = d.protocol;
 	udp_sent(t, &key, &d.source, d.source_port, d.size);
+	if (d.protocol != IPPROTO_UDP)
+		return 1;
 	quic_out(skb, &key, &d);
 
 	/* From port 53 a server speaks, not one who asks. */
@@ -432,8 +457,9 @@ int packet_in(struct __sk_buff *skb)
 	key.cookie = bpf_get_socket_cookie(skb);
 	key.address = d.source;
 	key.port = d.source_port;
+	key.protocol = d.protocol;
 	udp_received(&key, d.size);
-	if (d.source_port == DNS_PORT && d.destination_port != DNS_PORT)
+	if (d.protocol == IPPROTO_UDP && d.source_port == DNS_PORT && d.destination_port != DNS_PORT)
 		dns(skb, tracked_of(skb), &d, true, DNS_PORT);
 	return 1;
 }

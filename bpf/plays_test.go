@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -29,6 +30,7 @@ var plays = map[string]func(args []string) error{
 	"access":        playAccess,
 	"tcp":           playTCP,
 	"udp":           playUDP,
+	"raw":           playRaw,
 }
 
 func playOpen([]string) error {
@@ -311,5 +313,87 @@ func ringOpen(path string) error {
 		return fmt.Errorf("open by ring: %w", unix.Errno(-result))
 	}
 	_, _ = unix.Read(int(result), make([]byte, 64))
+	return nil
+}
+
+// playRaw sends one packet in the way args[0] to the address args[1].
+func playRaw(args []string) error {
+	to := netip.MustParseAddr(args[1])
+	echo := []byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0}
+	switch args[0] {
+	case "ping":
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP)
+		if err != nil {
+			return err
+		}
+		return unix.Sendto(fd, echo, 0, &unix.SockaddrInet4{Addr: to.As4()})
+	case "raw":
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP)
+		if err != nil {
+			return err
+		}
+		return unix.Sendto(fd, echo, 0, &unix.SockaddrInet4{Addr: to.As4()})
+	case "raw6":
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_ICMPV6)
+		if err != nil {
+			return err
+		}
+		return unix.Sendto(fd, []byte{128, 0, 0, 0, 0, 0, 0, 0}, 0, &unix.SockaddrInet6{Addr: to.As16()})
+	case "tcp by hand":
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_RAW)
+		if err != nil {
+			return err
+		}
+		packet := make([]byte, 40)
+		packet[0], packet[8], packet[9] = 0x45, 64, unix.IPPROTO_TCP
+		copy(packet[16:], to.AsSlice())
+		binary.BigEndian.PutUint16(packet[20:], 1234)
+		binary.BigEndian.PutUint16(packet[22:], 4321)
+		packet[32], packet[33] = 5<<4, 2
+		return unix.Sendto(fd, packet, 0, &unix.SockaddrInet4{Addr: to.As4()})
+	case "protocol 253":
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW, 253)
+		if err != nil {
+			return err
+		}
+		return unix.Sendto(fd, []byte("data"), 0, &unix.SockaddrInet4{Addr: to.As4()})
+	case "fast open":
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return err
+		}
+		err = unix.Sendto(fd, []byte("data"), unix.MSG_FASTOPEN, &unix.SockaddrInet4{Addr: to.As4(), Port: 4321})
+		if errors.Is(err, unix.ECONNREFUSED) {
+			return nil
+		}
+		return err
+	case "sendmmsg":
+		return sendmmsg(to)
+	}
+	return fmt.Errorf("no such packet: %s", args[0])
+}
+
+func sendmmsg(to netip.Addr) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	name := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.As4()}
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&name.Port))[:], 4321)
+	data := []byte("data")
+	iov := unix.Iovec{Base: &data[0], Len: 4}
+	type message struct {
+		head unix.Msghdr
+		n    uint32
+		_    uint32
+	}
+	all := [2]message{}
+	for i := range all {
+		all[i].head = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&name)), Namelen: unix.SizeofSockaddrInet4, Iov: &iov, Iovlen: 1}
+	}
+	_, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&all[0])), 2, 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
 	return nil
 }

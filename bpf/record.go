@@ -145,7 +145,9 @@ type Flow struct {
 	ID uint64
 	// State says what happened.
 	State FlowState
-	// Protocol is IPPROTO_TCP or IPPROTO_UDP.
+	// Protocol is the number in the IP header: IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, …
+	// Those but TCP and UDP are of raw or ping sockets, and have no ports unless SCTP;
+	// TCP that a raw socket sends is a flow of datagrams, too.
 	Protocol uint8
 	// Source and Destination; IPv4-mapped addresses are given as IPv4. The source
 	// port of a TCP flow's first record is 0 unless the process bound one: the kernel

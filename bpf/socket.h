@@ -9,12 +9,13 @@
 
 #include "lineage.h"
 
-/* A socket and one remote address and port. */
+/* A socket, one remote address and port, and a protocol. */
 struct remote {
 	u64 cookie;
 	struct address address;
-	u16 port;
-	u16 reserved[3];
+	u16 port;	/* 0 of protocols without ports */
+	u16 protocol;
+	u16 reserved[2];
 };
 
 struct tracked {
@@ -104,13 +105,18 @@ static __always_inline bool is_loopback(const struct address *a)
 					      half[1] == bpf_cpu_to_be64(1);
 }
 
+/* TCP, and MPTCP, have a table of their own (tcp.h); SCTP has not. */
+static __always_inline bool has_own_table(u32 type, u32 protocol)
+{
+	return type == SOCK_STREAM && protocol != IPPROTO_SCTP;
+}
+
 SEC("cgroup/sock_create")
 int socket_create(struct bpf_sock *ctx)
 {
 	struct tracked *t;
 
-	/* TCP has its own table (tcp.h). */
-	if (ctx->type == SOCK_STREAM)
+	if (has_own_table(ctx->type, ctx->protocol))
 		return 1;
 	t = bpf_sk_storage_get(&sockets, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (t)
@@ -123,7 +129,7 @@ static __always_inline int use(struct bpf_sock_addr *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	struct tracked *t;
 
-	if (!sk || ctx->type == SOCK_STREAM)
+	if (!sk || has_own_table(ctx->type, ctx->protocol))
 		return 1;
 	t = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!t)
@@ -178,7 +184,8 @@ int found_sockets(struct bpf_iter__task_file *ctx)
 	if (!sk)
 		return 0;
 	family = sk->__sk_common.skc_family;
-	if ((family != AF_INET && family != AF_INET6) || sk->sk_type == SOCK_STREAM)
+	if ((family != AF_INET && family != AF_INET6) ||
+	    has_own_table(sk->sk_type, sk->sk_protocol))
 		return 0;
 	p = identify(task);
 	t = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);

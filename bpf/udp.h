@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * UDP flows: one socket, one remote address and port, begun by a datagram that we
- * sent. What a server answers to those who asked first is no flow.
+ * Flows of datagrams: one socket, one remote address and port, one protocol, begun by
+ * a datagram that we sent. UDP, and whatever raw sockets send: ICMP, for instance. What
+ * a UDP server answers to those who asked first is no flow.
  */
 #ifndef SALLYPORT_UDP_H
 #define SALLYPORT_UDP_H
@@ -64,7 +65,7 @@ static __always_inline void report_udp(const struct remote *key, struct udp_flow
 	r->destination_port = key->port;
 	r->error = 0;
 	r->state = state;
-	r->protocol = IPPROTO_UDP;
+	r->protocol = key->protocol;
 	r->established = 0;
 	__builtin_memset(r->reserved, 0, sizeof(r->reserved));
 	submit(r);
@@ -121,7 +122,8 @@ static __always_inline void udp_received(const struct remote *key, u64 size)
 		f->last = now;
 		return;
 	}
-	bpf_map_update_elem(&udp_askers, key, &now, BPF_ANY);
+	if (key->protocol == IPPROTO_UDP)
+		bpf_map_update_elem(&udp_askers, key, &now, BPF_ANY);
 }
 
 static __always_inline void end_udp(struct remote *key, struct udp_flow *f, u64 now)
@@ -151,7 +153,7 @@ int socket_release(struct bpf_sock *ctx)
 	struct closing c;
 	struct tracked *t;
 
-	if (ctx->type == SOCK_STREAM)
+	if (has_own_table(ctx->type, ctx->protocol))
 		return 1;
 	t = bpf_sk_storage_get(&sockets, ctx, 0, 0);
 	if (!t || !t->udp_flows)

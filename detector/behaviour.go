@@ -77,14 +77,7 @@ func egress(s *scopes, by *sallyportv1.Process, f *sallyportv1.Flow) *sallyportv
 		Domain:       strings.ToLower(strings.TrimSuffix(f.GetDomain(), ".")),
 		AddressScope: s.of(address),
 	}
-	switch f.GetProtocol() {
-	case sallyportv1.Protocol_PROTOCOL_TCP:
-		b.Protocol = "tcp"
-	case sallyportv1.Protocol_PROTOCOL_UDP:
-		b.Protocol = "udp"
-	default:
-		b.Protocol = strconv.Itoa(int(f.GetProtocol()))
-	}
+	b.Protocol = f.GetProtocol().Name()
 	b.Target = b.GetDomain()
 	if b.GetTarget() == "" {
 		b.Target = b.GetAddress()

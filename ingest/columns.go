@@ -100,11 +100,7 @@ func (r *batchRows) addFlow(c eventContext, f *sallyportv1.Flow) {
 	appendProcess(&t.Process, &c)
 	t.FlowID = append(t.FlowID, f.GetId())
 	t.Phase = append(t.Phase, enum(f.GetPhase(), sallyportv1.FlowPhase_FLOW_PHASE_IDENTIFIED))
-	protocol := int8(0)
-	if p := f.GetProtocol(); p == sallyportv1.Protocol_PROTOCOL_TCP || p == sallyportv1.Protocol_PROTOCOL_UDP {
-		protocol = int8(p)
-	}
-	t.Protocol = append(t.Protocol, protocol)
+	t.Protocol = append(t.Protocol, f.GetProtocol().Name())
 	t.SourceAddress = append(t.SourceAddress, address16(f.GetSourceAddress()))
 	t.SourcePort = append(t.SourcePort, uint16(f.GetSourcePort()))
 	t.DestinationAddress = append(t.DestinationAddress, address16(f.GetDestinationAddress()))

@@ -191,8 +191,8 @@ func TestRowsThatClickHouseRefuses(t *testing.T) {
 	if n := l.count(t, "SELECT count() FROM dns"); n != batches-2 {
 		t.Errorf("%d DNS exchanges, want %d", n, batches-2)
 	}
-	if n := l.count(t, "SELECT count() FROM flow_events"); n != 3*batches {
-		t.Errorf("%d flow events, want %d", n, 3*batches)
+	if n := l.count(t, "SELECT count() FROM flow_events"); n != 4*batches {
+		t.Errorf("%d flow events, want %d", n, 4*batches)
 	}
 	letters := l.deadLetters(t)
 	if len(letters) != 2 {

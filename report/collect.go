@@ -176,7 +176,7 @@ func (c *Collector) addFlow(p *sallyportv1.Process, n *Node, when time.Time, f *
 	if target == "" {
 		target = address
 	}
-	protocol := strings.ToLower(strings.TrimPrefix(f.GetProtocol().String(), "PROTOCOL_"))
+	protocol := f.GetProtocol().Name()
 	k := destinationKey{p.GetExecutable(), target, f.GetDestinationPort(), protocol}
 	d := c.destinations[k]
 	if d == nil {

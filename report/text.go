@@ -149,13 +149,15 @@ func (p *page) destinations(all []Destination) {
 }
 
 func (p *page) destination(d Destination) {
-	port := strconv.FormatUint(uint64(d.Port), 10)
 	target := d.Domain
 	if target == "" && len(d.Addresses) > 0 {
 		target = d.Addresses[0]
 	}
+	if d.Port != 0 { // ICMP has none
+		target = net.JoinHostPort(target, strconv.FormatUint(uint64(d.Port), 10))
+	}
 	amounts := fmt.Sprintf("↑ %s  ↓ %s", terminal.Pad(bytesOf(d.BytesSent), 9), bytesOf(d.BytesReceived))
-	name := terminal.Escape(net.JoinHostPort(target, port)) + " " + d.Protocol
+	name := terminal.Escape(target) + " " + d.Protocol
 	room := p.width - 4 - 26
 	if terminal.Cells(name) > room {
 		p.line("    " + terminal.Shorten(name, p.width-4))
@@ -164,7 +166,7 @@ func (p *page) destination(d Destination) {
 		p.line("    " + terminal.Pad(name, room) + amounts)
 	}
 	facts := []string{counted(d.Connections, "connection", "connections")}
-	if d.Protocol == "udp" {
+	if d.Protocol != "tcp" {
 		facts[0] = counted(d.Connections, "flow", "flows")
 	}
 	if d.Failed > 0 {

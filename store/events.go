@@ -74,7 +74,7 @@ type FlowEvents struct {
 	Process
 	FlowID             []uint64
 	Phase              []int8
-	Protocol           []int8
+	Protocol           []string
 	SourceAddress      [][16]byte
 	SourcePort         []uint16
 	DestinationAddress [][16]byte
@@ -103,7 +103,7 @@ func (r *FlowEvents) Reset() {
 	r.Process.reset()
 	r.FlowID = r.FlowID[:0]
 	r.Phase = r.Phase[:0]
-	r.Protocol = r.Protocol[:0]
+	r.Protocol = cut(r.Protocol)
 	r.SourceAddress = r.SourceAddress[:0]
 	r.SourcePort = r.SourcePort[:0]
 	r.DestinationAddress = r.DestinationAddress[:0]
@@ -124,7 +124,7 @@ func (r *FlowEvents) Columns() []Column {
 	return join(r.Identity.columns(), r.Attribution.columns(), r.Process.columns(), []Column{
 		{"flow_id", "UInt64", r.FlowID},
 		{"phase", "Int8", r.Phase},
-		{"protocol", "Int8", r.Protocol},
+		{"protocol", "String", r.Protocol},
 		{"source_address", "IPv6", r.SourceAddress},
 		{"source_port", "UInt16", r.SourcePort},
 		{"destination_address", "IPv6", r.DestinationAddress},

@@ -1,9 +1,10 @@
 -- +goose Up
--- What a client says first: server names in TLS and QUIC.
+-- What a client says first: server names in TLS and QUIC. Protocols other than TCP and UDP.
 
 -- +goose StatementBegin
 ALTER TABLE flow_events
     MODIFY COLUMN phase Enum8('' = 0, 'started' = 1, 'active' = 2, 'ended' = 3, 'identified' = 4) COMMENT 'Where in its life the flow is. identified: its first bytes said what it is',
+    MODIFY COLUMN protocol LowCardinality(String) COMMENT 'Protocol: tcp, udp, icmp, icmpv6, sctp, or its number. tcp is also what a raw socket sends as TCP',
     ADD COLUMN IF NOT EXISTS server_name LowCardinality(String) COMMENT 'Server name that the client itself gave in TLS or QUIC. Only where phase is identified, like the two columns below' AFTER domain_source,
     ADD COLUMN IF NOT EXISTS application Enum8('' = 0, 'tls' = 1, 'quic' = 2, 'dns_over_tls' = 3, 'dns_over_https' = 4, 'dns_over_quic' = 5) COMMENT 'What the first bytes are' AFTER server_name,
     ADD COLUMN IF NOT EXISTS encrypted_hello Bool COMMENT 'The client encrypted the true server name (ECH): server_name is the outer one' AFTER application;
@@ -26,7 +27,7 @@ CREATE OR REPLACE VIEW egress
     program LowCardinality(String) COMMENT 'Base name of its executable',
     parent_program LowCardinality(String) COMMENT 'Base name of its parent''s executable',
     executable LowCardinality(String) COMMENT 'Path of its executable',
-    protocol String COMMENT 'tcp or udp',
+    protocol String COMMENT 'tcp, udp, icmp, icmpv6, sctp, or the number of another',
     source_address String COMMENT 'Local address as text. Empty if unknown',
     source_port UInt16 COMMENT 'Local port',
     destination_address String COMMENT 'Remote address as text',

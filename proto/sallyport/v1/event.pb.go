@@ -146,29 +146,41 @@ func (FlowPhase) EnumDescriptor() ([]byte, []int) {
 	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{1}
 }
 
-// Protocol is a transport protocol.
+// Protocol is the number in the IP header (IANA's); one without a name here may come.
 type Protocol int32
 
 const (
 	// Never sent.
 	Protocol_PROTOCOL_UNSPECIFIED Protocol = 0
+	// ICMP for IPv4, of a ping or raw socket.
+	Protocol_PROTOCOL_ICMP Protocol = 1
 	// TCP.
 	Protocol_PROTOCOL_TCP Protocol = 6
 	// UDP.
 	Protocol_PROTOCOL_UDP Protocol = 17
+	// ICMP for IPv6, of a ping or raw socket.
+	Protocol_PROTOCOL_ICMPV6 Protocol = 58
+	// SCTP.
+	Protocol_PROTOCOL_SCTP Protocol = 132
 )
 
 // Enum value maps for Protocol.
 var (
 	Protocol_name = map[int32]string{
-		0:  "PROTOCOL_UNSPECIFIED",
-		6:  "PROTOCOL_TCP",
-		17: "PROTOCOL_UDP",
+		0:   "PROTOCOL_UNSPECIFIED",
+		1:   "PROTOCOL_ICMP",
+		6:   "PROTOCOL_TCP",
+		17:  "PROTOCOL_UDP",
+		58:  "PROTOCOL_ICMPV6",
+		132: "PROTOCOL_SCTP",
 	}
 	Protocol_value = map[string]int32{
 		"PROTOCOL_UNSPECIFIED": 0,
+		"PROTOCOL_ICMP":        1,
 		"PROTOCOL_TCP":         6,
 		"PROTOCOL_UDP":         17,
+		"PROTOCOL_ICMPV6":      58,
+		"PROTOCOL_SCTP":        132,
 	}
 )
 
@@ -1449,7 +1461,7 @@ func (x *ProcessExited) GetSignal() uint32 {
 }
 
 // Flow is egress: a TCP connection, or the datagrams that one socket sends to one
-// address and port. Bytes are what passed since the flow's last event, so that
+// address and port (UDP, and what ping and raw sockets send). Bytes are what passed since the flow's last event, so that
 // sums over events are right without knowing which flow each belongs to.
 type Flow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2214,11 +2226,14 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x12FLOW_PHASE_STARTED\x10\x01\x12\x15\n" +
 	"\x11FLOW_PHASE_ACTIVE\x10\x02\x12\x14\n" +
 	"\x10FLOW_PHASE_ENDED\x10\x03\x12\x19\n" +
-	"\x15FLOW_PHASE_IDENTIFIED\x10\x04*H\n" +
+	"\x15FLOW_PHASE_IDENTIFIED\x10\x04*\x84\x01\n" +
 	"\bProtocol\x12\x18\n" +
-	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rPROTOCOL_ICMP\x10\x01\x12\x10\n" +
 	"\fPROTOCOL_TCP\x10\x06\x12\x10\n" +
-	"\fPROTOCOL_UDP\x10\x11*\xb0\x01\n" +
+	"\fPROTOCOL_UDP\x10\x11\x12\x13\n" +
+	"\x0fPROTOCOL_ICMPV6\x10:\x12\x12\n" +
+	"\rPROTOCOL_SCTP\x10\x84\x01*\xb0\x01\n" +
 	"\vFlowOutcome\x12\x1c\n" +
 	"\x18FLOW_OUTCOME_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13FLOW_OUTCOME_CLOSED\x10\x01\x12\x18\n" +
