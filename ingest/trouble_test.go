@@ -105,8 +105,8 @@ func TestEngineThatComesLater(t *testing.T) {
 	})
 	newOwnEngine(t, address, "later")
 	l.waitDone(t, stream.EventsStream)
-	if n := l.count(t, "SELECT count() FROM flow_events"); n != 3 {
-		t.Errorf("%d flow events, want 3", n)
+	if n := l.count(t, "SELECT count() FROM flow_events"); n != 4 {
+		t.Errorf("%d flow events, want 4", n)
 	}
 	if ok, detail := in.Health(); !ok {
 		t.Errorf("not healthy: %s", detail)
