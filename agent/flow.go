@@ -40,13 +40,17 @@ func (a *Agent) flow(r *bpf.Flow) {
 			a.flows[r.ID] = f
 		}
 	}
+	if r.Direction == bpf.FlowListening {
+		r.Destination = netip.AddrPort{}
+	}
 	if f.domain == "" && r.Time < f.started+uint64(nameGrace) {
 		// An answer that was read after the first packet: A and AAAA are often asked for
 		// at once, and the connection does not wait for both.
 		f.domain, f.domainSource = a.names.find(f.process, r.Process, r.Destination.Addr(), r.Time)
 	}
 	m := &sallyportv1.Flow{
-		Id: r.ID, Phase: flowPhases[r.State], Protocol: sallyportv1.Protocol(r.Protocol),
+		Direction: sallyportv1.Direction(r.Direction),
+		Id:        r.ID, Phase: flowPhases[r.State], Protocol: sallyportv1.Protocol(r.Protocol),
 		SourceAddress: r.Source.Addr().AsSlice(), SourcePort: uint32(r.Source.Port()),
 		DestinationAddress: r.Destination.Addr().AsSlice(), DestinationPort: uint32(r.Destination.Port()),
 		Domain: f.domain, DomainSource: f.domainSource, BytesSent: r.Sent, BytesReceived: r.Received,

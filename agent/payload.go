@@ -137,7 +137,7 @@ func (a *Agent) identify(r *bpf.Payload, f *flow, h hello.Hello, err error, as s
 	a.emit(&sallyportv1.Event{
 		TimeUnixNano: a.wall(r.Time),
 		Body: &sallyportv1.Event_Flow{Flow: &sallyportv1.Flow{
-			Id: r.Flow, Phase: sallyportv1.FlowPhase_FLOW_PHASE_IDENTIFIED, Protocol: f.protocol,
+			Id: r.Flow, Direction: sallyportv1.Direction_DIRECTION_OUTBOUND, Phase: sallyportv1.FlowPhase_FLOW_PHASE_IDENTIFIED, Protocol: f.protocol,
 			SourceAddress: f.source.Addr().AsSlice(), SourcePort: uint32(f.source.Port()),
 			DestinationAddress: f.destination.Addr().AsSlice(), DestinationPort: uint32(f.destination.Port()),
 			Domain: f.domain, DomainSource: f.domainSource, StartTimeUnixNano: a.wall(f.started),

@@ -93,7 +93,8 @@ func decodeFlow(c *cursor, h Header) *Flow {
 	f.State = FlowState(c.u8())
 	f.Protocol = c.u8()
 	f.Established = c.u8() != 0
-	c.bytes(7)
+	f.Direction = FlowDirection(c.u8())
+	c.bytes(6)
 	return f
 }
 

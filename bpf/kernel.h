@@ -213,6 +213,10 @@ typedef struct {
 	long long counter;
 } atomic64_t;
 
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct sock_common {
 	u32 skc_daddr;
 	u32 skc_rcv_saddr;
@@ -221,6 +225,7 @@ struct sock_common {
 	unsigned short skc_family;
 	unsigned long skc_flags;
 	atomic64_t skc_cookie;
+	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 };
@@ -302,6 +307,8 @@ struct bpf_iter__task_file {
 /* include/net/tcp_states.h */
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
+#define TCP_SYN_RECV 3
 #define TCP_CLOSE 7
+#define TCP_LISTEN 10
 
 #endif

@@ -1,8 +1,12 @@
 package bpf
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -51,5 +55,34 @@ func TestPacketsMadeByHand(t *testing.T) {
 				t.Errorf("protocol %d to %s, want %d to %s", f[0].Protocol, f[0].Destination, c.protocol, want)
 			}
 		})
+	}
+}
+
+// TestListening: who listens, and who comes from elsewhere.
+func TestListening(t *testing.T) {
+	r := record(t, Config{})
+	const script = `import socket
+l = socket.socket(); l.bind(("", 4242)); l.listen()
+c = socket.create_connection(("198.51.100.7", 4242)); a, _ = l.accept()
+c.send(b"four"); a.recv(4); a.send(b"answer"); c.recv(6); c.close(); a.close()
+c = socket.create_connection(("127.0.0.1", 4242)); a, _ = l.accept(); c.close(); a.close()
+l.close()`
+	cmd := exec.Command("unshare", "-n", "sh", "-c", "ip link set lo up && ip address add 198.51.100.7/32 dev lo && exec python3 -c '"+strings.ReplaceAll(script, "'", `'\''`)+"'")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	r.exitOf(t, cmd.Process.Pid)
+	var got []string
+	for _, f := range matching(r, func(f *Flow) bool { return int(f.PID) == cmd.Process.Pid && f.Direction != FlowOutbound }) {
+		got = append(got, fmt.Sprintf("%d %d %s %s %d %d", f.Direction, f.State, f.Source, f.Destination.Addr(), f.Sent, f.Received))
+	}
+	want := []string{
+		"3 1 0.0.0.0:4242 0.0.0.0 0 0",
+		"2 1 198.51.100.7:4242 198.51.100.7 0 0",
+		"2 3 198.51.100.7:4242 198.51.100.7 6 4",
+		"3 3 0.0.0.0:4242 0.0.0.0 0 0",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

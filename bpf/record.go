@@ -134,6 +134,16 @@ const (
 	FlowEnded   FlowState = 3 // closed, refused, timed out, or the socket closed
 )
 
+// FlowDirection says who began a flow.
+type FlowDirection uint8
+
+// Directions of a flow.
+const (
+	FlowOutbound  FlowDirection = 1 // this machine
+	FlowInbound   FlowDirection = 2 // another machine; only TCP, and not through loopback
+	FlowListening FlowDirection = 3 // nobody: a TCP socket that listens, until it is closed
+)
+
 // Flow reports a TCP connection opened from this machine or a UDP flow (one
 // socket, one remote address and port, begun by a datagram from here). A connect
 // call that fails before a packet is made (no route, for instance) is none.
@@ -157,6 +167,9 @@ type Flow struct {
 	Sent, Received uint64
 	// Started is the boot time in nanoseconds of the flow's first record.
 	Started uint64
+	// Direction says who began it. An inbound flow is of the process that listens; of
+	// one that listens only Source is set.
+	Direction FlowDirection
 	// Established is true if a TCP handshake was completed.
 	Established bool
 	// Errno is the socket's error at its end (ECONNREFUSED, ETIMEDOUT, …), 0 if none.

@@ -147,6 +147,12 @@ enum flow_state {
 	FLOW_ENDED = 3,
 };
 
+enum flow_direction {
+	FLOW_OUTBOUND = 1,
+	FLOW_INBOUND = 2,
+	FLOW_LISTENING = 3,
+};
+
 /* IPv4 addresses are written as IPv6-mapped ones; ports are in host order. */
 struct address {
 	u8 bytes[16];
@@ -166,7 +172,8 @@ struct flow_record {
 	u8 state;
 	u8 protocol;
 	u8 established;
-	u8 reserved[7];
+	u8 direction;
+	u8 reserved[6];
 };
 
 struct dns_record {

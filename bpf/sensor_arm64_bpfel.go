@@ -23,6 +23,7 @@ const (
 	sensorMapExecBuffers        = "exec_buffers"
 	sensorMapFilters            = "filters"
 	sensorMapLastIdentity       = "last_identity"
+	sensorMapListeners          = "listeners"
 	sensorMapLost               = "lost"
 	sensorMapNumbers            = "numbers"
 	sensorMapPathBuffers        = "path_buffers"
@@ -147,6 +148,7 @@ type sensorMapSpecs struct {
 	ExecBuffers        *ebpf.MapSpec `ebpf:"exec_buffers"`
 	Filters            *ebpf.MapSpec `ebpf:"filters"`
 	LastIdentity       *ebpf.MapSpec `ebpf:"last_identity"`
+	Listeners          *ebpf.MapSpec `ebpf:"listeners"`
 	Lost               *ebpf.MapSpec `ebpf:"lost"`
 	Numbers            *ebpf.MapSpec `ebpf:"numbers"`
 	PathBuffers        *ebpf.MapSpec `ebpf:"path_buffers"`
@@ -201,6 +203,7 @@ type sensorMaps struct {
 	ExecBuffers        *ebpf.Map `ebpf:"exec_buffers"`
 	Filters            *ebpf.Map `ebpf:"filters"`
 	LastIdentity       *ebpf.Map `ebpf:"last_identity"`
+	Listeners          *ebpf.Map `ebpf:"listeners"`
 	Lost               *ebpf.Map `ebpf:"lost"`
 	Numbers            *ebpf.Map `ebpf:"numbers"`
 	PathBuffers        *ebpf.Map `ebpf:"path_buffers"`
@@ -225,6 +228,7 @@ func (m *sensorMaps) Close() error {
 		m.ExecBuffers,
 		m.Filters,
 		m.LastIdentity,
+		m.Listeners,
 		m.Lost,
 		m.Numbers,
 		m.PathBuffers,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * TCP connections opened from this machine, from the connect call (SYN_SENT, in the
- * context of the process) to CLOSE. Accepted connections never pass SYN_SENT.
+ * TCP connections: those opened from this machine from the connect call on (SYN_SENT,
+ * in the context of the process), those accepted from when they are established, and
+ * sockets that listen; each until CLOSE.
  */
 #ifndef SALLYPORT_TCP_H
 #define SALLYPORT_TCP_H
@@ -23,8 +24,23 @@ struct connection {
 	u32 hello_end;
 	u8 hello_seen;
 	u8 hello_open;
-	u8 reserved[6];
+	u8 direction;
+	u8 reserved[5];
 };
+
+/* Who listens, as far as a connection that comes in needs to know. */
+struct listener {
+	u64 net;
+	u32 port;
+	u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct listener);
+	__type(value, u64); /* cookie: an entry of connections */
+	__uint(max_entries, 4096);
+} listeners SEC(".maps");
 
 /* How many connections have sent the beginning of a TLS client's first message only. */
 s64 hellos_open;
@@ -101,65 +117,130 @@ static __always_inline void report_tcp(struct sock *sk, struct tcp_sock *tp, str
 	r->state = state;
 	r->protocol = IPPROTO_TCP;
 	r->established = c->established;
+	r->direction = c->direction;
 	__builtin_memset(r->reserved, 0, sizeof(r->reserved));
 	submit(r);
+}
+
+static __always_inline void begin(struct sock *sk, u8 direction, u64 process, u32 pid, u32 uid)
+{
+	u64 cookie = bpf_get_socket_cookie(sk);
+	struct connection c;
+
+	c.process = process;
+	c.pid = pid;
+	c.uid = uid;
+	c.started = bpf_ktime_get_boot_ns();
+	c.sent = 0;
+	c.received = 0;
+	c.established = direction != FLOW_OUTBOUND;
+	c.hello_end = 0;
+	c.hello_seen = direction != FLOW_OUTBOUND;
+	c.hello_open = 0;
+	c.direction = direction;
+	__builtin_memset(c.reserved, 0, sizeof(c.reserved));
+	c.socket = (u64)sk;
+	c.flow = new_flow();
+	report_tcp(sk, NULL, &c, c.flow, FLOW_STARTED, c.started, true);
+	if (bpf_map_update_elem(&connections, &cookie, &c, BPF_ANY))
+		count_lost(KIND_FLOW); /* its end */
+}
+
+static __always_inline struct listener listener_of(struct sock *sk)
+{
+	struct listener key = {
+		.net = (u64)sk->__sk_common.skc_net.net,
+		.port = sk->__sk_common.skc_num,
+	};
+
+	return key;
+}
+
+/* By a process: a socket that connects, or listens. */
+static __always_inline void begin_here(struct sock *sk, u8 direction)
+{
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct process *p = lookup_process(tgid);
+
+	begin(sk, direction, p ? p->id : 0, tgid, bpf_get_current_uid_gid());
+	if (direction == FLOW_LISTENING) {
+		struct listener key = listener_of(sk);
+		u64 cookie = bpf_get_socket_cookie(sk);
+
+		bpf_map_update_elem(&listeners, &key, &cookie, BPF_ANY);
+	}
+}
+
+static __always_inline bool from_loopback(struct sock *sk)
+{
+	struct address a;
+
+	if (sk->__sk_common.skc_family != AF_INET6)
+		return (sk->__sk_common.skc_daddr & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+	bpf_core_read(&a, sizeof(a), &sk->__sk_common.skc_v6_daddr);
+	return is_loopback(&a);
+}
+
+/*
+ * A connection that came in belongs to who listens; one from this machine has been
+ * told of as one that went out.
+ */
+static __always_inline void begin_inbound(struct sock *sk)
+{
+	struct listener key = listener_of(sk);
+	u64 *cookie = bpf_map_lookup_elem(&listeners, &key);
+	struct connection *l = cookie ? bpf_map_lookup_elem(&connections, cookie) : NULL;
+
+	if (!from_loopback(sk))
+		begin(sk, FLOW_INBOUND, l ? l->process : 0, l ? l->pid : 0, l ? l->uid : 0);
+}
+
+static __always_inline void end(struct sock *sk)
+{
+	u64 cookie = bpf_get_socket_cookie(sk), id;
+	struct connection *c = bpf_map_lookup_elem(&connections, &cookie);
+	struct tcp_sock *tp;
+
+	if (!c)
+		return;
+	id = __sync_lock_test_and_set(&c->flow, 0);
+	if (!id)
+		return;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp)
+		report_tcp(sk, tp, c, id, FLOW_ENDED, bpf_ktime_get_boot_ns(), true);
+	if (c->hello_open)
+		__sync_fetch_and_add(&hellos_open, -1);
+	bpf_map_delete_elem(&connections, &cookie);
 }
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state, struct sock *sk, int old, int state)
 {
-	struct connection *c, new;
-	struct tcp_sock *tp;
-	struct process *p;
-	u64 cookie, id;
-	u32 tgid;
+	struct connection *c;
+	u64 cookie;
 
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	switch (state) {
 	case TCP_SYN_SENT:
-		cookie = bpf_get_socket_cookie(sk);
-		tgid = bpf_get_current_pid_tgid() >> 32;
-		p = lookup_process(tgid);
-		new.process = p ? p->id : 0;
-		new.pid = tgid;
-		new.uid = bpf_get_current_uid_gid();
-		new.started = bpf_ktime_get_boot_ns();
-		new.sent = 0;
-		new.received = 0;
-		new.established = 0;
-		new.hello_end = 0;
-		new.hello_seen = 0;
-		new.hello_open = 0;
-		__builtin_memset(new.reserved, 0, sizeof(new.reserved));
-		new.socket = (u64)sk;
-		new.flow = new_flow();
-		report_tcp(sk, NULL, &new, new.flow, FLOW_STARTED, new.started, true);
-		if (bpf_map_update_elem(&connections, &cookie, &new, BPF_ANY))
-			count_lost(KIND_FLOW); /* its end */
+		begin_here(sk, FLOW_OUTBOUND);
+		return 0;
+	case TCP_LISTEN:
+		begin_here(sk, FLOW_LISTENING);
 		return 0;
 	case TCP_ESTABLISHED:
-		if (old != TCP_SYN_SENT)
+		if (old == TCP_SYN_RECV) {
+			begin_inbound(sk);
 			return 0;
+		}
 		cookie = bpf_get_socket_cookie(sk);
 		c = bpf_map_lookup_elem(&connections, &cookie);
 		if (c)
 			c->established = 1;
 		return 0;
 	case TCP_CLOSE:
-		cookie = bpf_get_socket_cookie(sk);
-		c = bpf_map_lookup_elem(&connections, &cookie);
-		if (!c)
-			return 0;
-		id = __sync_lock_test_and_set(&c->flow, 0);
-		if (!id)
-			return 0;
-		tp = bpf_skc_to_tcp_sock(sk);
-		if (tp)
-			report_tcp(sk, tp, c, id, FLOW_ENDED, bpf_ktime_get_boot_ns(), true);
-		if (c->hello_open)
-			__sync_fetch_and_add(&hellos_open, -1);
-		bpf_map_delete_elem(&connections, &cookie);
+		end(sk);
 		return 0;
 	}
 	return 0;
@@ -170,7 +251,7 @@ static long sweep_connection(struct bpf_map *map, u64 *key, struct connection *c
 	struct sock *sk = (void *)c->socket;
 	u64 id = c->flow;
 
-	if (!id || *now < c->reported || *now - c->reported < flow_interval)
+	if (!id || c->direction == FLOW_LISTENING || *now < c->reported || *now - c->reported < flow_interval)
 		return 0;
 	/* The memory may be another socket's by now. */
 	if (BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) == *key)

@@ -67,6 +67,7 @@ static __always_inline void report_udp(const struct remote *key, struct udp_flow
 	r->state = state;
 	r->protocol = key->protocol;
 	r->established = 0;
+	r->direction = FLOW_OUTBOUND;
 	__builtin_memset(r->reserved, 0, sizeof(r->reserved));
 	submit(r);
 }

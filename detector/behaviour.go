@@ -64,6 +64,9 @@ func program(p *sallyportv1.Process) string {
 }
 
 func egress(s *scopes, by *sallyportv1.Process, f *sallyportv1.Flow) *sallyportv1.Behaviour {
+	if d := f.GetDirection(); d == sallyportv1.Direction_DIRECTION_INBOUND || d == sallyportv1.Direction_DIRECTION_LISTENING {
+		return nil
+	}
 	address, ok := netip.AddrFromSlice(f.GetDestinationAddress())
 	if !ok {
 		return nil

@@ -99,6 +99,8 @@ func (r *batchRows) addFlow(c eventContext, f *sallyportv1.Flow) {
 	appendAttribution(&t.Attribution, c.attribution)
 	appendProcess(&t.Process, &c)
 	t.FlowID = append(t.FlowID, f.GetId())
+	// An agent that does not say knows of what goes out only.
+	t.Direction = append(t.Direction, max(enum(f.GetDirection(), sallyportv1.Direction_DIRECTION_LISTENING), int8(sallyportv1.Direction_DIRECTION_OUTBOUND)))
 	t.Phase = append(t.Phase, enum(f.GetPhase(), sallyportv1.FlowPhase_FLOW_PHASE_IDENTIFIED))
 	t.Protocol = append(t.Protocol, f.GetProtocol().Name())
 	t.SourceAddress = append(t.SourceAddress, address16(f.GetSourceAddress()))

@@ -78,7 +78,7 @@ func TestEveryKindOfEventToEveryColumn(t *testing.T) {
 		{"dns", "SELECT * FROM dns",
 			identity(43, 3) + "," + attribution + "," + curl + ",'x.example.test','A','NOERROR',['::ffff:192.0.2.7','2001:db8::7'],['y.example.test','z.example.test'],'::ffff:127.0.0.53',53,12345"},
 		{"flow", "SELECT * FROM flow_events WHERE phase = 'ended'",
-			identity(46, 6) + "," + attribution + "," + curl + ",5,'ended','tcp','::ffff:192.0.2.1',40000,'::ffff:192.0.2.7',443,'x.example.test','process','','',false,11,9,'" + at(4) + "','reset'"},
+			identity(46, 6) + "," + attribution + "," + curl + ",5,'outbound','ended','tcp','::ffff:192.0.2.1',40000,'::ffff:192.0.2.7',443,'x.example.test','process','','',false,11,9,'" + at(4) + "','reset'"},
 		{"identified", "SELECT phase, domain, server_name, application, encrypted_hello FROM flow_events WHERE phase = 'identified'",
 			"'identified','x.example.test','x.example.test','tls',true"},
 		{"access", "SELECT * FROM process_accesses",
@@ -103,6 +103,34 @@ func TestEveryKindOfEventToEveryColumn(t *testing.T) {
 		if got := l.row(t, c.query); got != "("+c.want+")" {
 			t.Errorf("%s:\n got %s\nwant (%s)", c.name, got, c.want)
 		}
+	}
+}
+
+func TestListeners(t *testing.T) {
+	l := newLab(t)
+	now := time.Now().Truncate(time.Second).UTC()
+	b := fullBatch(now)
+	b.Events = nil
+	at := uint64(now.UnixNano())
+	for i, f := range []*sallyportv1.Flow{
+		{Id: 1, Direction: sallyportv1.Direction_DIRECTION_LISTENING, Phase: sallyportv1.FlowPhase_FLOW_PHASE_STARTED, SourceAddress: make([]byte, 4), SourcePort: 4242},
+		{Id: 2, Direction: sallyportv1.Direction_DIRECTION_INBOUND, Phase: sallyportv1.FlowPhase_FLOW_PHASE_STARTED, SourceAddress: addr("192.0.2.1"), SourcePort: 4242, DestinationAddress: addr("192.0.2.9"), DestinationPort: 5},
+		{Id: 2, Direction: sallyportv1.Direction_DIRECTION_INBOUND, Phase: sallyportv1.FlowPhase_FLOW_PHASE_ENDED, SourceAddress: addr("192.0.2.1"), SourcePort: 4242, DestinationAddress: addr("192.0.2.9"), DestinationPort: 5},
+		{Id: 1, Direction: sallyportv1.Direction_DIRECTION_LISTENING, Phase: sallyportv1.FlowPhase_FLOW_PHASE_ENDED, SourceAddress: make([]byte, 4), SourcePort: 4242},
+	} {
+		f.Protocol, f.StartTimeUnixNano = sallyportv1.Protocol_PROTOCOL_TCP, at
+		b.Events = append(b.Events, &sallyportv1.Event{TimeUnixNano: at + uint64(i), Process: 1, Attribution: 1, Body: &sallyportv1.Event_Flow{Flow: f}})
+	}
+	l.publish(t, b)
+	l.start(t, nil)
+	l.waitDone(t, stream.EventsStream)
+	stamp := now.Format("2006-01-02 15:04:05")
+	want := "('example/app','ci','123',2,'build','0123456789abcdef','__run_2','agent-1',2002,'curl','0.0.0.0',4242,'" + stamp + ".000000000','" + stamp + ".000000003',1)"
+	if got := l.row(t, "SELECT * FROM listeners"); got != want {
+		t.Errorf(" got %s\nwant %s", got, want)
+	}
+	if n := l.count(t, "SELECT count() FROM egress"); n != 0 {
+		t.Errorf("%d flows of egress, want none", n)
 	}
 }
 

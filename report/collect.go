@@ -105,6 +105,8 @@ func (c *Collector) Add(b *sallyportv1.EventBatch) {
 			n.Ended = &when
 			code := e.GetProcessExited().GetExitCode()
 			n.ExitCode, n.Signal = &code, e.GetProcessExited().GetSignal()
+		case e.GetFlow() != nil && e.GetFlow().GetDirection() > sallyportv1.Direction_DIRECTION_OUTBOUND:
+			// What came in, and what listens, is no destination.
 		case e.GetFlow() != nil:
 			c.addFlow(p, n, when, e.GetFlow())
 		case e.GetDnsExchange() != nil:

@@ -73,6 +73,7 @@ type FlowEvents struct {
 	Attribution
 	Process
 	FlowID             []uint64
+	Direction          []int8
 	Phase              []int8
 	Protocol           []string
 	SourceAddress      [][16]byte
@@ -102,6 +103,7 @@ func (r *FlowEvents) Reset() {
 	r.Attribution.reset()
 	r.Process.reset()
 	r.FlowID = r.FlowID[:0]
+	r.Direction = r.Direction[:0]
 	r.Phase = r.Phase[:0]
 	r.Protocol = cut(r.Protocol)
 	r.SourceAddress = r.SourceAddress[:0]
@@ -123,6 +125,7 @@ func (r *FlowEvents) Reset() {
 func (r *FlowEvents) Columns() []Column {
 	return join(r.Identity.columns(), r.Attribution.columns(), r.Process.columns(), []Column{
 		{"flow_id", "UInt64", r.FlowID},
+		{"direction", "Int8", r.Direction},
 		{"phase", "Int8", r.Phase},
 		{"protocol", "String", r.Protocol},
 		{"source_address", "IPv6", r.SourceAddress},

@@ -1,8 +1,10 @@
 -- +goose Up
 -- What a client says first: server names in TLS and QUIC. Protocols other than TCP and UDP.
+-- What comes in, and what listens.
 
 -- +goose StatementBegin
 ALTER TABLE flow_events
+    ADD COLUMN IF NOT EXISTS direction Enum8('outbound' = 1, 'inbound' = 2, 'listening' = 3) COMMENT 'Who began it: this machine, another one (TCP, not through loopback), or nobody: a TCP socket that listens until it is closed' AFTER flow_id,
     MODIFY COLUMN phase Enum8('' = 0, 'started' = 1, 'active' = 2, 'ended' = 3, 'identified' = 4) COMMENT 'Where in its life the flow is. identified: its first bytes said what it is',
     MODIFY COLUMN protocol LowCardinality(String) COMMENT 'Protocol: tcp, udp, icmp, icmpv6, sctp, or its number. tcp is also what a raw socket sends as TCP',
     ADD COLUMN IF NOT EXISTS server_name LowCardinality(String) COMMENT 'Server name that the client itself gave in TLS or QUIC. Only where phase is identified, like the two columns below' AFTER domain_source,
@@ -66,6 +68,41 @@ AS SELECT
     (toUnixTimestamp64Nano(maxOrNullIf(e.time, e.phase = 'ended')) - toUnixTimestamp64Nano(min(e.start_time))) / 1e9 AS duration_seconds,
     toString(max(e.outcome)) AS outcome
 FROM flow_events AS e
+WHERE e.direction = 'outbound'
 GROUP BY repository, workflow, job, run_id, run_attempt, execution_id, agent_id, flow_id
 COMMENT 'Egress, one row a flow: a TCP connection, or the datagrams that one socket sends to one address and port';
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE OR REPLACE VIEW listeners
+(
+    repository LowCardinality(String) COMMENT 'Repository, owner/name',
+    workflow LowCardinality(String) COMMENT 'Workflow''s name',
+    run_id LowCardinality(String) COMMENT 'Identifier of the run',
+    run_attempt UInt32 COMMENT 'Attempt of the run, from 1',
+    job LowCardinality(String) COMMENT 'Job''s key in the workflow file',
+    execution_id LowCardinality(String) COMMENT 'This execution of the job',
+    step LowCardinality(String) COMMENT 'Step''s identifier as the runner names it',
+    agent_id LowCardinality(String) COMMENT 'Agent that saw it',
+    process_id UInt64 COMMENT 'Identity of the process that listens',
+    program LowCardinality(String) COMMENT 'Base name of its executable',
+    address String COMMENT 'Local address as text: :: and 0.0.0.0 are all of the machine''s',
+    port UInt16 COMMENT 'Local port',
+    started_at DateTime64(9, 'UTC') COMMENT 'When it began to listen',
+    ended_at Nullable(DateTime64(9, 'UTC')) COMMENT 'When it was closed, NULL while it goes on',
+    connections UInt64 COMMENT 'Connections that came in from other machines to this port while the same process listened'
+)
+AS SELECT
+    repository, workflow, run_id, run_attempt, job, execution_id,
+    max(e.step) AS step, agent_id, process_id, max(e.program) AS program,
+    replaceRegexpOne(toString(maxIf(e.source_address, e.direction = 'listening')), '^::ffff:([0-9.]+)$', '\\1') AS address,
+    source_port AS port,
+    minIf(e.start_time, e.direction = 'listening') AS started_at,
+    maxOrNullIf(e.time, e.direction = 'listening' AND e.phase = 'ended') AS ended_at,
+    countIf(e.direction = 'inbound' AND e.phase = 'started') AS connections
+FROM flow_events AS e
+WHERE e.direction != 'outbound'
+GROUP BY repository, workflow, job, run_id, run_attempt, execution_id, agent_id, process_id, source_port
+HAVING countIf(e.direction = 'listening') > 0
+COMMENT 'TCP sockets that listen, one row a process and port, with how many came';
 -- +goose StatementEnd

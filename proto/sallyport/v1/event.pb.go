@@ -398,6 +398,64 @@ func (Application) EnumDescriptor() ([]byte, []int) {
 	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{5}
 }
 
+// Direction says who began a flow.
+type Direction int32
+
+const (
+	// Outbound, from an agent that did not say.
+	Direction_DIRECTION_UNSPECIFIED Direction = 0
+	// This machine: egress.
+	Direction_DIRECTION_OUTBOUND Direction = 1
+	// Another machine. Only TCP, and not through the loopback device.
+	Direction_DIRECTION_INBOUND Direction = 2
+	// Nobody: a TCP socket that listens, from then until it is closed. It has no
+	// destination.
+	Direction_DIRECTION_LISTENING Direction = 3
+)
+
+// Enum value maps for Direction.
+var (
+	Direction_name = map[int32]string{
+		0: "DIRECTION_UNSPECIFIED",
+		1: "DIRECTION_OUTBOUND",
+		2: "DIRECTION_INBOUND",
+		3: "DIRECTION_LISTENING",
+	}
+	Direction_value = map[string]int32{
+		"DIRECTION_UNSPECIFIED": 0,
+		"DIRECTION_OUTBOUND":    1,
+		"DIRECTION_INBOUND":     2,
+		"DIRECTION_LISTENING":   3,
+	}
+)
+
+func (x Direction) Enum() *Direction {
+	p := new(Direction)
+	*p = x
+	return p
+}
+
+func (x Direction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Direction) Descriptor() protoreflect.EnumDescriptor {
+	return file_sallyport_v1_event_proto_enumTypes[6].Descriptor()
+}
+
+func (Direction) Type() protoreflect.EnumType {
+	return &file_sallyport_v1_event_proto_enumTypes[6]
+}
+
+func (x Direction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Direction.Descriptor instead.
+func (Direction) EnumDescriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{6}
+}
+
 // AccessKind is a way to reach into another process.
 type AccessKind int32
 
@@ -451,11 +509,11 @@ func (x AccessKind) String() string {
 }
 
 func (AccessKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[6].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[7].Descriptor()
 }
 
 func (AccessKind) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[6]
+	return &file_sallyport_v1_event_proto_enumTypes[7]
 }
 
 func (x AccessKind) Number() protoreflect.EnumNumber {
@@ -464,7 +522,7 @@ func (x AccessKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AccessKind.Descriptor instead.
 func (AccessKind) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{6}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{7}
 }
 
 // FileOperation is what was done to a file.
@@ -512,11 +570,11 @@ func (x FileOperation) String() string {
 }
 
 func (FileOperation) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[7].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[8].Descriptor()
 }
 
 func (FileOperation) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[7]
+	return &file_sallyport_v1_event_proto_enumTypes[8]
 }
 
 func (x FileOperation) Number() protoreflect.EnumNumber {
@@ -525,7 +583,7 @@ func (x FileOperation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileOperation.Descriptor instead.
 func (FileOperation) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
 // JobEndReason says why a job is held to be over.
@@ -565,11 +623,11 @@ func (x JobEndReason) String() string {
 }
 
 func (JobEndReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[8].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[9].Descriptor()
 }
 
 func (JobEndReason) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[8]
+	return &file_sallyport_v1_event_proto_enumTypes[9]
 }
 
 func (x JobEndReason) Number() protoreflect.EnumNumber {
@@ -578,7 +636,7 @@ func (x JobEndReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobEndReason.Descriptor instead.
 func (JobEndReason) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{9}
 }
 
 // EventBatch is one JetStream message (zstd-compressed; see docs/wire.md). It is
@@ -1461,7 +1519,8 @@ func (x *ProcessExited) GetSignal() uint32 {
 }
 
 // Flow is egress: a TCP connection, or the datagrams that one socket sends to one
-// address and port (UDP, and what ping and raw sockets send). Bytes are what passed since the flow's last event, so that
+// address and port (UDP, and what ping and raw sockets send). By its direction it may
+// also be a connection that came in, or a socket that listens. Bytes are what passed since the flow's last event, so that
 // sums over events are right without knowing which flow each belongs to.
 type Flow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1499,8 +1558,10 @@ type Flow struct {
 	Application Application `protobuf:"varint,15,opt,name=application,proto3,enum=sallyport.v1.Application" json:"application,omitempty"`
 	// The client encrypted the true server name (ECH); server_name is the outer one.
 	EncryptedHello bool `protobuf:"varint,16,opt,name=encrypted_hello,json=encryptedHello,proto3" json:"encrypted_hello,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Who began it. An inbound flow is of the process that listens.
+	Direction     Direction `protobuf:"varint,17,opt,name=direction,proto3,enum=sallyport.v1.Direction" json:"direction,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Flow) Reset() {
@@ -1643,6 +1704,13 @@ func (x *Flow) GetEncryptedHello() bool {
 		return x.EncryptedHello
 	}
 	return false
+}
+
+func (x *Flow) GetDirection() Direction {
+	if x != nil {
+		return x.Direction
+	}
+	return Direction_DIRECTION_UNSPECIFIED
 }
 
 // DnsExchange is a DNS question with its answers.
@@ -2156,7 +2224,7 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x0fProcessExecuted\"D\n" +
 	"\rProcessExited\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\rR\bexitCode\x12\x16\n" +
-	"\x06signal\x18\x02 \x01(\rR\x06signal\"\xa9\x05\n" +
+	"\x06signal\x18\x02 \x01(\rR\x06signal\"\xe0\x05\n" +
 	"\x04Flow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x17.sallyport.v1.FlowPhaseR\x05phase\x122\n" +
@@ -2177,7 +2245,8 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\vserver_name\x18\x0e \x01(\tR\n" +
 	"serverName\x12;\n" +
 	"\vapplication\x18\x0f \x01(\x0e2\x19.sallyport.v1.ApplicationR\vapplication\x12'\n" +
-	"\x0fencrypted_hello\x18\x10 \x01(\bR\x0eencryptedHello\"\x8e\x02\n" +
+	"\x0fencrypted_hello\x18\x10 \x01(\bR\x0eencryptedHello\x125\n" +
+	"\tdirection\x18\x11 \x01(\x0e2\x17.sallyport.v1.DirectionR\tdirection\"\x8e\x02\n" +
 	"\vDnsExchange\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12#\n" +
@@ -2252,7 +2321,12 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x10APPLICATION_QUIC\x10\x02\x12\x1c\n" +
 	"\x18APPLICATION_DNS_OVER_TLS\x10\x03\x12\x1e\n" +
 	"\x1aAPPLICATION_DNS_OVER_HTTPS\x10\x04\x12\x1d\n" +
-	"\x19APPLICATION_DNS_OVER_QUIC\x10\x05*\xc7\x01\n" +
+	"\x19APPLICATION_DNS_OVER_QUIC\x10\x05*n\n" +
+	"\tDirection\x12\x19\n" +
+	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12DIRECTION_OUTBOUND\x10\x01\x12\x15\n" +
+	"\x11DIRECTION_INBOUND\x10\x02\x12\x17\n" +
+	"\x13DIRECTION_LISTENING\x10\x03*\xc7\x01\n" +
 	"\n" +
 	"AccessKind\x12\x1b\n" +
 	"\x17ACCESS_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
@@ -2285,7 +2359,7 @@ func file_sallyport_v1_event_proto_rawDescGZIP() []byte {
 	return file_sallyport_v1_event_proto_rawDescData
 }
 
-var file_sallyport_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_sallyport_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
 var file_sallyport_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_sallyport_v1_event_proto_goTypes = []any{
 	(DescriptorKind)(0),     // 0: sallyport.v1.DescriptorKind
@@ -2294,58 +2368,60 @@ var file_sallyport_v1_event_proto_goTypes = []any{
 	(FlowOutcome)(0),        // 3: sallyport.v1.FlowOutcome
 	(DomainSource)(0),       // 4: sallyport.v1.DomainSource
 	(Application)(0),        // 5: sallyport.v1.Application
-	(AccessKind)(0),         // 6: sallyport.v1.AccessKind
-	(FileOperation)(0),      // 7: sallyport.v1.FileOperation
-	(JobEndReason)(0),       // 8: sallyport.v1.JobEndReason
-	(*EventBatch)(nil),      // 9: sallyport.v1.EventBatch
-	(*Event)(nil),           // 10: sallyport.v1.Event
-	(*Attribution)(nil),     // 11: sallyport.v1.Attribution
-	(*Process)(nil),         // 12: sallyport.v1.Process
-	(*Descriptor)(nil),      // 13: sallyport.v1.Descriptor
-	(*ProcessForked)(nil),   // 14: sallyport.v1.ProcessForked
-	(*ProcessExecuted)(nil), // 15: sallyport.v1.ProcessExecuted
-	(*ProcessExited)(nil),   // 16: sallyport.v1.ProcessExited
-	(*Flow)(nil),            // 17: sallyport.v1.Flow
-	(*DnsExchange)(nil),     // 18: sallyport.v1.DnsExchange
-	(*ProcessAccess)(nil),   // 19: sallyport.v1.ProcessAccess
-	(*FileAccess)(nil),      // 20: sallyport.v1.FileAccess
-	(*JobStarted)(nil),      // 21: sallyport.v1.JobStarted
-	(*JobEnded)(nil),        // 22: sallyport.v1.JobEnded
-	(*AgentStatus)(nil),     // 23: sallyport.v1.AgentStatus
-	nil,                     // 24: sallyport.v1.AgentStatus.EventsLostEntry
+	(Direction)(0),          // 6: sallyport.v1.Direction
+	(AccessKind)(0),         // 7: sallyport.v1.AccessKind
+	(FileOperation)(0),      // 8: sallyport.v1.FileOperation
+	(JobEndReason)(0),       // 9: sallyport.v1.JobEndReason
+	(*EventBatch)(nil),      // 10: sallyport.v1.EventBatch
+	(*Event)(nil),           // 11: sallyport.v1.Event
+	(*Attribution)(nil),     // 12: sallyport.v1.Attribution
+	(*Process)(nil),         // 13: sallyport.v1.Process
+	(*Descriptor)(nil),      // 14: sallyport.v1.Descriptor
+	(*ProcessForked)(nil),   // 15: sallyport.v1.ProcessForked
+	(*ProcessExecuted)(nil), // 16: sallyport.v1.ProcessExecuted
+	(*ProcessExited)(nil),   // 17: sallyport.v1.ProcessExited
+	(*Flow)(nil),            // 18: sallyport.v1.Flow
+	(*DnsExchange)(nil),     // 19: sallyport.v1.DnsExchange
+	(*ProcessAccess)(nil),   // 20: sallyport.v1.ProcessAccess
+	(*FileAccess)(nil),      // 21: sallyport.v1.FileAccess
+	(*JobStarted)(nil),      // 22: sallyport.v1.JobStarted
+	(*JobEnded)(nil),        // 23: sallyport.v1.JobEnded
+	(*AgentStatus)(nil),     // 24: sallyport.v1.AgentStatus
+	nil,                     // 25: sallyport.v1.AgentStatus.EventsLostEntry
 }
 var file_sallyport_v1_event_proto_depIdxs = []int32{
-	11, // 0: sallyport.v1.EventBatch.attributions:type_name -> sallyport.v1.Attribution
-	12, // 1: sallyport.v1.EventBatch.processes:type_name -> sallyport.v1.Process
-	10, // 2: sallyport.v1.EventBatch.events:type_name -> sallyport.v1.Event
-	14, // 3: sallyport.v1.Event.process_forked:type_name -> sallyport.v1.ProcessForked
-	15, // 4: sallyport.v1.Event.process_executed:type_name -> sallyport.v1.ProcessExecuted
-	16, // 5: sallyport.v1.Event.process_exited:type_name -> sallyport.v1.ProcessExited
-	17, // 6: sallyport.v1.Event.flow:type_name -> sallyport.v1.Flow
-	18, // 7: sallyport.v1.Event.dns_exchange:type_name -> sallyport.v1.DnsExchange
-	19, // 8: sallyport.v1.Event.process_access:type_name -> sallyport.v1.ProcessAccess
-	21, // 9: sallyport.v1.Event.job_started:type_name -> sallyport.v1.JobStarted
-	22, // 10: sallyport.v1.Event.job_ended:type_name -> sallyport.v1.JobEnded
-	23, // 11: sallyport.v1.Event.agent_status:type_name -> sallyport.v1.AgentStatus
-	20, // 12: sallyport.v1.Event.file_access:type_name -> sallyport.v1.FileAccess
-	13, // 13: sallyport.v1.Process.standard_input:type_name -> sallyport.v1.Descriptor
-	13, // 14: sallyport.v1.Process.standard_output:type_name -> sallyport.v1.Descriptor
-	13, // 15: sallyport.v1.Process.argument_pipe:type_name -> sallyport.v1.Descriptor
+	12, // 0: sallyport.v1.EventBatch.attributions:type_name -> sallyport.v1.Attribution
+	13, // 1: sallyport.v1.EventBatch.processes:type_name -> sallyport.v1.Process
+	11, // 2: sallyport.v1.EventBatch.events:type_name -> sallyport.v1.Event
+	15, // 3: sallyport.v1.Event.process_forked:type_name -> sallyport.v1.ProcessForked
+	16, // 4: sallyport.v1.Event.process_executed:type_name -> sallyport.v1.ProcessExecuted
+	17, // 5: sallyport.v1.Event.process_exited:type_name -> sallyport.v1.ProcessExited
+	18, // 6: sallyport.v1.Event.flow:type_name -> sallyport.v1.Flow
+	19, // 7: sallyport.v1.Event.dns_exchange:type_name -> sallyport.v1.DnsExchange
+	20, // 8: sallyport.v1.Event.process_access:type_name -> sallyport.v1.ProcessAccess
+	22, // 9: sallyport.v1.Event.job_started:type_name -> sallyport.v1.JobStarted
+	23, // 10: sallyport.v1.Event.job_ended:type_name -> sallyport.v1.JobEnded
+	24, // 11: sallyport.v1.Event.agent_status:type_name -> sallyport.v1.AgentStatus
+	21, // 12: sallyport.v1.Event.file_access:type_name -> sallyport.v1.FileAccess
+	14, // 13: sallyport.v1.Process.standard_input:type_name -> sallyport.v1.Descriptor
+	14, // 14: sallyport.v1.Process.standard_output:type_name -> sallyport.v1.Descriptor
+	14, // 15: sallyport.v1.Process.argument_pipe:type_name -> sallyport.v1.Descriptor
 	0,  // 16: sallyport.v1.Descriptor.kind:type_name -> sallyport.v1.DescriptorKind
 	1,  // 17: sallyport.v1.Flow.phase:type_name -> sallyport.v1.FlowPhase
 	2,  // 18: sallyport.v1.Flow.protocol:type_name -> sallyport.v1.Protocol
 	4,  // 19: sallyport.v1.Flow.domain_source:type_name -> sallyport.v1.DomainSource
 	3,  // 20: sallyport.v1.Flow.outcome:type_name -> sallyport.v1.FlowOutcome
 	5,  // 21: sallyport.v1.Flow.application:type_name -> sallyport.v1.Application
-	6,  // 22: sallyport.v1.ProcessAccess.kind:type_name -> sallyport.v1.AccessKind
-	7,  // 23: sallyport.v1.FileAccess.operation:type_name -> sallyport.v1.FileOperation
-	8,  // 24: sallyport.v1.JobEnded.reason:type_name -> sallyport.v1.JobEndReason
-	24, // 25: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	6,  // 22: sallyport.v1.Flow.direction:type_name -> sallyport.v1.Direction
+	7,  // 23: sallyport.v1.ProcessAccess.kind:type_name -> sallyport.v1.AccessKind
+	8,  // 24: sallyport.v1.FileAccess.operation:type_name -> sallyport.v1.FileOperation
+	9,  // 25: sallyport.v1.JobEnded.reason:type_name -> sallyport.v1.JobEndReason
+	25, // 26: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_v1_event_proto_init() }
@@ -2370,7 +2446,7 @@ func file_sallyport_v1_event_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_v1_event_proto_rawDesc), len(file_sallyport_v1_event_proto_rawDesc)),
-			NumEnums:      9,
+			NumEnums:      10,
 			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
