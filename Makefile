@@ -37,6 +37,10 @@ engine: build ## Fetch the embedded ClickHouse into the user's cache, once
 bench: setup-bench build engine ## Measure cost, throughput and latency against the goals
 	$(AS_ROOT) go run ./test/bench
 
+.PHONY: bench-agent
+bench-agent: setup-bench build ## Measure what observing costs, against auditd and bpftrace
+	$(AS_ROOT) go run ./test/bench -only cost
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint Go and protobuf, check that proto stays compatible
 	$(TOOLS)/buf lint

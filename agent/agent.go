@@ -105,6 +105,7 @@ type Agent struct {
 	files        fileTable
 	eventsSeen   uint64
 	nextStatus   uint64
+	lastUrgent   uint64
 	malformedLog sync.Once
 
 	out        chan *sallyportv1.EventBatch
@@ -318,6 +319,18 @@ func (a *Agent) emit(e *sallyportv1.Event, p *process, at *attribution, kind str
 	}
 }
 
+// urgentPause is the least time between batches that go out before they are full or
+// old: what is urgent is rare, unless somebody makes it often.
+const urgentPause = 5 * time.Millisecond
+
+// urgent sends what may be an attack at once.
+func (a *Agent) urgent() {
+	if a.now-a.lastUrgent >= uint64(urgentPause) {
+		a.lastUrgent = a.now
+		a.flush()
+	}
+}
+
 func (a *Agent) record(r bpf.Record) {
 	a.eventsSeen++
 	a.now = max(a.now, r.Head().Time)
@@ -366,6 +379,7 @@ func (a *Agent) access(r *bpf.Access) {
 		body.Target = a.builder.process(target)
 	}
 	a.emit(e, p, at, "access")
+	a.urgent()
 }
 
 var accessKinds = map[bpf.AccessKind]sallyportv1.AccessKind{

@@ -168,6 +168,7 @@ func (a *Agent) file(r *bpf.File) {
 		p.files = append(p.files, &touch{record: *r, event: e, told: 1, times: 1})
 	}
 	a.emitFile(e, p, r.Time)
+	a.urgent()
 }
 
 func (a *Agent) emitFile(e *sallyportv1.FileAccess, p *process, boot uint64) {

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"regexp"
+	"slices"
 	"strings"
+	"unicode"
 )
 
 // Redacted stands for a secret that was taken out. docs/redaction.md has the rules.
@@ -15,32 +17,43 @@ var secretName = regexp.MustCompile(`(?i)(pass(word|wd|phrase|code)?|pwd|secret|
 // notSecretName matches names that only look like that.
 var notSecretName = regexp.MustCompile(`(?i)(^|[-_])(no|public|path|file|dir|url|name|id)[-_]?(key|token|password|auth|secret)?$|^no-`)
 
+// rule finds secrets. Its expression is slow: most arguments lack the hints, of which
+// one at least must stand in what it matches.
+type rule struct {
+	hints      []string
+	expression *regexp.Regexp
+}
+
+func (r rule) mayMatch(s string) bool {
+	return slices.ContainsFunc(r.hints, func(h string) bool { return strings.Contains(s, h) })
+}
+
 // secretShapes matches secrets by their own form, wherever they stand.
-var secretShapes = []*regexp.Regexp{
-	regexp.MustCompile(`gh[pousr]_[A-Za-z0-9_]{16,}`),
-	regexp.MustCompile(`github_pat_[A-Za-z0-9_]{16,}`),
-	regexp.MustCompile(`glpat-[A-Za-z0-9_-]{16,}`),
-	regexp.MustCompile(`npm_[A-Za-z0-9]{30,}`),
-	regexp.MustCompile(`pypi-[A-Za-z0-9_-]{30,}`),
-	regexp.MustCompile(`xox[abeoprs]-[A-Za-z0-9-]{10,}`),
-	regexp.MustCompile(`(A3T[A-Z0-9]|AKIA|ASIA|AGPA|AIDA|AROA)[A-Z0-9]{16}`),
-	regexp.MustCompile(`AIza[A-Za-z0-9_-]{30,}`),
-	regexp.MustCompile(`(sk|rk)_(live|test)_[A-Za-z0-9]{16,}`),
-	regexp.MustCompile(`sk-[A-Za-z0-9_-]{20,}`),
-	regexp.MustCompile(`eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)?`),
-	regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*`),
+var secretShapes = []rule{
+	{[]string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_"}, regexp.MustCompile(`gh[pousr]_[A-Za-z0-9_]{16,}`)},
+	{[]string{"github_pat_"}, regexp.MustCompile(`github_pat_[A-Za-z0-9_]{16,}`)},
+	{[]string{"glpat-"}, regexp.MustCompile(`glpat-[A-Za-z0-9_-]{16,}`)},
+	{[]string{"npm_"}, regexp.MustCompile(`npm_[A-Za-z0-9]{30,}`)},
+	{[]string{"pypi-"}, regexp.MustCompile(`pypi-[A-Za-z0-9_-]{30,}`)},
+	{[]string{"xox"}, regexp.MustCompile(`xox[abeoprs]-[A-Za-z0-9-]{10,}`)},
+	{[]string{"A3T", "AKIA", "ASIA", "AGPA", "AIDA", "AROA"}, regexp.MustCompile(`(A3T[A-Z0-9]|AKIA|ASIA|AGPA|AIDA|AROA)[A-Z0-9]{16}`)},
+	{[]string{"AIza"}, regexp.MustCompile(`AIza[A-Za-z0-9_-]{30,}`)},
+	{[]string{"k_live_", "k_test_"}, regexp.MustCompile(`(sk|rk)_(live|test)_[A-Za-z0-9]{16,}`)},
+	{[]string{"sk-"}, regexp.MustCompile(`sk-[A-Za-z0-9_-]{20,}`)},
+	{[]string{"eyJ"}, regexp.MustCompile(`eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)?`)},
+	{[]string{"-----BEGIN "}, regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*`)},
 }
 
 // secretPlaces matches places where a secret stands: the first group stays, what
 // comes behind it goes.
-var secretPlaces = []*regexp.Regexp{
+var secretPlaces = []rule{
 	// https://user:password@host, https://token@host
-	regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@'"]+@`),
+	{[]string{"@"}, regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@'"]+@`)},
 	// Authorization: Bearer x, Cookie: x, X-Api-Key: x
-	regexp.MustCompile(`(?i)((?:[a-z-]*authorization|cookie|[a-z-]*api-key|[a-z-]*token|private-token)\s*:\s*)[^'"\r\n]+`),
-	regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}`),
+	{[]string{":"}, regexp.MustCompile(`(?i)((?:[a-z-]*authorization|cookie|[a-z-]*api-key|[a-z-]*token|private-token)\s*:\s*)[^'"\r\n]+`)},
+	{[]string{" ", "\t", "\n", "\r", "\f"}, regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}`)},
 	// Slack webhooks: the path is the secret
-	regexp.MustCompile(`(hooks\.slack\.com/(?:services|workflows|triggers)/)[^\s'"]+`),
+	{[]string{"hooks.slack.com/"}, regexp.MustCompile(`(hooks\.slack\.com/(?:services|workflows|triggers)/)[^\s'"]+`)},
 }
 
 // pairName matches name= and "name": inside an argument.
@@ -84,7 +97,15 @@ func takesSecret(argument, program string) bool {
 	return isSecretName(name)
 }
 
+// secretWords are hints of secretName, in lower case.
+var secretWords = []string{"pass", "pwd", "secret", "token", "key", "auth", "credential", "cookie", "session", "sig", "connection", "webhook"}
+
 func isSecretName(name string) bool {
+	lower := strings.ToLower(name)
+	ascii := strings.IndexFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) < 0 // others may fold to it
+	if ascii && !slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(lower, w) }) {
+		return false
+	}
 	return secretName.MatchString(name) && !notSecretName.MatchString(name)
 }
 
@@ -94,14 +115,19 @@ func redact(s string) string {
 		return s
 	}
 	for _, shape := range secretShapes {
-		s = shape.ReplaceAllLiteralString(s, Redacted)
+		if shape.mayMatch(s) {
+			s = shape.expression.ReplaceAllLiteralString(s, Redacted)
+		}
 	}
-	for _, place := range secretPlaces {
+	for i, place := range secretPlaces {
+		if !place.mayMatch(s) {
+			continue
+		}
 		suffix := ""
-		if place == secretPlaces[0] {
+		if i == 0 {
 			suffix = "@"
 		}
-		s = place.ReplaceAllString(s, "${1}"+Redacted+suffix)
+		s = place.expression.ReplaceAllString(s, "${1}"+Redacted+suffix)
 	}
 	if !strings.ContainsAny(s, "=:") {
 		return s

@@ -61,3 +61,23 @@ func FuzzRedact(f *testing.F) {
 		}
 	})
 }
+
+// FuzzHints: no rule matches without one of its hints.
+func FuzzHints(f *testing.F) {
+	for _, s := range []string{
+		"--password=x", "https://u:p@h/", "Authorization: Bearer abcdefgh12345678", "x bearer abcdefghijkl", "AKIAABCDEFGHIJKLMNOP",
+		"ghp_abcdefghijklmnop1234", "Cookie :a=b", "PRIVATE-TOKEN:x", "rk_test_abcdefghijklmnop", "connection_string", "SIG", "\u212aEY", "pa\u017f\u017fword",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, r := range append(slices.Clone(secretShapes), secretPlaces...) {
+			if r.expression.MatchString(s) && !r.mayMatch(s) {
+				t.Errorf("%s matches %q without a hint", r.expression, s)
+			}
+		}
+		if secretName.MatchString(s) && !notSecretName.MatchString(s) && !isSecretName(s) {
+			t.Errorf("the name %q of a secret has no hint", s)
+		}
+	})
+}

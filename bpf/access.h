@@ -214,7 +214,10 @@ static __always_inline void report_access(u32 kind, struct task_struct *target, 
 	r->target_worker = t && t->flags & PROCESS_WORKER;
 	r->reserved[0] = 0;
 	r->reserved[1] = 0;
-	submit(r);
+	if (r->target_worker)
+		submit_urgent(r);
+	else
+		submit(r);
 }
 
 /*

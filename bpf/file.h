@@ -92,7 +92,7 @@ static __noinline int report_file(struct dentry *dentry, struct inode *inode, u3
 	if (w.whole && position < MAX_PATH && length <= MAX_PATH &&
 	    !bpf_probe_read_kernel(r->path, length, &b->data[position]))
 		r->path_length = length;
-	submit(r);
+	submit_urgent(r);
 	return 0;
 }
 

@@ -62,7 +62,7 @@ static __always_inline int report_reach(u32 kind, struct task_struct *by, struct
 	r->target_worker = t && t->flags & PROCESS_WORKER;
 	r->reserved[0] = 0;
 	r->reserved[1] = 0;
-	submit(r);
+	submit_urgent(r);
 	return 0;
 }
 

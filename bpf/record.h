@@ -259,6 +259,12 @@ static __always_inline void submit(void *record)
 	bpf_ringbuf_submit(record, wake());
 }
 
+/* For what is rare and may be an attack: the reader is to see it now. */
+static __always_inline void submit_urgent(void *record)
+{
+	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
+}
+
 static __always_inline void fill(struct header *h, u32 kind, u64 time, u64 process,
 				 u32 pid, u32 uid)
 {

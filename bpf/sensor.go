@@ -256,7 +256,7 @@ func (s *Sensor) start(cfg Config) error {
 		if err := s.openWatch(); err != nil {
 			return err
 		}
-		if s.folders, err = openFolders(s.lookup, s.late.add); err != nil && !errors.Is(err, ErrCannotWatch) {
+		if s.folders, err = openFolders(s.lookup, s.tellLate); err != nil && !errors.Is(err, ErrCannotWatch) {
 			return err
 		}
 		programs = []*ebpf.Program{
@@ -379,6 +379,9 @@ func (s *Sensor) Read() (Record, error) {
 				}
 				return nil, os.ErrClosed
 			}
+			if r := s.late.next(math.MaxUint64); r != nil {
+				return r, nil
+			}
 		case errors.Is(err, os.ErrClosed):
 			return nil, os.ErrClosed
 		default:
@@ -448,6 +451,12 @@ func (s *Sensor) noteWorker(r Record) {
 			s.folders.forgetWorker(r.PID)
 		}
 	}
+}
+
+// tellLate has Read return a record as soon as it has read what is in the ring.
+func (s *Sensor) tellLate(r Record) {
+	s.late.add(r)
+	_ = s.reader.Flush() // it fails when the reader is closed, and nobody reads
 }
 
 // lateRecords are records that did not come through the ring. Each is given behind

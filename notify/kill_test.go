@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/test/slackfake"
@@ -150,4 +151,33 @@ func TestKillsLoseNothingAndRepeatNothingUnsaid(t *testing.T) {
 		}
 	}
 	t.Logf("%d findings in %d messages over 4 kills", n, len(r.slack.Messages()))
+}
+
+// TestKilledBeforeMarksSaySo: the group says that a finding was told, its mark does not
+// yet. It is no repeat of itself.
+func TestKilledBeforeMarksSaySo(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	f := finding(1, "evil.example.test")
+	r.publish(f)
+	r.awaitMessages(1)
+	r.settled()
+	o := r.notifier.outboxes[0]
+	r.stop()
+	body, err := proto.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.putMark(t.Context(), f.Id, mark{Sequence: 1, Finding: body}); err != nil {
+		t.Fatal(err)
+	}
+	g := *o.groups[groupKey(f, o.sink.Window)]
+	g.Told = []string{f.Id}
+	if err := o.putGroup(t.Context(), &g); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.settled()
+	r.clock.advance(2 * SlackWindow)
+	r.quiet(1)
 }

@@ -104,13 +104,12 @@ func (o *outbox) load(ctx context.Context, kv jetstream.KeyValue) error {
 		return err
 	}
 	for _, g := range o.groups {
+		for _, id := range g.Told { // before clearMarks takes them off the list
+			delete(waiting, id)
+		}
 		if err := o.clearMarks(ctx, g); err != nil {
 			return err
 		}
-		for _, id := range g.Told {
-			delete(waiting, id)
-		}
-		g.Told = nil
 		if !g.LeadTold {
 			o.known[g.LeadID] = true
 		}

@@ -33,11 +33,15 @@ func measureCost(ctx context.Context, rounds, builds int, random *rand.Rand) err
 		{"none", func(context.Context) (func() error, error) { return func() error { return nil }, nil }},
 		{"sallyport", agent.start},
 	}
-	if auditd, err := newAuditdObserver(); err != nil {
-		fmt.Println("auditd is left out:", err)
-	} else {
-		observers = append(observers, auditd)
+	for name, find := range map[string]func() (observer, error){"auditd": newAuditdObserver, "bpftrace": newBpftraceObserver} {
+		o, err := find()
+		if err != nil {
+			fmt.Println(name, "is left out:", err)
+			continue
+		}
+		observers = append(observers, o)
 	}
+	slices.SortFunc(observers[2:], func(a, b observer) int { return strings.Compare(a.name, b.name) })
 
 	fmt.Printf("\n== Cost of observing: time with the observer / time without, median (range)\n")
 	fmt.Printf("%-12s %12s", "load", "none")
@@ -62,8 +66,16 @@ func measureCost(ctx context.Context, rounds, builds int, random *rand.Rand) err
 			return err
 		}
 	}
-	if err := pair(ctx, "go build", 1, builds, observers, coldBuild, random); err != nil {
-		return err
+	for _, l := range []struct {
+		name string
+		load func(context.Context) (time.Duration, error)
+	}{{"go build", coldBuild}, {"git clone", clone}, {"small files", smallFiles}} {
+		if builds == 0 {
+			break
+		}
+		if err := pair(ctx, l.name, 1, builds, observers, l.load, random); err != nil {
+			return err
+		}
 	}
 	return agent.report(os.Stdout)
 }
@@ -97,6 +109,51 @@ func pair(ctx context.Context, name string, events, rounds int, observers []obse
 	}
 	fmt.Println()
 	return nil
+}
+
+// clone clones this repository and checks it out.
+func clone(ctx context.Context) (took time.Duration, err error) {
+	dir, err := os.MkdirTemp("", "sallyport-bench-")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	start := time.Now()
+	for i := range 5 {
+		out, err := exec.CommandContext(ctx, "git", "clone", "-q", "--no-local", ".", filepath.Join(dir, strconv.Itoa(i))).CombinedOutput()
+		if err != nil {
+			return 0, fmt.Errorf("%w: %s", err, out)
+		}
+	}
+	return time.Since(start), nil
+}
+
+// smallFiles makes and reads many small files in many folders, as unpacking packages
+// does.
+func smallFiles(context.Context) (took time.Duration, err error) {
+	dir, err := os.MkdirTemp("", "sallyport-bench-")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	data := make([]byte, 2000)
+	start := time.Now()
+	for i := range 400 {
+		folder := filepath.Join(dir, "node_modules", strconv.Itoa(i), "lib")
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return 0, err
+		}
+		for j := range 25 {
+			path := filepath.Join(folder, strconv.Itoa(j)+".js")
+			if err := os.WriteFile(path, data, 0o644); err != nil {
+				return 0, err
+			}
+			if _, err := os.ReadFile(path); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return time.Since(start), nil
 }
 
 // coldBuild builds the agent with an empty build cache.

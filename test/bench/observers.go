@@ -193,3 +193,39 @@ func startAuditd(ctx context.Context) (func() error, error) {
 		return errors.Join(err, daemon.Process.Signal(syscall.SIGTERM), daemon.Wait())
 	}, nil
 }
+
+// newBpftraceObserver is bpftrace writing every exec, connect and open to a file.
+func newBpftraceObserver() (observer, error) {
+	if _, err := exec.LookPath("bpftrace"); err != nil {
+		return observer{}, err
+	}
+	return observer{"bpftrace", startBpftrace}, nil
+}
+
+func startBpftrace(ctx context.Context) (func() error, error) {
+	dir, err := os.MkdirTemp("", "sallyport-bench-bpftrace-")
+	if err != nil {
+		return nil, err
+	}
+	log := filepath.Join(dir, "log")
+	const script = `BEGIN { printf("ready\n"); }
+tracepoint:sched:sched_process_exec { printf("exec %d %s\n", pid, str(args->filename)); }
+tracepoint:syscalls:sys_enter_connect { printf("connect %d %d\n", pid, args->fd); }
+tracepoint:syscalls:sys_enter_openat { printf("open %d %s\n", pid, str(args->filename)); }`
+	cmd := exec.CommandContext(ctx, "bpftrace", "-o", log, "-e", script)
+	cmd.Env = append(os.Environ(), "BPFTRACE_PERF_RB_PAGES=1024")
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if data, err := os.ReadFile(log); err == nil && strings.Contains(string(data), "ready") {
+			break
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.Join(errors.New("bpftrace was not ready within 30 s"), cmd.Process.Kill(), cmd.Wait())
+		}
+	}
+	return func() error {
+		return errors.Join(cmd.Process.Signal(os.Interrupt), cmd.Wait(), os.RemoveAll(dir))
+	}, nil
+}

@@ -26,6 +26,7 @@ func storms() []storm {
 		{"connect", 15000, connectStorm},
 		{"open-read", 200000, openReadStorm},
 		{"open-write", 150000, openWriteStorm},
+		{"getppid", 2000000, getppidStorm},
 	}
 }
 
@@ -52,6 +53,13 @@ func execStorm(n int) error {
 		if _, err := syscall.Wait4(pid, nil, 0, nil); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func getppidStorm(n int) error {
+	for range n {
+		syscall.Getppid()
 	}
 	return nil
 }
