@@ -23,7 +23,7 @@ type observer struct {
 // measureCost runs every load under every observer, in random order within a
 // round, and prints each observer's time as a ratio to the same round's time with
 // none.
-func measureCost(ctx context.Context, rounds, builds int, random *rand.Rand) error {
+func measureCost(ctx context.Context, loads string, rounds, builds int, random *rand.Rand) error {
 	agent, err := newAgentObserver(ctx)
 	if err != nil {
 		return err
@@ -53,7 +53,11 @@ func measureCost(ctx context.Context, rounds, builds int, random *rand.Rand) err
 	if err != nil {
 		return err
 	}
+	wanted := func(name string) bool { return loads == "" || slices.Contains(strings.Split(loads, ","), name) }
 	for _, s := range storms() {
+		if !wanted(s.name) {
+			continue
+		}
 		load := func(ctx context.Context) (time.Duration, error) {
 			out, err := exec.CommandContext(ctx, self, "storm", s.name, strconv.Itoa(s.events)).Output()
 			if err != nil {
@@ -70,8 +74,8 @@ func measureCost(ctx context.Context, rounds, builds int, random *rand.Rand) err
 		name string
 		load func(context.Context) (time.Duration, error)
 	}{{"go build", coldBuild}, {"git clone", clone}, {"small files", smallFiles}} {
-		if builds == 0 {
-			break
+		if !wanted(l.name) {
+			continue
 		}
 		if err := pair(ctx, l.name, 1, builds, observers, l.load, random); err != nil {
 			return err

@@ -32,6 +32,7 @@ func main() {
 	builds := flag.Int("builds", 3, "rounds of the go build")
 	samples := flag.Int("samples", 15, "samples of the latency from kernel to webhook")
 	only := flag.String("only", "cost,throughput,latency", "parts to run")
+	loads := flag.String("loads", "", "loads of the cost to run, separated by commas (default all)")
 	seed := flag.Uint64("seed", 1, "seed of the order of observers")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -42,7 +43,7 @@ func main() {
 		var err error
 		switch part {
 		case "cost":
-			err = measureCost(ctx, *rounds, *builds, rand.New(rand.NewPCG(*seed, 0)))
+			err = measureCost(ctx, *loads, *rounds, *builds, rand.New(rand.NewPCG(*seed, 0)))
 		case "throughput":
 			err = measureThroughput(ctx)
 		case "latency":
