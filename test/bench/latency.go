@@ -83,7 +83,7 @@ func sample(ctx context.Context, worker string, receiver *slackfake.Receiver, i 
 	repository := "bench/latency-" + strconv.Itoa(i) + "-end"
 	step := `export WORKER=$$; GITHUB_REPOSITORY=` + repository + ` GITHUB_WORKFLOW=bench GITHUB_RUN_ID=` + strconv.Itoa(i+1) +
 		` GITHUB_RUN_ATTEMPT=1 GITHUB_JOB=latency GITHUB_ACTION=__run GITHUB_EVENT_NAME=push GITHUB_REF=refs/heads/main ` +
-		`/bin/bash -c 'echo $EPOCHREALTIME; exec 3</proc/$WORKER/environ; sleep 0.1'; true`
+		`/bin/bash -c 'echo $EPOCHREALTIME; read -r _ </proc/$WORKER/environ; sleep 0.1'; true`
 	out, err := exec.CommandContext(ctx, worker, "-c", step).Output()
 	if err != nil {
 		return 0, err
