@@ -68,6 +68,10 @@ func TestFolderInMemory(t *testing.T) {
 		"truncate -s 1 secrets/token": "write token",
 	} {
 		got := touched(t, r, dir+"/..", script+" >/dev/null")
+		if strings.HasPrefix(script, "truncate") {
+			// The kernel tells opening and changing in one event or in two.
+			got = slices.DeleteFunc(got, func(what string) bool { return what == "read token" })
+		}
 		if strings.Join(got, ", ") != want {
 			t.Errorf("%s: %q, want %q", script, got, want)
 		}
