@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -117,6 +119,47 @@ func (c *cgroupRoot) attach(program *ebpf.Program, at ebpf.AttachType) (link.Lin
 		return nil, attachError(program, err)
 	}
 	return l, nil
+}
+
+// of returns the identifier of the control group of a process, whose folder below /proc
+// is dir. 0 if it has ended.
+func (c *cgroupRoot) of(dir string) uint64 {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup"))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+		if !ok {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Fstatat(c.fd, "."+path, &st, 0) == nil {
+			return st.Ino
+		}
+	}
+	return 0
+}
+
+// findCgroups makes a Cgroup record of each group that is there.
+func (s *Sensor) findCgroups(root *cgroupRoot) error {
+	base := "/proc/self/fd/" + strconv.Itoa(root.fd) + "/"
+	return filepath.WalkDir(base, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it has just gone
+		}
+		if err != nil {
+			return fmt.Errorf("list control groups: %w", err)
+		}
+		if !entry.IsDir() {
+			return nil
+		}
+		var st unix.Stat_t
+		if unix.Lstat(path, &st) == nil {
+			s.tellFound(&Cgroup{Header: Header{Time: bootTime()}, ID: st.Ino, Path: "/" + strings.TrimPrefix(path, base)})
+		}
+		return nil
+	})
 }
 
 func (c *cgroupRoot) close() error {

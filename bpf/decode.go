@@ -22,6 +22,8 @@ const (
 	kindAccess      = 7
 	kindFile        = 8
 	kindPayload     = 9
+	kindPrivilege   = 10
+	kindCgroup      = 11
 )
 
 var kindNames = map[int]string{
@@ -34,6 +36,8 @@ var kindNames = map[int]string{
 	kindAccess:      "access",
 	kindFile:        "file",
 	kindPayload:     "payload",
+	kindPrivilege:   "privilege",
+	kindCgroup:      "cgroup",
 }
 
 // cursor reads fields one after another; what lies behind the end reads as zero and
@@ -111,6 +115,14 @@ func decode(b []byte) (Record, error) {
 		p.Use, p.Received = PayloadUse(c.u8()), c.u8() != 0
 		p.Data = c.bytes(int(length))
 		r = p
+	case kindPrivilege:
+		r = decodePrivilege(c, h)
+	case kindCgroup:
+		g := &Cgroup{Header: h, ID: c.u64()}
+		length := c.u32()
+		g.Removed = c.u32() != 0
+		g.Path = string(c.bytes(int(length)))
+		r = g
 	default:
 		return nil, fmt.Errorf("%w: kind %d, %d bytes", ErrMalformed, kind, len(b))
 	}
@@ -122,9 +134,13 @@ func decode(b []byte) (Record, error) {
 
 // Flags of exec and exit records, as in record.h.
 const (
-	execWorker = 1
-	execStep   = 2
-	exitWorker = 1
+	execWorker    = 1
+	execStep      = 2
+	execDeleted   = 4
+	execInMemory  = 8
+	execScript    = 16
+	execContainer = 32
+	exitWorker    = 1
 )
 
 func decodeExec(c *cursor, h Header) *Exec {
@@ -132,12 +148,18 @@ func decodeExec(c *cursor, h Header) *Exec {
 	flags := c.u32()
 	e.Worker = flags&execWorker != 0
 	e.Step = flags&execStep != 0
+	e.Deleted = flags&execDeleted != 0
+	e.InMemory = flags&execInMemory != 0
+	e.Script = flags&execScript != 0
+	e.Container = flags&execContainer != 0
 	e.ArgumentsSize = c.u32()
 	filename, executable, directory, arguments := c.u16(), c.u16(), c.u16(), c.u16()
 	e.Stdin, e.Stdout, e.ArgumentPipe = c.descriptor(), c.descriptor(), c.descriptor()
 	if e.ArgumentPipe.Mode&modeType != modePipe {
 		e.ArgumentPipe = Descriptor{}
 	}
+	e.Inode, e.Changed, e.Device, e.EUID = c.u64(), c.u64(), c.u32(), c.u32()
+	e.Capabilities, e.Cgroup = Capabilities(c.u64()), c.u64()
 	e.Comm = c.comm()
 	e.Filename = string(c.bytes(int(filename)))
 	e.Executable = string(c.bytes(int(executable)))
@@ -151,6 +173,22 @@ func decodeExit(c *cursor, h Header) *Exit {
 	e.Worker = c.u8()&exitWorker != 0
 	c.bytes(5)
 	return e
+}
+
+func decodePrivilege(c *cursor, h Header) *Privilege {
+	p := &Privilege{Header: h, Gained: Capabilities(c.u64()), EUIDBefore: c.u32(), EUID: c.u32()}
+	number := c.u32()
+	p.Kind = PrivilegeKind(c.u8())
+	c.bytes(3)
+	name, _, _ := bytes.Cut(c.bytes(56), []byte{0})
+	p.Name = string(name)
+	switch p.Kind {
+	case PrivilegeNamespaces:
+		p.Namespaces = Namespaces(number)
+	case PrivilegeSignal:
+		p.Signal = uint8(number)
+	}
+	return p
 }
 
 func decodeFile(c *cursor, h Header) *File {

@@ -48,12 +48,14 @@ func TestDecodeFlow(t *testing.T) {
 func TestLayout(t *testing.T) {
 	for kind, size := range map[uint32]int{
 		kindFork:        64,
-		kindExec:        144,
+		kindExec:        184,
 		kindEnvironment: 40,
 		kindExit:        40,
 		kindFlow:        112,
 		kindDNS:         64,
 		kindAccess:      48,
+		kindPrivilege:   112,
+		kindCgroup:      48,
 	} {
 		if _, err := decode(sample(kind, size-32)); err != nil {
 			t.Errorf("%s of %d bytes: %v", kindNames[int(kind)], size, err)
@@ -65,7 +67,7 @@ func TestLayout(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for kind := uint32(0); kind < 9; kind++ {
+	for kind := uint32(0); kind <= 12; kind++ {
 		f.Add(sample(kind, 0))
 		f.Add(sample(kind, 112))
 	}

@@ -104,13 +104,6 @@ struct {
 	__uint(max_entries, 4096);
 } changes SEC(".maps");
 
-/* The upper bit says that somebody has asked for it (multigrain timestamps). */
-static __always_inline u64 changed_at(struct inode *inode)
-{
-	return BPF_CORE_READ(inode, i_ctime_sec) * 1000000000ULL +
-	       (BPF_CORE_READ(inode, i_ctime_nsec) & 0x7fffffff);
-}
-
 /*
  * An inode is marked when it was only read, too, for its time of access: it was
  * changed if its time of change is another than before. Of one that is met for the

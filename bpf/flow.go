@@ -1,7 +1,6 @@
 package bpf
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -12,12 +11,7 @@ import (
 
 // attachNetwork attaches the hooks of sockets and packets, and enters the sockets
 // that are open already.
-func (s *Sensor) attachNetwork(cfg Config) (err error) {
-	root, err := openCgroupRoot(cfg.CgroupRoot)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, root.close()) }()
+func (s *Sensor) attachNetwork(root *cgroupRoot) error {
 	for _, hook := range []struct {
 		program *ebpf.Program
 		at      ebpf.AttachType

@@ -200,7 +200,7 @@ func (f *folders) events(b []byte, lookup func(uint32) (process, bool), tell fun
 		b = b[length:]
 		pid := uint32(m.Pid)
 		p, ok := lookup(pid)
-		h := Header{Time: bootTime(), Process: p.ID, PID: pid, UID: p.uid}
+		h := Header{Time: bootTime(), Process: p.ID, PID: pid, UID: p.EUID}
 		if m.Fd >= 0 {
 			if r := opened(int(m.Fd), h, lookup); r != nil && ok {
 				tell(r)
@@ -281,24 +281,23 @@ func (f *folders) entry(info []byte, mask uint64, h Header) Record {
 	return nil
 }
 
-// process is an entry of the kernel's table of processes.
+// process is an entry of the kernel's table of processes (lineage.h).
 type process struct {
-	ID    uint64
-	Flags uint32
-	uid   uint32
+	ID           uint64
+	Flags        uint32
+	EUID         uint32
+	Capabilities uint64
+	UserNS       uint64
+	Nsproxy      uint64
 }
 
 // lookup finds a process by its number, also if it has just ended.
 func (s *Sensor) lookup(pid uint32) (process, bool) {
-	var value struct {
-		ID       uint64
-		Flags    uint32
-		Reserved uint32
-	}
-	if s.objects.Processes.Lookup(pid, &value) != nil && s.objects.Ended.Lookup(pid, &value) != nil {
+	var p process
+	if s.objects.Processes.Lookup(pid, &p) != nil && s.objects.Ended.Lookup(pid, &p) != nil {
 		return process{}, false
 	}
-	return process{ID: value.ID, Flags: value.Flags}, true
+	return p, true
 }
 
 // bootTime is the present time by the clock of the records.

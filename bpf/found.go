@@ -71,7 +71,7 @@ func readIterator(l *link.Iter) ([]byte, error) {
 
 // findProcesses makes an Exec record of each process that ran before the sensor,
 // parents before children.
-func (s *Sensor) findProcesses() error {
+func (s *Sensor) findProcesses(root *cgroupRoot) error {
 	list, err := s.scan()
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (s *Sensor) findProcesses() error {
 		if parent != nil {
 			report(parent)
 		}
-		s.reportFound(f, parent)
+		s.reportFound(f, parent, root)
 	}
 	for i := range list {
 		report(&list[i])
@@ -136,7 +136,8 @@ func missingParents(list []found) []found {
 	return missing
 }
 
-func (s *Sensor) reportFound(f *found, parent *found) {
+// root may be nil: the process was reported before.
+func (s *Sensor) reportFound(f *found, parent *found, root *cgroupRoot) {
 	e := &Exec{
 		Header:    Header{Time: f.started, Process: f.id, PID: f.pid, UID: f.uid},
 		Parent:    f.parent,
@@ -152,14 +153,21 @@ func (s *Sensor) reportFound(f *found, parent *found) {
 	if f.localPID != 0 {
 		dir := filepath.Join("/proc", strconv.FormatUint(uint64(f.localPID), 10))
 		e.readProc(dir)
+		if root != nil {
+			e.Cgroup = root.of(dir)
+		}
 		if e.Step {
 			records = foundEnvironment(e.Header, dir)
 		}
 	}
 	records = append(records, e)
+	s.tellFound(records...)
+}
+
+func (s *Sensor) tellFound(records ...Record) {
 	s.found.Lock()
+	defer s.found.Unlock()
 	s.found.records = append(s.found.records, records...)
-	s.found.Unlock()
 }
 
 // readProc adds what /proc tells. The process may have ended: then it stays empty.
@@ -230,11 +238,7 @@ func (s *Sensor) Watch(pid int) error {
 		if int(f.localPID) != pid {
 			continue
 		}
-		var p struct {
-			ID    uint64
-			Flags uint32
-			_     uint32
-		}
+		var p process
 		if err := s.objects.Processes.Lookup(f.pid, &p); err != nil {
 			return fmt.Errorf("watch process %d: %w", pid, err)
 		}
@@ -247,7 +251,7 @@ func (s *Sensor) Watch(pid int) error {
 		}
 		f.flags = p.Flags
 		f.id = p.ID
-		s.reportFound(f, nil)
+		s.reportFound(f, nil, nil)
 		return nil
 	}
 	return fmt.Errorf("watch process %d: %w", pid, os.ErrProcessDone)

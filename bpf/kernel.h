@@ -74,8 +74,23 @@ struct super_block {
 	u32 s_dev;
 };
 
+struct timespec64 {
+	s64 tv_sec;
+	long tv_nsec;
+};
+
+/* The time of change, as later kernels have it and as Linux 6.6 to 6.10 and earlier ones do. */
+struct inode___6_6 {
+	struct timespec64 __i_ctime;
+};
+
+struct inode___early {
+	struct timespec64 i_ctime;
+};
+
 struct inode {
 	unsigned short i_mode;
+	unsigned int i_nlink;
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	struct hlist_head i_dentry;
@@ -147,9 +162,46 @@ struct mm_struct {
 };
 
 /* include/linux/cred.h */
+struct user_namespace;
+
+typedef struct {
+	u64 val; /* until Linux 6.3 two numbers of 32 bits */
+} kernel_cap_t;
+
 struct cred {
 	kuid_t uid;
 	kgid_t gid;
+	kuid_t euid;
+	kernel_cap_t cap_effective;
+	struct user_namespace *user_ns;
+};
+
+/* include/linux/nsproxy.h */
+struct nsproxy {
+	void *uts_ns, *ipc_ns, *mnt_ns, *pid_ns_for_children, *net_ns, *time_ns, *cgroup_ns;
+};
+
+/* include/linux/module.h */
+struct module {
+	char name[56];
+};
+
+/* include/linux/cgroup-defs.h */
+struct kernfs_node {
+	u64 id;
+};
+
+struct cgroup_root {
+	int hierarchy_id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
 };
 
 /* include/linux/pid.h */
@@ -195,11 +247,15 @@ struct task_struct {
 	struct files_struct *files;
 	struct fs_struct *fs;
 	const struct cred *cred;
+	struct nsproxy *nsproxy;
+	struct css_set *cgroups;
 };
 
 /* include/linux/binfmts.h */
 struct linux_binprm {
 	const char *filename;
+	const char *interp; /* another string once a script's first line was followed */
+	unsigned int have_execfd : 1, execfd_creds : 1, secureexec : 1;
 };
 
 /* include/net/sock.h, include/net/inet_sock.h, include/linux/tcp.h */
@@ -293,9 +349,14 @@ struct bpf_iter__task_file {
 #define S_IFREG 0100000
 #define I_DIRTY_DATASYNC 2
 #define I_DIRTY_PAGES 4
+/* include/uapi/linux/magic.h */
+#define TMPFS_MAGIC 0x01021994
 
+#define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
+#define AF_PACKET 17
+#define AF_XDP 44
 #define SOCK_STREAM 1
 #define SOCK_RAW 3
 #define IPPROTO_TCP 6

@@ -23,8 +23,30 @@ enum process_flags {
 struct process {
 	u64 id;
 	u32 flags;
-	u32 reserved;
+	/* What it was when it was last looked at (privilege.h). */
+	u32 euid;
+	u64 capabilities;
+	u64 user_ns;
+	u64 nsproxy;
 };
+
+static __always_inline u64 capabilities_of(const struct cred *cred)
+{
+	u64 capabilities = 0;
+
+	bpf_core_read(&capabilities, sizeof(capabilities), &cred->cap_effective);
+	return capabilities;
+}
+
+static __always_inline void note_standing(struct process *p, struct task_struct *task)
+{
+	const struct cred *cred = BPF_CORE_READ(task, cred);
+
+	p->euid = BPF_CORE_READ(cred, euid.val);
+	p->capabilities = capabilities_of(cred);
+	p->user_ns = (u64)BPF_CORE_READ(cred, user_ns);
+	p->nsproxy = (u64)BPF_CORE_READ(task, nsproxy);
+}
 
 /* As many entries as the kernel allows threads (the loader sets it): never full. */
 struct {
@@ -194,6 +216,7 @@ static __noinline int enter_found(struct task_struct *leader)
 		p.flags |= PROCESS_STEP;
 	else if (is_worker_name(leader))
 		p.flags |= PROCESS_WORKER;
+	note_standing(&p, leader);
 	enter_numbers(leader, tgid);
 	return bpf_map_update_elem(&processes, &tgid, &p, BPF_NOEXIST);
 }

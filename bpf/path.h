@@ -108,4 +108,23 @@ static __noinline u32 walk_path(struct dentry *dentry, struct vfsmount *mnt)
 	return w.position;
 }
 
+/*
+ * When an inode last changed, in ns. The upper bit of the rest says that somebody has
+ * asked for it (multigrain timestamps).
+ */
+static __always_inline u64 changed_at(struct inode *inode)
+{
+	struct inode___6_6 *later = (void *)inode;
+	struct inode___early *early = (void *)inode;
+
+	if (bpf_core_field_exists(inode->i_ctime_sec))
+		return BPF_CORE_READ(inode, i_ctime_sec) * 1000000000ULL +
+		       (BPF_CORE_READ(inode, i_ctime_nsec) & 0x7fffffff);
+	if (bpf_core_field_exists(later->__i_ctime))
+		return BPF_CORE_READ(later, __i_ctime.tv_sec) * 1000000000ULL +
+		       (BPF_CORE_READ(later, __i_ctime.tv_nsec) & 0x7fffffff);
+	return BPF_CORE_READ(early, i_ctime.tv_sec) * 1000000000ULL +
+	       BPF_CORE_READ(early, i_ctime.tv_nsec);
+}
+
 #endif

@@ -4,7 +4,25 @@
 #define SALLYPORT_PROCESS_H
 
 #include "lineage.h"
+#include "privilege.h"
 #include "path.h"
+
+static __always_inline void report_fork(struct task_struct *parent, struct task_struct *child,
+					u64 now, struct process *p, u64 parent_id)
+{
+	struct fork_record *r = reserve(KIND_FORK, struct fork_record);
+
+	if (!r)
+		return;
+	fill(&r->header, KIND_FORK, now, p->id, BPF_CORE_READ(child, tgid),
+	     BPF_CORE_READ(child, cred, uid.val));
+	r->parent = parent_id;
+	r->parent_pid = BPF_CORE_READ(parent, tgid);
+	r->reserved = 0;
+	__builtin_memset(r->comm, 0, sizeof(r->comm));
+	bpf_probe_read_kernel_str(r->comm, sizeof(r->comm), child->comm);
+	submit(r);
+}
 
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child)
@@ -12,7 +30,6 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 	u64 now = bpf_ktime_get_boot_ns();
 	u32 tgid = BPF_CORE_READ(child, tgid);
 	struct process p = {}, *above;
-	struct fork_record *r;
 	u64 parent_id = 0;
 
 	if (BPF_CORE_READ(child, pid) != tgid ||
@@ -20,23 +37,18 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 		return 0;
 	p.id = new_identity(now);
 	above = identify(parent);
+	note_standing(&p, child);
 	if (above) {
 		parent_id = above->id;
 		p.flags = inherited(above->flags);
+		look_again(parent, above, parent_id, parent_id, false);
 	}
 	bpf_map_update_elem(&processes, &tgid, &p, BPF_ANY);
 	enter_numbers(child, tgid);
-
-	r = reserve(KIND_FORK, struct fork_record);
-	if (!r)
-		return 0;
-	fill(&r->header, KIND_FORK, now, p.id, tgid, BPF_CORE_READ(child, cred, uid.val));
-	r->parent = parent_id;
-	r->parent_pid = BPF_CORE_READ(parent, tgid);
-	r->reserved = 0;
-	__builtin_memset(r->comm, 0, sizeof(r->comm));
-	bpf_probe_read_kernel_str(r->comm, sizeof(r->comm), child->comm);
-	submit(r);
+	report_fork(parent, child, now, &p, parent_id);
+	/* Made by clone, in namespaces of its own. */
+	if (above && p.nsproxy && (p.nsproxy != above->nsproxy || p.user_ns != above->user_ns))
+		report_namespaces(child, parent, p.id);
 	return 0;
 }
 
@@ -125,6 +137,27 @@ static __always_inline u32 append_path(struct exec_record *r, u32 offset, const 
 	return length;
 }
 
+/* Its control group, of version 2. */
+static __always_inline u64 cgroup_of(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+}
+
+/* The program's file. */
+static __always_inline void describe_program(struct exec_record *r, struct file *exe)
+{
+	struct inode *inode = BPF_CORE_READ(exe, f_inode);
+
+	r->inode = BPF_CORE_READ(inode, i_ino);
+	r->device = BPF_CORE_READ(inode, i_sb, s_dev);
+	r->changed = changed_at(inode);
+	if (BPF_CORE_READ(inode, i_nlink) == 0) {
+		r->flags |= EXEC_DELETED;
+		if (BPF_CORE_READ(inode, i_sb, s_magic) == TMPFS_MAGIC)
+			r->flags |= EXEC_IN_MEMORY;
+	}
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
@@ -154,9 +187,17 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	}
 	if (p->flags & PROCESS_WORKER)
 		r->flags |= EXEC_WORKER;
+	r->cgroup = cgroup_of(task);
+	above = identify(parent);
+	/*
+	 * The first program of a container: its parent is whoever made it, of another
+	 * group, and neither belongs to a step yet.
+	 */
+	if (!(p->flags & (PROCESS_STEP | PROCESS_WORKER)) && r->cgroup != cgroup_of(parent))
+		r->flags |= EXEC_CONTAINER;
 	p->id = r->header.process;
 
-	if (r->flags & EXEC_STEP) {
+	if (r->flags & (EXEC_STEP | EXEC_CONTAINER)) {
 		struct capture c = {
 			.start = BPF_CORE_READ(mm, env_start),
 			.process = r->header.process,
@@ -170,7 +211,6 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 		bpf_loop(MAX_ENVIRONMENT / ENVIRONMENT_PIECE, capture_piece, &c, 0);
 	}
 
-	above = identify(parent);
 	r->parent = above ? above->id : 0;
 	r->parent_pid = BPF_CORE_READ(parent, tgid);
 	r->gid = BPF_CORE_READ(task, cred, gid.val);
@@ -178,6 +218,11 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	describe(task, 0, &r->standard_input);
 	describe(task, 1, &r->standard_output);
 	describe(task, 63, &r->argument_pipe);
+	describe_program(r, exe);
+	r->euid = BPF_CORE_READ(task, cred, euid.val);
+	r->capabilities = capabilities_of(BPF_CORE_READ(task, cred));
+	if (BPF_CORE_READ(bprm, filename) != BPF_CORE_READ(bprm, interp))
+		r->flags |= EXEC_SCRIPT;
 	__builtin_memset(r->comm, 0, sizeof(r->comm));
 	bpf_probe_read_kernel_str(r->comm, sizeof(r->comm), task->comm);
 
@@ -207,6 +252,9 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 		return 0;
 	if (bpf_ringbuf_output(&records, r, offsetof(struct exec_record, data) + offset, wake()))
 		count_lost(KIND_EXEC);
+	/* A change of namespaces was made by what ran before; more rights by what runs now. */
+	look_again(task, p, r->previous, r->header.process,
+		   BPF_CORE_READ_BITFIELD_PROBED(bprm, secureexec));
 	return 0;
 }
 
@@ -228,6 +276,7 @@ int BPF_PROG(process_exit, struct task_struct *task)
 	p = lookup_process(tgid);
 	if (!p)
 		return 0;
+	look_again(task, p, p->id, p->id, false);
 	last = *p;
 	id = last.id;
 	flags = last.flags;
@@ -289,6 +338,7 @@ int found_processes(struct bpf_iter__task *ctx)
 	struct found f = {};
 	struct process *p, *above;
 
+	own_tgid = bpf_get_current_pid_tgid() >> 32;
 	if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid))
 		return 0;
 	parent = BPF_CORE_READ(task, real_parent, group_leader);

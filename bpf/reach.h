@@ -9,6 +9,7 @@
 #define SALLYPORT_REACH_H
 
 #include "access.h"
+#include "privilege.h"
 
 #define PF_IO_WORKER 0x00000010
 #define PT_SEIZED 0x00010000
@@ -16,6 +17,9 @@
 #define SIGSTOP 19
 /* include/linux/signal.h: sent by the kernel itself */
 #define SEND_SIG_PRIV 1
+
+/* Whether the programs below look at objects; else access.h looks at calls. Set by the loader. */
+const volatile bool objects = true;
 
 struct reached {
 	u64 process;
@@ -151,6 +155,10 @@ int BPF_PROG(signal_sent, int number, void *info, struct task_struct *target)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
+	if (BPF_CORE_READ(target, tgid) == own_tgid && number != SIGCHLD && task->tgid != own_tgid)
+		report_own_signal(number, task);
+	if (!objects)
+		return 0;
 	if (number == SIGSTOP && (u64)info == SEND_SIG_PRIV && BPF_CORE_READ(target, ptrace))
 		return report_reach(ACCESS_PTRACE, task, target);
 	if (number == SIGCHLD && task->ptrace & PT_SEIZED)

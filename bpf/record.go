@@ -1,9 +1,13 @@
 package bpf
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // Record is one thing that the kernel side reported: *Fork, *Exec, *Environment,
-// *Exit, *Flow, *DNS, *Payload, *Access or *File. Its byte slices are valid until the next
+// *Exit, *Flow, *DNS, *Payload, *Access, *File,
+// *Privilege or *Cgroup. Its byte slices are valid until the next
 // Sensor.Read.
 type Record interface{ Head() *Header }
 
@@ -68,6 +72,29 @@ type Exec struct {
 	// Step is true for the first program run by a child of a worker. Its
 	// Environment records come right before it.
 	Step bool
+	// Container is true for a program that runs in another control group (of version 2)
+	// than its parent, outside of steps: the first one of a container, or what
+	// `docker exec` starts. Its Environment records come right before it. A service that
+	// systemd starts is the same.
+	Container bool
+	// Cgroup is the identifier of its control group, of version 2: the inode number of
+	// its folder. 0 for found processes.
+	Cgroup uint64
+	// EUID is the effective user.
+	EUID uint32
+	// Capabilities are the effective ones.
+	Capabilities Capabilities
+	// Inode and Device (major << 20 | minor) are those of the program's file, and Changed
+	// is its time of change in nanoseconds since 1970. 0 for found processes.
+	Inode   uint64
+	Device  uint32
+	Changed uint64
+	// Deleted is true if no folder has the program's file any more, or never had.
+	Deleted bool
+	// InMemory is true if, besides, it is on no disk: memfd_create(2) and the like.
+	InMemory bool
+	// Script is true if Filename is a script whose first line names the program.
+	Script bool
 	// Comm is the task name after the exec.
 	Comm string
 	// Filename is the path given to exec (bprm->filename).
@@ -132,6 +159,7 @@ const (
 	FlowStarted FlowState = 1 // first packet or connect
 	FlowActive  FlowState = 2 // still open, reported about every minute
 	FlowEnded   FlowState = 3 // closed, refused, timed out, or the socket closed
+	FlowUsed    FlowState = 4 // another process than began it, the record's, sent on it
 )
 
 // FlowDirection says who began a flow.
@@ -281,6 +309,97 @@ type File struct {
 	// Whole says that Path is a path of this machine: below a folder as it was given to
 	// WatchFolder.
 	Whole bool
+}
+
+// PrivilegeKind is a way to gain privileges or to use them.
+type PrivilegeKind uint8
+
+// Kinds of privileges.
+const (
+	PrivilegeGained     PrivilegeKind = 1 // capabilities, or the user root, that the process did not have
+	PrivilegeNamespaces PrivilegeKind = 2 // it is in other namespaces than its parent
+	PrivilegeModule     PrivilegeKind = 3 // it loaded a kernel module
+	PrivilegeBPF        PrivilegeKind = 4 // it loaded an eBPF program
+	PrivilegeSignal     PrivilegeKind = 5 // it sent a signal to the process that opened the Sensor
+	PrivilegePackets    PrivilegeKind = 6 // it sent by a packet or XDP socket
+)
+
+// Privilege reports what took a privilege. Gained and Namespaces are told when the
+// process next forks, runs a program or ends; Packets once for each program.
+type Privilege struct {
+	Header
+	// Kind says what.
+	Kind PrivilegeKind
+	// Gained are the capabilities, of PrivilegeGained, and EUIDBefore and EUID the
+	// effective users before and after.
+	Gained           Capabilities
+	EUIDBefore, EUID uint32
+	// Namespaces are those of PrivilegeNamespaces.
+	Namespaces Namespaces
+	// Signal is the number, of PrivilegeSignal.
+	Signal uint8
+	// Name of the module or of the eBPF program, if known.
+	Name string
+}
+
+// Cgroup reports a control group of version 2: a new one, one that was there when the
+// sensor was opened, or one that goes.
+type Cgroup struct {
+	Header
+	// ID is its identifier, as in Exec.
+	ID uint64
+	// Path from the root of the hierarchy.
+	Path string
+	// Removed is true for one that goes. Its number may be used again.
+	Removed bool
+}
+
+// Capabilities is a set of capabilities, one bit for each number (capabilities(7)).
+type Capabilities uint64
+
+// capabilityNames are in the order of their numbers (include/uapi/linux/capability.h).
+var capabilityNames = [...]string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
+	"CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE",
+	"CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER",
+	"CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT",
+	"CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME",
+	"CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL",
+	"CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM",
+	"CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+}
+
+// Names returns the names, in the order of the numbers; "CAP_n" for one that is newer
+// than this program.
+func (c Capabilities) Names() []string {
+	var names []string
+	for i := range 64 {
+		switch {
+		case c&(1<<i) == 0:
+		case i < len(capabilityNames):
+			names = append(names, capabilityNames[i])
+		default:
+			names = append(names, fmt.Sprintf("CAP_%d", i))
+		}
+	}
+	return names
+}
+
+// Namespaces is a set of kinds of namespaces.
+type Namespaces uint8
+
+// namespaceNames are in the order of the bits, as in /proc/PID/ns.
+var namespaceNames = [...]string{"uts", "ipc", "mnt", "pid", "net", "time", "cgroup", "user"}
+
+// Names returns the names as in /proc/PID/ns.
+func (n Namespaces) Names() []string {
+	var names []string
+	for i, name := range namespaceNames {
+		if n&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Limits of what a record carries.

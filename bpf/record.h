@@ -19,7 +19,9 @@ enum kind {
 	KIND_ACCESS = 7,
 	KIND_FILE = 8,
 	KIND_PAYLOAD = 9,
-	KIND_COUNT = 10,
+	KIND_PRIVILEGE = 10,
+	KIND_CGROUP = 11,
+	KIND_COUNT = 12,
 };
 
 #define MAX_PATH 1024
@@ -54,6 +56,10 @@ struct descriptor {
 enum exec_flags {
 	EXEC_WORKER = 1,
 	EXEC_STEP = 2,
+	EXEC_DELETED = 4,	/* no folder has the program's file */
+	EXEC_IN_MEMORY = 8,	/* nor has any disk: memfd_create and the like */
+	EXEC_SCRIPT = 16,	/* the file asked for names the program in its first line */
+	EXEC_CONTAINER = 32,	/* the first of its control group: its environment came */
 };
 
 /* data: file name, executable, working directory, arguments, without gaps. */
@@ -73,6 +79,12 @@ struct exec_record {
 	struct descriptor standard_input;
 	struct descriptor standard_output;
 	struct descriptor argument_pipe;
+	u64 inode;	/* of the program's file */
+	u64 changed;	/* its time of change, in ns */
+	u32 device;	/* as in s_dev: major << 20 | minor */
+	u32 euid;
+	u64 capabilities;
+	u64 cgroup;
 	char comm[16];
 	char data[3 * MAX_PATH + MAX_ARGUMENTS];
 };
@@ -103,6 +115,46 @@ struct access_record {
 	u8 access;
 	u8 target_worker;
 	u8 reserved[2];
+};
+
+enum privilege {
+	PRIVILEGE_GAINED = 1,		/* capabilities, or another effective user */
+	PRIVILEGE_NAMESPACES = 2,	/* it is in others than its parent */
+	PRIVILEGE_MODULE = 3,		/* a kernel module was loaded */
+	PRIVILEGE_BPF = 4,		/* an eBPF program was: seen by perf.go */
+	PRIVILEGE_SIGNAL = 5,		/* sent to whoever loaded these programs */
+	PRIVILEGE_PACKETS = 6,		/* sent by a packet or XDP socket */
+};
+
+enum namespaces {
+	NAMESPACE_UTS = 1,
+	NAMESPACE_IPC = 2,
+	NAMESPACE_MOUNT = 4,
+	NAMESPACE_PID = 8,
+	NAMESPACE_NET = 16,
+	NAMESPACE_TIME = 32,
+	NAMESPACE_CGROUP = 64,
+	NAMESPACE_USER = 128,
+};
+
+struct privilege_record {
+	struct header header;
+	u64 gained;	/* capabilities */
+	u32 euid_before;
+	u32 euid;
+	u32 number;	/* namespaces, the signal, or the family of the socket */
+	u8 privilege;
+	u8 reserved[3];
+	char name[56];	/* of the module */
+};
+
+/* A new group, or one that goes: path from the root of the hierarchy, not ended by a zero byte. */
+struct cgroup_record {
+	struct header header;
+	u64 cgroup;
+	u32 length;
+	u32 removed;
+	char path[MAX_PATH];
 };
 
 /* What a payload is handed over for. */
@@ -145,6 +197,7 @@ enum flow_state {
 	FLOW_STARTED = 1,
 	FLOW_ACTIVE = 2,
 	FLOW_ENDED = 3,
+	FLOW_USED = 4,	/* by another process than began it: the record's */
 };
 
 enum flow_direction {
@@ -203,12 +256,14 @@ struct long_dns_record {
 /* The sizes that decode_test.go expects, without variable data. */
 _Static_assert(sizeof(struct header) == 32, "header");
 _Static_assert(sizeof(struct fork_record) == 64, "fork");
-_Static_assert(__builtin_offsetof(struct exec_record, data) == 144, "exec");
+_Static_assert(__builtin_offsetof(struct exec_record, data) == 184, "exec");
 _Static_assert(__builtin_offsetof(struct environment_record, data) == 40, "environment");
 _Static_assert(sizeof(struct exit_record) == 40, "exit");
 _Static_assert(sizeof(struct flow_record) == 112, "flow");
 _Static_assert(sizeof(struct dns_record) == 64, "dns");
 _Static_assert(sizeof(struct access_record) == 48, "access");
+_Static_assert(sizeof(struct privilege_record) == 112, "privilege");
+_Static_assert(__builtin_offsetof(struct cgroup_record, path) == 48, "cgroup");
 _Static_assert(__builtin_offsetof(struct file_record, path) == 56, "file");
 _Static_assert(__builtin_offsetof(struct payload_record, data) == 48, "payload");
 

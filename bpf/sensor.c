@@ -10,6 +10,7 @@
 #include "tcp.h"
 #include "udp.h"
 #include "packet.h"
+#include "use.h"
 #include "access.h"
 #include "reach.h"
 #include "file.h"

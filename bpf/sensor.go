@@ -82,6 +82,7 @@ type Sensor struct {
 	byObjects bool // files and memory are watched, not calls
 	watch     watch
 	folders   *folders // nil where folders cannot be watched
+	loads     *loads   // nil where the kernel does not tell of eBPF programs
 	links     []link.Link
 	reader    *ringbuf.Reader
 	raw       ringbuf.Record
@@ -168,6 +169,8 @@ var (
 		sensorProgMemoryLocked, sensorProgSignalSent,
 		sensorProgFileRead, sensorProgFileFault, sensorProgFileMap, sensorProgInodeDirty,
 	}
+	// A kernel may have no modules; sends are traced since Linux 6.3.
+	optionalPrograms = []string{sensorProgModuleLoaded, sensorProgSocketSent}
 )
 
 // choose leaves of the programs that look at calls or at objects those that this
@@ -176,7 +179,13 @@ func choose(spec *ebpf.CollectionSpec, calls bool, has func(hook string) bool) (
 	missing := func(program string) bool { return !has(spec.Programs[program].AttachTo) }
 	byObjects = !calls && !slices.ContainsFunc(objectPrograms, missing)
 	for _, program := range objectPrograms {
-		if !byObjects {
+		// Signals to the agent are seen everywhere.
+		if !byObjects && program != sensorProgSignalSent {
+			blank(spec.Programs[program])
+		}
+	}
+	for _, program := range optionalPrograms {
+		if missing(program) {
 			blank(spec.Programs[program])
 		}
 	}
@@ -212,6 +221,9 @@ func (s *Sensor) load(spec *ebpf.CollectionSpec, cfg Config) error {
 	if failed != nil {
 		return failed
 	}
+	if err := spec.Variables[sensorVarObjects].Set(s.byObjects); err != nil {
+		return fmt.Errorf("set %s: %w", sensorVarObjects, err)
+	}
 	return spec.LoadAndAssign(&s.objects, nil)
 }
 
@@ -227,11 +239,10 @@ func readNumber(path string) (int, error) {
 	return n, nil
 }
 
-func (s *Sensor) start(cfg Config) error {
+func (s *Sensor) start(cfg Config) (err error) {
 	if err := s.enterWorkers(cfg.Workers); err != nil {
 		return err
 	}
-	var err error
 	if s.reader, err = ringbuf.NewReader(s.objects.Records); err != nil {
 		return fmt.Errorf("map ring buffer: %w", err)
 	}
@@ -245,13 +256,26 @@ func (s *Sensor) start(cfg Config) error {
 			return err
 		}
 	}
-	if err := s.findProcesses(); err != nil {
+	root, err := openCgroupRoot(cfg.CgroupRoot)
+	if err != nil {
 		return err
 	}
-	if err := s.attachNetwork(cfg); err != nil {
+	defer func() { err = errors.Join(err, root.close()) }()
+	for _, program := range []*ebpf.Program{s.objects.CgroupMade, s.objects.CgroupRemoved} {
+		if err := s.attachTracing(program); err != nil {
+			return err
+		}
+	}
+	if err := s.findCgroups(root); err != nil {
 		return err
 	}
-	programs := []*ebpf.Program{s.objects.CallExit, s.objects.RingComplete}
+	if err := s.findProcesses(root); err != nil {
+		return err
+	}
+	if err := s.attachNetwork(root); err != nil {
+		return err
+	}
+	programs := []*ebpf.Program{s.objects.CallExit, s.objects.RingComplete, s.objects.SignalSent}
 	if s.byObjects {
 		if err := s.openWatch(); err != nil {
 			return err
@@ -264,10 +288,14 @@ func (s *Sensor) start(cfg Config) error {
 			s.objects.FileRead, s.objects.FileFault, s.objects.FileMap, s.objects.InodeDirty,
 		}
 	}
+	programs = append(programs, s.objects.ModuleLoaded, s.objects.SocketSent)
 	for _, program := range programs {
 		if err := s.attachTracing(program); err != nil {
 			return err
 		}
+	}
+	if s.loads, err = openLoads(s.lookup, s.tellLate); err != nil {
+		return err
 	}
 	s.startSweeping(cfg)
 	return nil
@@ -322,7 +350,7 @@ func (s *Sensor) Clock() (boot uint64, offset int64, err error) {
 
 // Lost counts the records that did not fit into the ring (or, for environments,
 // could not be read) since Open, by kind: "fork", "exec", "environment", "exit",
-// "flow", "dns", "access", "file", "payload". Every kind is there.
+// "flow", "dns", "access", "file", "payload", "privilege", "cgroup". Every kind is there.
 func (s *Sensor) Lost() (map[string]uint64, error) {
 	lost := make(map[string]uint64, len(kindNames))
 	for kind, name := range kindNames {
@@ -412,6 +440,9 @@ func (s *Sensor) detach() error {
 	}
 	if s.folders != nil {
 		errs = append(errs, s.folders.close())
+	}
+	if s.loads != nil {
+		errs = append(errs, s.loads.close())
 	}
 	for _, l := range s.links {
 		if err := l.Close(); err != nil {

@@ -30,6 +30,7 @@ const (
 	sensorMapProcesses          = "processes"
 	sensorMapReaches            = "reaches"
 	sensorMapRecords            = "records"
+	sensorMapSenders            = "senders"
 	sensorMapSockets            = "sockets"
 	sensorMapTouches            = "touches"
 	sensorMapUdpAskers          = "udp_askers"
@@ -38,6 +39,8 @@ const (
 	sensorMapWatchedNames       = "watched_names"
 	sensorMapWorkers            = "workers"
 	sensorProgCallExit          = "call_exit"
+	sensorProgCgroupMade        = "cgroup_made"
+	sensorProgCgroupRemoved     = "cgroup_removed"
 	sensorProgFileFault         = "file_fault"
 	sensorProgFileMap           = "file_map"
 	sensorProgFileRead          = "file_read"
@@ -45,6 +48,7 @@ const (
 	sensorProgFoundSockets      = "found_sockets"
 	sensorProgInodeDirty        = "inode_dirty"
 	sensorProgMemoryLocked      = "memory_locked"
+	sensorProgModuleLoaded      = "module_loaded"
 	sensorProgPacketIn          = "packet_in"
 	sensorProgPacketOut         = "packet_out"
 	sensorProgProcessExec       = "process_exec"
@@ -58,6 +62,7 @@ const (
 	sensorProgSocketRelease     = "socket_release"
 	sensorProgSocketSendmsg4    = "socket_sendmsg4"
 	sensorProgSocketSendmsg6    = "socket_sendmsg6"
+	sensorProgSocketSent        = "socket_sent"
 	sensorProgSweepTcp          = "sweep_tcp"
 	sensorProgSweepUdp          = "sweep_udp"
 	sensorProgTcpState          = "tcp_state"
@@ -66,6 +71,8 @@ const (
 	sensorVarFlowInterval       = "flow_interval"
 	sensorVarFlowsBegun         = "flows_begun"
 	sensorVarHellosOpen         = "hellos_open"
+	sensorVarObjects            = "objects"
+	sensorVarOwnTgid            = "own_tgid"
 	sensorVarWakeBytes          = "wake_bytes"
 )
 
@@ -112,6 +119,8 @@ type sensorSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type sensorProgramSpecs struct {
 	CallExit       *ebpf.ProgramSpec `ebpf:"call_exit"`
+	CgroupMade     *ebpf.ProgramSpec `ebpf:"cgroup_made"`
+	CgroupRemoved  *ebpf.ProgramSpec `ebpf:"cgroup_removed"`
 	FileFault      *ebpf.ProgramSpec `ebpf:"file_fault"`
 	FileMap        *ebpf.ProgramSpec `ebpf:"file_map"`
 	FileRead       *ebpf.ProgramSpec `ebpf:"file_read"`
@@ -119,6 +128,7 @@ type sensorProgramSpecs struct {
 	FoundSockets   *ebpf.ProgramSpec `ebpf:"found_sockets"`
 	InodeDirty     *ebpf.ProgramSpec `ebpf:"inode_dirty"`
 	MemoryLocked   *ebpf.ProgramSpec `ebpf:"memory_locked"`
+	ModuleLoaded   *ebpf.ProgramSpec `ebpf:"module_loaded"`
 	PacketIn       *ebpf.ProgramSpec `ebpf:"packet_in"`
 	PacketOut      *ebpf.ProgramSpec `ebpf:"packet_out"`
 	ProcessExec    *ebpf.ProgramSpec `ebpf:"process_exec"`
@@ -132,6 +142,7 @@ type sensorProgramSpecs struct {
 	SocketRelease  *ebpf.ProgramSpec `ebpf:"socket_release"`
 	SocketSendmsg4 *ebpf.ProgramSpec `ebpf:"socket_sendmsg4"`
 	SocketSendmsg6 *ebpf.ProgramSpec `ebpf:"socket_sendmsg6"`
+	SocketSent     *ebpf.ProgramSpec `ebpf:"socket_sent"`
 	SweepTcp       *ebpf.ProgramSpec `ebpf:"sweep_tcp"`
 	SweepUdp       *ebpf.ProgramSpec `ebpf:"sweep_udp"`
 	TcpState       *ebpf.ProgramSpec `ebpf:"tcp_state"`
@@ -155,6 +166,7 @@ type sensorMapSpecs struct {
 	Processes          *ebpf.MapSpec `ebpf:"processes"`
 	Reaches            *ebpf.MapSpec `ebpf:"reaches"`
 	Records            *ebpf.MapSpec `ebpf:"records"`
+	Senders            *ebpf.MapSpec `ebpf:"senders"`
 	Sockets            *ebpf.MapSpec `ebpf:"sockets"`
 	Touches            *ebpf.MapSpec `ebpf:"touches"`
 	UdpAskers          *ebpf.MapSpec `ebpf:"udp_askers"`
@@ -173,6 +185,8 @@ type sensorVariableSpecs struct {
 	FlowInterval *ebpf.VariableSpec `ebpf:"flow_interval"`
 	FlowsBegun   *ebpf.VariableSpec `ebpf:"flows_begun"`
 	HellosOpen   *ebpf.VariableSpec `ebpf:"hellos_open"`
+	Objects      *ebpf.VariableSpec `ebpf:"objects"`
+	OwnTgid      *ebpf.VariableSpec `ebpf:"own_tgid"`
 	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
@@ -210,6 +224,7 @@ type sensorMaps struct {
 	Processes          *ebpf.Map `ebpf:"processes"`
 	Reaches            *ebpf.Map `ebpf:"reaches"`
 	Records            *ebpf.Map `ebpf:"records"`
+	Senders            *ebpf.Map `ebpf:"senders"`
 	Sockets            *ebpf.Map `ebpf:"sockets"`
 	Touches            *ebpf.Map `ebpf:"touches"`
 	UdpAskers          *ebpf.Map `ebpf:"udp_askers"`
@@ -235,6 +250,7 @@ func (m *sensorMaps) Close() error {
 		m.Processes,
 		m.Reaches,
 		m.Records,
+		m.Senders,
 		m.Sockets,
 		m.Touches,
 		m.UdpAskers,
@@ -254,6 +270,8 @@ type sensorVariables struct {
 	FlowInterval *ebpf.Variable `ebpf:"flow_interval"`
 	FlowsBegun   *ebpf.Variable `ebpf:"flows_begun"`
 	HellosOpen   *ebpf.Variable `ebpf:"hellos_open"`
+	Objects      *ebpf.Variable `ebpf:"objects"`
+	OwnTgid      *ebpf.Variable `ebpf:"own_tgid"`
 	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`
 }
 
@@ -262,6 +280,8 @@ type sensorVariables struct {
 // It can be passed to loadSensorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sensorPrograms struct {
 	CallExit       *ebpf.Program `ebpf:"call_exit"`
+	CgroupMade     *ebpf.Program `ebpf:"cgroup_made"`
+	CgroupRemoved  *ebpf.Program `ebpf:"cgroup_removed"`
 	FileFault      *ebpf.Program `ebpf:"file_fault"`
 	FileMap        *ebpf.Program `ebpf:"file_map"`
 	FileRead       *ebpf.Program `ebpf:"file_read"`
@@ -269,6 +289,7 @@ type sensorPrograms struct {
 	FoundSockets   *ebpf.Program `ebpf:"found_sockets"`
 	InodeDirty     *ebpf.Program `ebpf:"inode_dirty"`
 	MemoryLocked   *ebpf.Program `ebpf:"memory_locked"`
+	ModuleLoaded   *ebpf.Program `ebpf:"module_loaded"`
 	PacketIn       *ebpf.Program `ebpf:"packet_in"`
 	PacketOut      *ebpf.Program `ebpf:"packet_out"`
 	ProcessExec    *ebpf.Program `ebpf:"process_exec"`
@@ -282,6 +303,7 @@ type sensorPrograms struct {
 	SocketRelease  *ebpf.Program `ebpf:"socket_release"`
 	SocketSendmsg4 *ebpf.Program `ebpf:"socket_sendmsg4"`
 	SocketSendmsg6 *ebpf.Program `ebpf:"socket_sendmsg6"`
+	SocketSent     *ebpf.Program `ebpf:"socket_sent"`
 	SweepTcp       *ebpf.Program `ebpf:"sweep_tcp"`
 	SweepUdp       *ebpf.Program `ebpf:"sweep_udp"`
 	TcpState       *ebpf.Program `ebpf:"tcp_state"`
@@ -290,6 +312,8 @@ type sensorPrograms struct {
 func (p *sensorPrograms) Close() error {
 	return _SensorClose(
 		p.CallExit,
+		p.CgroupMade,
+		p.CgroupRemoved,
 		p.FileFault,
 		p.FileMap,
 		p.FileRead,
@@ -297,6 +321,7 @@ func (p *sensorPrograms) Close() error {
 		p.FoundSockets,
 		p.InodeDirty,
 		p.MemoryLocked,
+		p.ModuleLoaded,
 		p.PacketIn,
 		p.PacketOut,
 		p.ProcessExec,
@@ -310,6 +335,7 @@ func (p *sensorPrograms) Close() error {
 		p.SocketRelease,
 		p.SocketSendmsg4,
 		p.SocketSendmsg6,
+		p.SocketSent,
 		p.SweepTcp,
 		p.SweepUdp,
 		p.TcpState,

@@ -26,6 +26,8 @@ struct connection {
 	u8 hello_open;
 	u8 direction;
 	u8 reserved[5];
+	/* Who else has sent, last. */
+	u64 user;
 };
 
 /* Who listens, as far as a connection that comes in needs to know. */
@@ -139,6 +141,7 @@ static __always_inline void begin(struct sock *sk, u8 direction, u64 process, u3
 	c.hello_open = 0;
 	c.direction = direction;
 	__builtin_memset(c.reserved, 0, sizeof(c.reserved));
+	c.user = 0;
 	c.socket = (u64)sk;
 	c.flow = new_flow();
 	report_tcp(sk, NULL, &c, c.flow, FLOW_STARTED, c.started, true);

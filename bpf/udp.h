@@ -21,6 +21,7 @@ struct udp_flow {
 	u64 received;
 	u64 sent_reported;
 	u64 received_reported;
+	u64 user;	/* who else has sent, last */
 	struct address source;
 	u16 source_port;
 	u16 initials;	/* QUIC Initial packets handed over */
