@@ -11,6 +11,9 @@ import (
 // epoch is the epoch of the test agents.
 const epoch = 1_700_000_000_000_000_000
 
+// digest is a SHA-256, or the identifier of a container.
+const digest = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
 // fullBatch has an event of every kind with every field set.
 func fullBatch(now time.Time) *sallyportv1.EventBatch {
 	at := uint64(now.UnixNano())
@@ -30,6 +33,9 @@ func fullBatch(now time.Time) *sallyportv1.EventBatch {
 				StandardInput:  &sallyportv1.Descriptor{Kind: sallyportv1.DescriptorKind_DESCRIPTOR_KIND_PIPE, Inode: 91},
 				StandardOutput: &sallyportv1.Descriptor{Kind: sallyportv1.DescriptorKind_DESCRIPTOR_KIND_FILE, Inode: 92},
 				ArgumentPipe:   &sallyportv1.Descriptor{Kind: sallyportv1.DescriptorKind_DESCRIPTOR_KIND_PIPE, Inode: 93},
+				Gid:            1002, EffectiveUid: 1003, Capabilities: 1 << 21, Script: "./run.sh", ExecutableDeleted: true, ExecutableInMemory: true,
+				ExecutableInode: 94, ExecutableDevice: 95, ExecutableSha256: digest,
+				Container: &sallyportv1.Container{Id: digest, Image: "example/image:1", Name: "job", Pod: "runner-x", PodNamespace: "arc"},
 			},
 			{Id: 2001, Pid: 501, Executable: "/usr/bin/bash"},
 			{Id: 1000, Pid: 7, Executable: "/opt/runner/bin/Runner.Worker"},
@@ -49,13 +55,26 @@ func fullBatch(now time.Time) *sallyportv1.EventBatch {
 			}}},
 			{TimeUnixNano: at + 8, Process: 1, Attribution: 1, Body: &sallyportv1.Event_ProcessExited{ProcessExited: &sallyportv1.ProcessExited{ExitCode: 137, Signal: 9}}},
 			{TimeUnixNano: at, Process: 3, Attribution: 1, Body: &sallyportv1.Event_JobStarted{JobStarted: &sallyportv1.JobStarted{}}},
-			{TimeUnixNano: at + 9, Process: 3, Attribution: 1, Body: &sallyportv1.Event_JobEnded{JobEnded: &sallyportv1.JobEnded{Reason: sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED}}},
+			{TimeUnixNano: at + 9, Process: 3, Attribution: 1, Body: &sallyportv1.Event_JobEnded{JobEnded: &sallyportv1.JobEnded{Reason: sallyportv1.JobEndReason_JOB_END_REASON_HOOK, Survivors: []uint32{1}}}},
 			{TimeUnixNano: at + 10, Body: &sallyportv1.Event_AgentStatus{AgentStatus: &sallyportv1.AgentStatus{
 				Version: "0.1", Kernel: "6.18.0", EventsSeen: 99, EventsLost: map[string]uint64{"flow": 3, "exec": 1}, BatchesWaiting: 4, Stopping: true,
+				PreviousEnd: sallyportv1.AgentEnd_AGENT_END_KILLED, PreviousSeenUnixNano: at - 6, Found: &sallyportv1.Inventory{Processes: 7, Connections: 8},
+				Damage: []string{"link of tcp_state is detached"}, LongestPauseNano: 9,
 			}}},
 			{TimeUnixNano: at + 12, Process: 1, Attribution: 1, Body: &sallyportv1.Event_Flow{Flow: identified(at)}},
 			{TimeUnixNano: at + 11, Process: 1, Attribution: 1, Body: &sallyportv1.Event_FileAccess{FileAccess: &sallyportv1.FileAccess{
 				Operation: sallyportv1.FileOperation_FILE_OPERATION_READ, Path: "/home/runner/.aws/credentials", Rule: "aws_credentials", Category: "credential", Times: 3,
+			}}},
+			{TimeUnixNano: at + 13, Process: 2, Attribution: 1, Body: &sallyportv1.Event_Flow{Flow: flow(at, sallyportv1.FlowPhase_FLOW_PHASE_USED, 0, 0)}},
+			{TimeUnixNano: at + 14, Process: 1, Attribution: 1, Body: &sallyportv1.Event_PrivilegeUse{PrivilegeUse: &sallyportv1.PrivilegeUse{
+				Kind: sallyportv1.PrivilegeKind_PRIVILEGE_KIND_GAINED, Capabilities: []string{"CAP_BPF"}, EffectiveUidBefore: 5, EffectiveUid: 6,
+				Namespaces: []string{"mnt", "net"}, Signal: 9, Object: "probe",
+			}}},
+			{TimeUnixNano: at + 15, Process: 1, Attribution: 1, Body: &sallyportv1.Event_ExecutableDigest{ExecutableDigest: &sallyportv1.ExecutableDigest{
+				Path: "/usr/bin/curl", Inode: 94, Device: 95, Size: 96, Sha256: digest,
+			}}},
+			{TimeUnixNano: at + 16, Process: 1, Attribution: 1, Body: &sallyportv1.Event_HttpRequest{HttpRequest: &sallyportv1.HttpRequest{
+				Method: "POST", Host: "api.github.com", Path: "/repos/example/app/issues", Version: "2", Library: sallyportv1.TlsLibrary_TLS_LIBRARY_GO,
 			}}},
 		},
 	}

@@ -84,6 +84,20 @@ func (r *batchRows) addProcess(c eventContext, kind int8) {
 	t.StandardOutputInode = append(t.StandardOutputInode, p.GetStandardOutput().GetInode())
 	t.ArgumentPipeKind = append(t.ArgumentPipeKind, descriptorKind(p.GetArgumentPipe()))
 	t.ArgumentPipeInode = append(t.ArgumentPipeInode, p.GetArgumentPipe().GetInode())
+	t.GID = append(t.GID, p.GetGid())
+	t.EffectiveUID = append(t.EffectiveUID, p.GetEffectiveUid())
+	t.Capabilities = append(t.Capabilities, p.GetCapabilities())
+	t.Script = append(t.Script, p.GetScript())
+	t.ExecutableDeleted = append(t.ExecutableDeleted, p.GetExecutableDeleted())
+	t.ExecutableInMemory = append(t.ExecutableInMemory, p.GetExecutableInMemory())
+	t.ExecutableInode = append(t.ExecutableInode, p.GetExecutableInode())
+	t.ExecutableDevice = append(t.ExecutableDevice, p.GetExecutableDevice())
+	t.ExecutableSHA256 = append(t.ExecutableSHA256, p.GetExecutableSha256())
+	t.ContainerID = append(t.ContainerID, p.GetContainer().GetId())
+	t.ContainerImage = append(t.ContainerImage, p.GetContainer().GetImage())
+	t.ContainerName = append(t.ContainerName, p.GetContainer().GetName())
+	t.Pod = append(t.Pod, p.GetContainer().GetPod())
+	t.PodNamespace = append(t.PodNamespace, p.GetContainer().GetPodNamespace())
 }
 
 // stringOverhead is what a string takes beside its bytes.
@@ -101,7 +115,7 @@ func (r *batchRows) addFlow(c eventContext, f *sallyportv1.Flow) {
 	t.FlowID = append(t.FlowID, f.GetId())
 	// An agent that does not say knows of what goes out only.
 	t.Direction = append(t.Direction, max(enum(f.GetDirection(), sallyportv1.Direction_DIRECTION_LISTENING), int8(sallyportv1.Direction_DIRECTION_OUTBOUND)))
-	t.Phase = append(t.Phase, enum(f.GetPhase(), sallyportv1.FlowPhase_FLOW_PHASE_IDENTIFIED))
+	t.Phase = append(t.Phase, enum(f.GetPhase(), sallyportv1.FlowPhase_FLOW_PHASE_USED))
 	t.Protocol = append(t.Protocol, f.GetProtocol().Name())
 	t.SourceAddress = append(t.SourceAddress, address16(f.GetSourceAddress()))
 	t.SourcePort = append(t.SourcePort, uint16(f.GetSourcePort()))
@@ -176,7 +190,45 @@ func (r *batchRows) addFile(c eventContext, f *sallyportv1.FileAccess) {
 	t.Times = append(t.Times, f.GetTimes())
 }
 
-func (r *batchRows) addJob(c eventContext, kind int8, reason sallyportv1.JobEndReason) {
+func (r *batchRows) addPrivilege(c eventContext, p *sallyportv1.PrivilegeUse) {
+	t := &r.privileges
+	appendIdentity(&t.Identity, &c)
+	appendAttribution(&t.Attribution, c.attribution)
+	appendProcess(&t.Process, &c)
+	t.Kind = append(t.Kind, enum(p.GetKind(), sallyportv1.PrivilegeKind_PRIVILEGE_KIND_PACKETS))
+	t.Capabilities = append(t.Capabilities, p.GetCapabilities())
+	t.EffectiveUIDBefore = append(t.EffectiveUIDBefore, p.GetEffectiveUidBefore())
+	t.EffectiveUID = append(t.EffectiveUID, p.GetEffectiveUid())
+	t.Namespaces = append(t.Namespaces, p.GetNamespaces())
+	t.Signal = append(t.Signal, uint8(min(p.GetSignal(), 255)))
+	t.Object = append(t.Object, p.GetObject())
+}
+
+func (r *batchRows) addExecutable(c eventContext, d *sallyportv1.ExecutableDigest) {
+	t := &r.executables
+	appendIdentity(&t.Identity, &c)
+	appendAttribution(&t.Attribution, c.attribution)
+	appendProcess(&t.Process, &c)
+	t.Path = append(t.Path, d.GetPath())
+	t.Inode = append(t.Inode, d.GetInode())
+	t.Device = append(t.Device, d.GetDevice())
+	t.Size = append(t.Size, d.GetSize())
+	t.SHA256 = append(t.SHA256, d.GetSha256())
+}
+
+func (r *batchRows) addRequest(c eventContext, q *sallyportv1.HttpRequest) {
+	t := &r.httpRequests
+	appendIdentity(&t.Identity, &c)
+	appendAttribution(&t.Attribution, c.attribution)
+	appendProcess(&t.Process, &c)
+	t.Method = append(t.Method, q.GetMethod())
+	t.Host = append(t.Host, q.GetHost())
+	t.Path = append(t.Path, q.GetPath())
+	t.Version = append(t.Version, q.GetVersion())
+	t.Library = append(t.Library, enum(q.GetLibrary(), sallyportv1.TlsLibrary_TLS_LIBRARY_GO))
+}
+
+func (r *batchRows) addJob(c eventContext, kind int8, end *sallyportv1.JobEnded) {
 	t := &r.jobEvents
 	appendIdentity(&t.Identity, &c)
 	appendAttribution(&t.Attribution, c.attribution)
@@ -185,7 +237,12 @@ func (r *batchRows) addJob(c eventContext, kind int8, reason sallyportv1.JobEndR
 	t.WorkflowRef = append(t.WorkflowRef, c.attribution.GetWorkflowRef())
 	t.RefProtected = append(t.RefProtected, c.attribution.GetRefProtected())
 	t.Kind = append(t.Kind, kind)
-	t.Reason = append(t.Reason, enum(reason, sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED))
+	t.Reason = append(t.Reason, enum(end.GetReason(), sallyportv1.JobEndReason_JOB_END_REASON_HOOK))
+	survivors := make([]uint64, len(end.GetSurvivors()))
+	for i, n := range end.GetSurvivors() {
+		survivors[i] = c.batch.GetProcesses()[n-1].GetId()
+	}
+	t.Survivors = append(t.Survivors, survivors)
 }
 
 func (r *batchRows) addStatus(c eventContext, s *sallyportv1.AgentStatus) {
@@ -197,6 +254,12 @@ func (r *batchRows) addStatus(c eventContext, s *sallyportv1.AgentStatus) {
 	t.EventsLost = append(t.EventsLost, s.GetEventsLost())
 	t.BatchesWaiting = append(t.BatchesWaiting, s.GetBatchesWaiting())
 	t.Stopping = append(t.Stopping, s.GetStopping())
+	t.PreviousEnd = append(t.PreviousEnd, enum(s.GetPreviousEnd(), sallyportv1.AgentEnd_AGENT_END_KILLED))
+	t.PreviousSeen = append(t.PreviousSeen, unixNano(s.GetPreviousSeenUnixNano()))
+	t.FoundProcesses = append(t.FoundProcesses, s.GetFound().GetProcesses())
+	t.FoundConnections = append(t.FoundConnections, s.GetFound().GetConnections())
+	t.Damage = append(t.Damage, s.GetDamage())
+	t.LongestPauseNano = append(t.LongestPauseNano, s.GetLongestPauseNano())
 }
 
 // address16 maps IPv4 into IPv6 as the column wants it; no address becomes "::".

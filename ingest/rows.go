@@ -27,6 +27,9 @@ type batchRows struct {
 	dns             store.DNS
 	processAccesses store.ProcessAccesses
 	fileAccesses    store.FileAccesses
+	privileges      store.Privileges
+	executables     store.Executables
+	httpRequests    store.HTTPRequests
 	jobEvents       store.JobEvents
 	agentStatus     store.AgentStatus
 
@@ -46,7 +49,7 @@ var noAttribution, noProcess = new(sallyportv1.Attribution), new(sallyportv1.Pro
 
 // tables returns the rows in the order in which they are inserted.
 func (r *batchRows) tables() []store.Rows {
-	return []store.Rows{&r.processEvents, &r.flowEvents, &r.dns, &r.processAccesses, &r.fileAccesses, &r.jobEvents, &r.agentStatus}
+	return []store.Rows{&r.processEvents, &r.flowEvents, &r.dns, &r.processAccesses, &r.fileAccesses, &r.privileges, &r.executables, &r.httpRequests, &r.jobEvents, &r.agentStatus}
 }
 
 func (r *batchRows) reset() {
@@ -78,10 +81,16 @@ func (r *batchRows) add(b *sallyportv1.EventBatch, stored time.Time) {
 			r.addAccess(c, body.ProcessAccess, b.GetProcesses())
 		case *sallyportv1.Event_FileAccess:
 			r.addFile(c, body.FileAccess)
+		case *sallyportv1.Event_PrivilegeUse:
+			r.addPrivilege(c, body.PrivilegeUse)
+		case *sallyportv1.Event_ExecutableDigest:
+			r.addExecutable(c, body.ExecutableDigest)
+		case *sallyportv1.Event_HttpRequest:
+			r.addRequest(c, body.HttpRequest)
 		case *sallyportv1.Event_JobStarted:
-			r.addJob(c, jobStarted, 0)
+			r.addJob(c, jobStarted, nil)
 		case *sallyportv1.Event_JobEnded:
-			r.addJob(c, jobEnded, body.JobEnded.GetReason())
+			r.addJob(c, jobEnded, body.JobEnded)
 		case *sallyportv1.Event_AgentStatus:
 			r.addStatus(c, body.AgentStatus)
 		default:

@@ -66,15 +66,16 @@ func TestEveryKindOfEventToEveryColumn(t *testing.T) {
 	}
 	attribution := "'example/app','ci','123',2,'build','0123456789abcdef','__run_2','example/setup@v1','c0ffee','refs/heads/main','push','alice','runner-1'"
 	curl := "2002,2001,501,'/usr/bin/curl','curl','bash',1001"
+	nothing := ",0,0,0,'',false,false,0,0,'','','','','',''"
 	worker := "1000,0,7,'/opt/runner/bin/Runner.Worker','Runner.Worker','',0"
 	started := now.Add(-5).Format("2006-01-02 15:04:05.000000000")
 	for _, c := range []struct{ name, query, want string }{
 		{"forked", "SELECT * FROM process_events WHERE kind = 'forked'",
-			identity(41, 1) + "," + attribution + ",2001,0,501,'/usr/bin/bash','bash','',0,'forked','1970-01-01 00:00:00.000000000',[],false,'','',0,'',0,'',0,0,0"},
+			identity(41, 1) + "," + attribution + ",2001,0,501,'/usr/bin/bash','bash','',0,'forked','1970-01-01 00:00:00.000000000',[],false,'','',0,'',0,'',0" + nothing + ",0,0"},
 		{"executed", "SELECT * FROM process_events WHERE kind = 'executed'",
-			identity(42, 2) + "," + attribution + "," + curl + ",'executed','" + started + "',['curl','-s','https://x.example.test/é'],true,'/home/runner','pipe',91,'file',92,'pipe',93,0,0"},
+			identity(42, 2) + "," + attribution + "," + curl + ",'executed','" + started + "',['curl','-s','https://x.example.test/é'],true,'/home/runner','pipe',91,'file',92,'pipe',93,1002,1003,2097152,'./run.sh',true,true,94,95,'" + digest + "','" + digest + "','example/image:1','job','runner-x','arc',0,0"},
 		{"exited", "SELECT * FROM process_events WHERE kind = 'exited'",
-			identity(48, 8) + "," + attribution + "," + curl + ",'exited','" + started + "',[],false,'','',0,'',0,'',0,137,9"},
+			identity(48, 8) + "," + attribution + "," + curl + ",'exited','" + started + "',[],false,'','',0,'',0,'',0" + nothing + ",137,9"},
 		{"dns", "SELECT * FROM dns",
 			identity(43, 3) + "," + attribution + "," + curl + ",'x.example.test','A','NOERROR',['::ffff:192.0.2.7','2001:db8::7'],['y.example.test','z.example.test'],'::ffff:127.0.0.53',53,12345"},
 		{"flow", "SELECT * FROM flow_events WHERE phase = 'ended'",
@@ -86,17 +87,24 @@ func TestEveryKindOfEventToEveryColumn(t *testing.T) {
 		{"file", "SELECT *, file FROM file_accesses",
 			identity(53, 11) + "," + attribution + "," + curl + ",'read','/home/runner/.aws/credentials','aws_credentials','credential',3,'credentials'"},
 		{"job", "SELECT * FROM job_events WHERE kind = 'ended'",
-			identity(50, 9) + "," + attribution + ",77,'example/app/.github/workflows/ci.yml@refs/heads/main',true," + worker + ",'ended','worker_exited'"},
+			identity(50, 9) + "," + attribution + ",77,'example/app/.github/workflows/ci.yml@refs/heads/main',true," + worker + ",'ended','hook',[2002]"},
+		{"privilege", "SELECT * FROM privileges",
+			identity(55, 14) + "," + attribution + "," + curl + ",'gained',['CAP_BPF'],5,6,['mnt','net'],9,'probe'"},
+		{"executable", "SELECT * FROM executables",
+			identity(56, 15) + "," + attribution + "," + curl + ",'/usr/bin/curl',94,95,96,'" + digest + "'"},
+		{"request", "SELECT * FROM http_requests",
+			identity(57, 16) + "," + attribution + "," + curl + ",'POST','api.github.com','/repos/example/app/issues','2','go'"},
+		{"used", "SELECT process_id, phase, flow_id FROM flow_events WHERE phase = 'used'", "2001,'used',5"},
 		{"status", "SELECT * REPLACE (mapSort(events_lost) AS events_lost) FROM agent_status",
-			identity(51, 10) + ",'0.1','6.18.0',99,{'exec':1,'flow':3},4,true"},
+			identity(51, 10) + ",'0.1','6.18.0',99,{'exec':1,'flow':3},4,true,'killed','" + now.Add(-6).Format("2006-01-02 15:04:05.000000000") + "',7,8,['link of tcp_state is detached'],9"},
 		{"egress", "SELECT * FROM egress WHERE repository = 'example/app'",
 			"'example/app','ci','123',2,'build','0123456789abcdef','__run_2','example/setup@v1','agent-1',5,2002,'curl','bash','/usr/bin/curl','tcp','192.0.2.1',40000,'192.0.2.7',443,'x.example.test','process','x.example.test','tls',true,111,16,'" + at(4) + "','" + at(6) + "',2e-9,'reset'"},
 		{"jobs", "SELECT * FROM jobs",
-			"'example/app','ci','123',2,77,'build','0123456789abcdef','c0ffee','refs/heads/main',true,'push','alice','example/app/.github/workflows/ci.yml@refs/heads/main','runner-1','agent-1','runner.example.test','" + at(0) + "','" + at(9) + "','worker_exited'"},
+			"'example/app','ci','123',2,77,'build','0123456789abcdef','c0ffee','refs/heads/main',true,'push','alice','example/app/.github/workflows/ci.yml@refs/heads/main','runner-1','agent-1','runner.example.test','" + at(0) + "','" + at(9) + "','hook'"},
 		{"runs", "SELECT * FROM runs",
 			"'example/app','ci','123',2,77,'c0ffee','refs/heads/main','push','alice','" + at(0) + "','" + at(9) + "',1,0"},
 		{"processes", "SELECT * FROM processes WHERE run_id = '123'",
-			"'example/app','ci','123',2,'build','0123456789abcdef','__run_2','example/setup@v1','agent-1',2002,2001,501,'curl','bash','/usr/bin/curl',['curl','-s','https://x.example.test/é'],true,'/home/runner','pipe',91,'file',92,'pipe',93,1001,'" + started + "','" + at(8) + "',137,9"},
+			"'example/app','ci','123',2,'build','0123456789abcdef','__run_2','example/setup@v1','agent-1',2002,2001,501,'curl','bash','/usr/bin/curl',['curl','-s','https://x.example.test/é'],true,'/home/runner','pipe',91,'file',92,'pipe',93,1001,'" + started + "','" + at(8) + "',137,9,1003,2097152,'./run.sh',true,true,'" + digest + "','" + digest + "','example/image:1'"},
 		{"steps", "SELECT * FROM steps",
 			"'example/app','ci','123',2,'build','0123456789abcdef','__run_2','example/setup@v1','" + at(1) + "',1,1,111,16"},
 	} {

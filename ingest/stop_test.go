@@ -49,7 +49,7 @@ func TestStoppedWithARangeInHand(t *testing.T) {
 		}
 		return err
 	})
-	for table, want := range map[string]uint64{"process_events": 3, "flow_events": 4, "dns": 1, "job_events": 2} {
+	for table, want := range map[string]uint64{"process_events": 3, "flow_events": 5, "dns": 1, "job_events": 2} {
 		if n := l.count(t, "SELECT count() FROM "+table); n != want {
 			t.Errorf("%d rows in %s, want %d", n, table, want)
 		}

@@ -105,8 +105,8 @@ func TestEngineThatComesLater(t *testing.T) {
 	})
 	newOwnEngine(t, address, "later")
 	l.waitDone(t, stream.EventsStream)
-	if n := l.count(t, "SELECT count() FROM flow_events"); n != 4 {
-		t.Errorf("%d flow events, want 4", n)
+	if n := l.count(t, "SELECT count() FROM flow_events"); n != 5 {
+		t.Errorf("%d flow events, want 5", n)
 	}
 	if ok, detail := in.Health(); !ok {
 		t.Errorf("not healthy: %s", detail)
@@ -191,8 +191,8 @@ func TestRowsThatClickHouseRefuses(t *testing.T) {
 	if n := l.count(t, "SELECT count() FROM dns"); n != batches-2 {
 		t.Errorf("%d DNS exchanges, want %d", n, batches-2)
 	}
-	if n := l.count(t, "SELECT count() FROM flow_events"); n != 4*batches {
-		t.Errorf("%d flow events, want %d", n, 4*batches)
+	if n := l.count(t, "SELECT count() FROM flow_events"); n != 5*batches {
+		t.Errorf("%d flow events, want %d", n, 5*batches)
 	}
 	letters := l.deadLetters(t)
 	if len(letters) != 2 {

@@ -20,6 +20,20 @@ type ProcessEvents struct {
 	ArgumentPipeInode   []uint64
 	ExitCode            []uint8
 	Signal              []uint8
+	GID                 []uint32
+	EffectiveUID        []uint32
+	Capabilities        []uint64
+	Script              []string
+	ExecutableDeleted   []bool
+	ExecutableInMemory  []bool
+	ExecutableInode     []uint64
+	ExecutableDevice    []uint32
+	ExecutableSHA256    []string
+	ContainerID         []string
+	ContainerImage      []string
+	ContainerName       []string
+	Pod                 []string
+	PodNamespace        []string
 }
 
 // Table implements Rows.
@@ -46,6 +60,20 @@ func (r *ProcessEvents) Reset() {
 	r.ArgumentPipeInode = r.ArgumentPipeInode[:0]
 	r.ExitCode = r.ExitCode[:0]
 	r.Signal = r.Signal[:0]
+	r.GID = r.GID[:0]
+	r.EffectiveUID = r.EffectiveUID[:0]
+	r.Capabilities = r.Capabilities[:0]
+	r.Script = cut(r.Script)
+	r.ExecutableDeleted = r.ExecutableDeleted[:0]
+	r.ExecutableInMemory = r.ExecutableInMemory[:0]
+	r.ExecutableInode = r.ExecutableInode[:0]
+	r.ExecutableDevice = r.ExecutableDevice[:0]
+	r.ExecutableSHA256 = cut(r.ExecutableSHA256)
+	r.ContainerID = cut(r.ContainerID)
+	r.ContainerImage = cut(r.ContainerImage)
+	r.ContainerName = cut(r.ContainerName)
+	r.Pod = cut(r.Pod)
+	r.PodNamespace = cut(r.PodNamespace)
 }
 
 // Columns implements Rows.
@@ -64,6 +92,20 @@ func (r *ProcessEvents) Columns() []Column {
 		{"argument_pipe_inode", "UInt64", r.ArgumentPipeInode},
 		{"exit_code", "UInt8", r.ExitCode},
 		{"signal", "UInt8", r.Signal},
+		{"gid", "UInt32", r.GID},
+		{"effective_uid", "UInt32", r.EffectiveUID},
+		{"capabilities", "UInt64", r.Capabilities},
+		{"script", "String", r.Script},
+		{"executable_deleted", "Bool", r.ExecutableDeleted},
+		{"executable_in_memory", "Bool", r.ExecutableInMemory},
+		{"executable_inode", "UInt64", r.ExecutableInode},
+		{"executable_device", "UInt32", r.ExecutableDevice},
+		{"executable_sha256", "String", r.ExecutableSHA256},
+		{"container_id", "String", r.ContainerID},
+		{"container_image", "String", r.ContainerImage},
+		{"container_name", "String", r.ContainerName},
+		{"pod", "String", r.Pod},
+		{"pod_namespace", "String", r.PodNamespace},
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -87,6 +88,10 @@ func (s *Store) Insert(ctx context.Context, token string, rows Rows) error {
 	statement.WriteString("INSERT INTO " + rows.Table() + " (")
 	types := make([]clickhouse.ColumnNameAndType, len(columns))
 	for i, c := range columns {
+		// The driver takes a column that is shorter, and inserts as many rows.
+		if got := reflect.ValueOf(c.Values).Len(); got != n {
+			return fmt.Errorf("insert %d rows into %s: column %s has %d values", n, rows.Table(), c.Name, got)
+		}
 		if i > 0 {
 			statement.WriteString(", ")
 		}

@@ -1,5 +1,7 @@
 package store
 
+import "time"
+
 // ProcessAccesses are rows of the table process_accesses: accesses to other processes.
 type ProcessAccesses struct {
 	Identity
@@ -95,6 +97,7 @@ type JobEvents struct {
 	RefProtected []bool
 	Kind         []int8
 	Reason       []int8
+	Survivors    [][]uint64
 }
 
 // Table implements Rows.
@@ -113,6 +116,7 @@ func (r *JobEvents) Reset() {
 	r.RefProtected = r.RefProtected[:0]
 	r.Kind = r.Kind[:0]
 	r.Reason = r.Reason[:0]
+	r.Survivors = cut(r.Survivors)
 }
 
 // Columns implements Rows.
@@ -123,18 +127,25 @@ func (r *JobEvents) Columns() []Column {
 		{"ref_protected", "Bool", r.RefProtected},
 		{"kind", "Int8", r.Kind},
 		{"reason", "Int8", r.Reason},
+		{"survivors", "Array(UInt64)", r.Survivors},
 	})
 }
 
 // AgentStatus are rows of the table agent_status: what agents say of themselves.
 type AgentStatus struct {
 	Identity
-	Version        []string
-	Kernel         []string
-	EventsSeen     []uint64
-	EventsLost     []map[string]uint64
-	BatchesWaiting []uint64
-	Stopping       []bool
+	Version          []string
+	Kernel           []string
+	EventsSeen       []uint64
+	EventsLost       []map[string]uint64
+	BatchesWaiting   []uint64
+	Stopping         []bool
+	PreviousEnd      []int8
+	PreviousSeen     []time.Time
+	FoundProcesses   []uint32
+	FoundConnections []uint32
+	Damage           [][]string
+	LongestPauseNano []uint64
 }
 
 // Table implements Rows.
@@ -152,6 +163,12 @@ func (r *AgentStatus) Reset() {
 	r.EventsLost = cut(r.EventsLost)
 	r.BatchesWaiting = r.BatchesWaiting[:0]
 	r.Stopping = r.Stopping[:0]
+	r.PreviousEnd = r.PreviousEnd[:0]
+	r.PreviousSeen = r.PreviousSeen[:0]
+	r.FoundProcesses = r.FoundProcesses[:0]
+	r.FoundConnections = r.FoundConnections[:0]
+	r.Damage = cut(r.Damage)
+	r.LongestPauseNano = r.LongestPauseNano[:0]
 }
 
 // Columns implements Rows.
@@ -163,5 +180,11 @@ func (r *AgentStatus) Columns() []Column {
 		{"events_lost", "Map(String, UInt64)", r.EventsLost},
 		{"batches_waiting", "UInt64", r.BatchesWaiting},
 		{"stopping", "Bool", r.Stopping},
+		{"previous_end", "Int8", r.PreviousEnd},
+		{"previous_seen", "DateTime64(9)", r.PreviousSeen},
+		{"found_processes", "UInt32", r.FoundProcesses},
+		{"found_connections", "UInt32", r.FoundConnections},
+		{"damage", "Array(String)", r.Damage},
+		{"longest_pause_nano", "UInt64", r.LongestPauseNano},
 	})
 }

@@ -49,8 +49,8 @@ func TestMigrateFromNothingAndAgain(t *testing.T) {
 	if err := s.conn.QueryRow(t.Context(), "SELECT count() FROM system.tables WHERE database = currentDatabase()").Scan(&n); err != nil {
 		t.Fatal(err)
 	}
-	if n != 15 { // 7 tables, 5 views, goose's own
-		t.Errorf("%d tables, want 15", n)
+	if n != 18 { // 11 tables, 6 views, goose's own
+		t.Errorf("%d tables, want 18", n)
 	}
 	err := s.conn.QueryRow(t.Context(), `SELECT count() FROM system.columns
 		WHERE database = currentDatabase() AND comment = '' AND table != 'goose_db_version'`).Scan(&undocumented)
@@ -84,6 +84,13 @@ func TestInsertOnceForEachToken(t *testing.T) {
 		},
 		Version: []string{"v", "v"}, Kernel: []string{"k", "k"}, EventsSeen: []uint64{1, 2},
 		EventsLost: []map[string]uint64{nil, {"exec": 1}}, BatchesWaiting: []uint64{0, 0}, Stopping: []bool{false, true},
+		PreviousEnd: []int8{0, 0}, PreviousSeen: []time.Time{{}, {}}, FoundProcesses: []uint32{0, 0}, FoundConnections: []uint32{0, 0},
+		Damage: [][]string{nil, nil}, LongestPauseNano: []uint64{0, 0},
+	}
+	short := *rows
+	short.Kernel = nil
+	if err := s.Insert(t.Context(), "t", &short); err == nil || !strings.Contains(err.Error(), "column kernel has 0 values") {
+		t.Fatalf("insert of a short column: %v", err)
 	}
 	if err := s.Insert(t.Context(), "t", rows); err == nil || !strings.Contains(err.Error(), ErrNoTable.Error()) {
 		// The database itself is not there yet.
@@ -141,6 +148,8 @@ func TestLost(t *testing.T) {
 		},
 		Version: []string{"v"}, Kernel: []string{"k"}, EventsSeen: []uint64{1},
 		EventsLost: []map[string]uint64{nil}, BatchesWaiting: []uint64{0}, Stopping: []bool{false},
+		PreviousEnd: []int8{0}, PreviousSeen: []time.Time{{}}, FoundProcesses: []uint32{0}, FoundConnections: []uint32{0},
+		Damage: [][]string{nil}, LongestPauseNano: []uint64{0},
 	}
 	for _, want := range []bool{true, false} {
 		lost, err := s.Lost(t.Context(), rows)

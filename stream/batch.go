@@ -108,6 +108,12 @@ func check(b *sallyportv1.EventBatch) error {
 			if int(body.ProcessAccess.GetTarget()) > processes {
 				return fmt.Errorf("event %d: target process %d of %d", i, body.ProcessAccess.GetTarget(), processes)
 			}
+		case *sallyportv1.Event_JobEnded:
+			for _, n := range body.JobEnded.GetSurvivors() {
+				if n == 0 || int(n) > processes {
+					return fmt.Errorf("event %d: surviving process %d of %d", i, n, processes)
+				}
+			}
 		case *sallyportv1.Event_Flow:
 			f := body.Flow
 			if !validAddress(f.GetSourceAddress()) || !validAddress(f.GetDestinationAddress()) {

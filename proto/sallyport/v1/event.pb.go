@@ -24,6 +24,137 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// PrivilegeKind is a way to gain a privilege or to use one.
+type PrivilegeKind int32
+
+const (
+	// Never sent.
+	PrivilegeKind_PRIVILEGE_KIND_UNSPECIFIED PrivilegeKind = 0
+	// It has capabilities, or is root, and was not before: sudo and other setuid programs,
+	// setuid(2), or a fault of the kernel.
+	PrivilegeKind_PRIVILEGE_KIND_GAINED PrivilegeKind = 1
+	// It is in other namespaces than its parent.
+	PrivilegeKind_PRIVILEGE_KIND_NAMESPACES PrivilegeKind = 2
+	// It loaded a kernel module.
+	PrivilegeKind_PRIVILEGE_KIND_MODULE PrivilegeKind = 3
+	// It loaded an eBPF program.
+	PrivilegeKind_PRIVILEGE_KIND_BPF PrivilegeKind = 4
+	// It sent a signal to the agent.
+	PrivilegeKind_PRIVILEGE_KIND_SIGNAL PrivilegeKind = 5
+	// It sent by a packet or XDP socket: frames of which there are no flows.
+	PrivilegeKind_PRIVILEGE_KIND_PACKETS PrivilegeKind = 6
+)
+
+// Enum value maps for PrivilegeKind.
+var (
+	PrivilegeKind_name = map[int32]string{
+		0: "PRIVILEGE_KIND_UNSPECIFIED",
+		1: "PRIVILEGE_KIND_GAINED",
+		2: "PRIVILEGE_KIND_NAMESPACES",
+		3: "PRIVILEGE_KIND_MODULE",
+		4: "PRIVILEGE_KIND_BPF",
+		5: "PRIVILEGE_KIND_SIGNAL",
+		6: "PRIVILEGE_KIND_PACKETS",
+	}
+	PrivilegeKind_value = map[string]int32{
+		"PRIVILEGE_KIND_UNSPECIFIED": 0,
+		"PRIVILEGE_KIND_GAINED":      1,
+		"PRIVILEGE_KIND_NAMESPACES":  2,
+		"PRIVILEGE_KIND_MODULE":      3,
+		"PRIVILEGE_KIND_BPF":         4,
+		"PRIVILEGE_KIND_SIGNAL":      5,
+		"PRIVILEGE_KIND_PACKETS":     6,
+	}
+)
+
+func (x PrivilegeKind) Enum() *PrivilegeKind {
+	p := new(PrivilegeKind)
+	*p = x
+	return p
+}
+
+func (x PrivilegeKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PrivilegeKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_sallyport_v1_event_proto_enumTypes[0].Descriptor()
+}
+
+func (PrivilegeKind) Type() protoreflect.EnumType {
+	return &file_sallyport_v1_event_proto_enumTypes[0]
+}
+
+func (x PrivilegeKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PrivilegeKind.Descriptor instead.
+func (PrivilegeKind) EnumDescriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{0}
+}
+
+// TlsLibrary is what a process encrypted with.
+type TlsLibrary int32
+
+const (
+	// Never sent.
+	TlsLibrary_TLS_LIBRARY_UNSPECIFIED TlsLibrary = 0
+	// OpenSSL or one of its descendants, as a library.
+	TlsLibrary_TLS_LIBRARY_OPENSSL TlsLibrary = 1
+	// GnuTLS.
+	TlsLibrary_TLS_LIBRARY_GNUTLS TlsLibrary = 2
+	// OpenSSL within Node.js.
+	TlsLibrary_TLS_LIBRARY_NODE TlsLibrary = 3
+	// Go's crypto/tls.
+	TlsLibrary_TLS_LIBRARY_GO TlsLibrary = 4
+)
+
+// Enum value maps for TlsLibrary.
+var (
+	TlsLibrary_name = map[int32]string{
+		0: "TLS_LIBRARY_UNSPECIFIED",
+		1: "TLS_LIBRARY_OPENSSL",
+		2: "TLS_LIBRARY_GNUTLS",
+		3: "TLS_LIBRARY_NODE",
+		4: "TLS_LIBRARY_GO",
+	}
+	TlsLibrary_value = map[string]int32{
+		"TLS_LIBRARY_UNSPECIFIED": 0,
+		"TLS_LIBRARY_OPENSSL":     1,
+		"TLS_LIBRARY_GNUTLS":      2,
+		"TLS_LIBRARY_NODE":        3,
+		"TLS_LIBRARY_GO":          4,
+	}
+)
+
+func (x TlsLibrary) Enum() *TlsLibrary {
+	p := new(TlsLibrary)
+	*p = x
+	return p
+}
+
+func (x TlsLibrary) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TlsLibrary) Descriptor() protoreflect.EnumDescriptor {
+	return file_sallyport_v1_event_proto_enumTypes[1].Descriptor()
+}
+
+func (TlsLibrary) Type() protoreflect.EnumType {
+	return &file_sallyport_v1_event_proto_enumTypes[1]
+}
+
+func (x TlsLibrary) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TlsLibrary.Descriptor instead.
+func (TlsLibrary) EnumDescriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{1}
+}
+
 // DescriptorKind is the kind of file behind a descriptor.
 type DescriptorKind int32
 
@@ -69,11 +200,11 @@ func (x DescriptorKind) String() string {
 }
 
 func (DescriptorKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[0].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[2].Descriptor()
 }
 
 func (DescriptorKind) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[0]
+	return &file_sallyport_v1_event_proto_enumTypes[2]
 }
 
 func (x DescriptorKind) Number() protoreflect.EnumNumber {
@@ -82,7 +213,7 @@ func (x DescriptorKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DescriptorKind.Descriptor instead.
 func (DescriptorKind) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{0}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{2}
 }
 
 // FlowPhase says where in its life a flow is.
@@ -99,6 +230,9 @@ const (
 	FlowPhase_FLOW_PHASE_ENDED FlowPhase = 3
 	// Its first bytes said what it is. Comes once at most; byte counts are zero.
 	FlowPhase_FLOW_PHASE_IDENTIFIED FlowPhase = 4
+	// Another process than began it sent on it: the event's process, which inherited the
+	// socket or was passed it. Byte counts are zero.
+	FlowPhase_FLOW_PHASE_USED FlowPhase = 5
 )
 
 // Enum value maps for FlowPhase.
@@ -109,6 +243,7 @@ var (
 		2: "FLOW_PHASE_ACTIVE",
 		3: "FLOW_PHASE_ENDED",
 		4: "FLOW_PHASE_IDENTIFIED",
+		5: "FLOW_PHASE_USED",
 	}
 	FlowPhase_value = map[string]int32{
 		"FLOW_PHASE_UNSPECIFIED": 0,
@@ -116,6 +251,7 @@ var (
 		"FLOW_PHASE_ACTIVE":      2,
 		"FLOW_PHASE_ENDED":       3,
 		"FLOW_PHASE_IDENTIFIED":  4,
+		"FLOW_PHASE_USED":        5,
 	}
 )
 
@@ -130,11 +266,11 @@ func (x FlowPhase) String() string {
 }
 
 func (FlowPhase) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[1].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[3].Descriptor()
 }
 
 func (FlowPhase) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[1]
+	return &file_sallyport_v1_event_proto_enumTypes[3]
 }
 
 func (x FlowPhase) Number() protoreflect.EnumNumber {
@@ -143,7 +279,7 @@ func (x FlowPhase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FlowPhase.Descriptor instead.
 func (FlowPhase) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{1}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{3}
 }
 
 // Protocol is the number in the IP header (IANA's); one without a name here may come.
@@ -195,11 +331,11 @@ func (x Protocol) String() string {
 }
 
 func (Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[2].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[4].Descriptor()
 }
 
 func (Protocol) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[2]
+	return &file_sallyport_v1_event_proto_enumTypes[4]
 }
 
 func (x Protocol) Number() protoreflect.EnumNumber {
@@ -208,7 +344,7 @@ func (x Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Protocol.Descriptor instead.
 func (Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{2}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{4}
 }
 
 // FlowOutcome says how a flow ended.
@@ -260,11 +396,11 @@ func (x FlowOutcome) String() string {
 }
 
 func (FlowOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[3].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[5].Descriptor()
 }
 
 func (FlowOutcome) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[3]
+	return &file_sallyport_v1_event_proto_enumTypes[5]
 }
 
 func (x FlowOutcome) Number() protoreflect.EnumNumber {
@@ -273,7 +409,7 @@ func (x FlowOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FlowOutcome.Descriptor instead.
 func (FlowOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{3}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{5}
 }
 
 // DomainSource says how the domain of a flow is known.
@@ -317,11 +453,11 @@ func (x DomainSource) String() string {
 }
 
 func (DomainSource) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[4].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[6].Descriptor()
 }
 
 func (DomainSource) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[4]
+	return &file_sallyport_v1_event_proto_enumTypes[6]
 }
 
 func (x DomainSource) Number() protoreflect.EnumNumber {
@@ -330,7 +466,7 @@ func (x DomainSource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DomainSource.Descriptor instead.
 func (DomainSource) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{4}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{6}
 }
 
 // Application is what the first bytes of a flow are.
@@ -382,11 +518,11 @@ func (x Application) String() string {
 }
 
 func (Application) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[5].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[7].Descriptor()
 }
 
 func (Application) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[5]
+	return &file_sallyport_v1_event_proto_enumTypes[7]
 }
 
 func (x Application) Number() protoreflect.EnumNumber {
@@ -395,7 +531,7 @@ func (x Application) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Application.Descriptor instead.
 func (Application) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{5}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{7}
 }
 
 // Direction says who began a flow.
@@ -440,11 +576,11 @@ func (x Direction) String() string {
 }
 
 func (Direction) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[6].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[8].Descriptor()
 }
 
 func (Direction) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[6]
+	return &file_sallyport_v1_event_proto_enumTypes[8]
 }
 
 func (x Direction) Number() protoreflect.EnumNumber {
@@ -453,7 +589,7 @@ func (x Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Direction.Descriptor instead.
 func (Direction) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{6}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
 // AccessKind is a way to reach into another process.
@@ -509,11 +645,11 @@ func (x AccessKind) String() string {
 }
 
 func (AccessKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[7].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[9].Descriptor()
 }
 
 func (AccessKind) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[7]
+	return &file_sallyport_v1_event_proto_enumTypes[9]
 }
 
 func (x AccessKind) Number() protoreflect.EnumNumber {
@@ -522,7 +658,7 @@ func (x AccessKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AccessKind.Descriptor instead.
 func (AccessKind) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{9}
 }
 
 // FileOperation is what was done to a file.
@@ -570,11 +706,11 @@ func (x FileOperation) String() string {
 }
 
 func (FileOperation) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[8].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[10].Descriptor()
 }
 
 func (FileOperation) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[8]
+	return &file_sallyport_v1_event_proto_enumTypes[10]
 }
 
 func (x FileOperation) Number() protoreflect.EnumNumber {
@@ -583,7 +719,7 @@ func (x FileOperation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileOperation.Descriptor instead.
 func (FileOperation) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{10}
 }
 
 // JobEndReason says why a job is held to be over.
@@ -596,6 +732,8 @@ const (
 	JobEndReason_JOB_END_REASON_WORKER_EXITED JobEndReason = 1
 	// The agent stopped before the job ended; the rest was not seen.
 	JobEndReason_JOB_END_REASON_AGENT_STOPPED JobEndReason = 2
+	// The runner's hook said so (docs/hooks.md).
+	JobEndReason_JOB_END_REASON_HOOK JobEndReason = 3
 )
 
 // Enum value maps for JobEndReason.
@@ -604,11 +742,13 @@ var (
 		0: "JOB_END_REASON_UNSPECIFIED",
 		1: "JOB_END_REASON_WORKER_EXITED",
 		2: "JOB_END_REASON_AGENT_STOPPED",
+		3: "JOB_END_REASON_HOOK",
 	}
 	JobEndReason_value = map[string]int32{
 		"JOB_END_REASON_UNSPECIFIED":   0,
 		"JOB_END_REASON_WORKER_EXITED": 1,
 		"JOB_END_REASON_AGENT_STOPPED": 2,
+		"JOB_END_REASON_HOOK":          3,
 	}
 )
 
@@ -623,11 +763,11 @@ func (x JobEndReason) String() string {
 }
 
 func (JobEndReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_event_proto_enumTypes[9].Descriptor()
+	return file_sallyport_v1_event_proto_enumTypes[11].Descriptor()
 }
 
 func (JobEndReason) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_event_proto_enumTypes[9]
+	return &file_sallyport_v1_event_proto_enumTypes[11]
 }
 
 func (x JobEndReason) Number() protoreflect.EnumNumber {
@@ -636,7 +776,64 @@ func (x JobEndReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobEndReason.Descriptor instead.
 func (JobEndReason) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{11}
+}
+
+// AgentEnd says how the agent ended that ran before on a machine.
+type AgentEnd int32
+
+const (
+	// None ran before, or nothing is known of it.
+	AgentEnd_AGENT_END_UNSPECIFIED AgentEnd = 0
+	// It stopped in order.
+	AgentEnd_AGENT_END_STOPPED AgentEnd = 1
+	// It handed over to the next one, which saw everything before the first one stopped.
+	AgentEnd_AGENT_END_REPLACED AgentEnd = 2
+	// It did neither: it was killed, it crashed, or the machine went down.
+	AgentEnd_AGENT_END_KILLED AgentEnd = 3
+)
+
+// Enum value maps for AgentEnd.
+var (
+	AgentEnd_name = map[int32]string{
+		0: "AGENT_END_UNSPECIFIED",
+		1: "AGENT_END_STOPPED",
+		2: "AGENT_END_REPLACED",
+		3: "AGENT_END_KILLED",
+	}
+	AgentEnd_value = map[string]int32{
+		"AGENT_END_UNSPECIFIED": 0,
+		"AGENT_END_STOPPED":     1,
+		"AGENT_END_REPLACED":    2,
+		"AGENT_END_KILLED":      3,
+	}
+)
+
+func (x AgentEnd) Enum() *AgentEnd {
+	p := new(AgentEnd)
+	*p = x
+	return p
+}
+
+func (x AgentEnd) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AgentEnd) Descriptor() protoreflect.EnumDescriptor {
+	return file_sallyport_v1_event_proto_enumTypes[12].Descriptor()
+}
+
+func (AgentEnd) Type() protoreflect.EnumType {
+	return &file_sallyport_v1_event_proto_enumTypes[12]
+}
+
+func (x AgentEnd) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AgentEnd.Descriptor instead.
+func (AgentEnd) EnumDescriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 // EventBatch is one JetStream message (zstd-compressed; see docs/wire.md). It is
@@ -771,6 +968,9 @@ type Event struct {
 	//	*Event_JobEnded
 	//	*Event_AgentStatus
 	//	*Event_FileAccess
+	//	*Event_PrivilegeUse
+	//	*Event_ExecutableDigest
+	//	*Event_HttpRequest
 	Body          isEvent_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -924,6 +1124,33 @@ func (x *Event) GetFileAccess() *FileAccess {
 	return nil
 }
 
+func (x *Event) GetPrivilegeUse() *PrivilegeUse {
+	if x != nil {
+		if x, ok := x.Body.(*Event_PrivilegeUse); ok {
+			return x.PrivilegeUse
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetExecutableDigest() *ExecutableDigest {
+	if x != nil {
+		if x, ok := x.Body.(*Event_ExecutableDigest); ok {
+			return x.ExecutableDigest
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetHttpRequest() *HttpRequest {
+	if x != nil {
+		if x, ok := x.Body.(*Event_HttpRequest); ok {
+			return x.HttpRequest
+		}
+	}
+	return nil
+}
+
 type isEvent_Body interface {
 	isEvent_Body()
 }
@@ -978,6 +1205,21 @@ type Event_FileAccess struct {
 	FileAccess *FileAccess `protobuf:"bytes,19,opt,name=file_access,json=fileAccess,proto3,oneof"`
 }
 
+type Event_PrivilegeUse struct {
+	// A process gained a privilege, or used one on the kernel or on the agent.
+	PrivilegeUse *PrivilegeUse `protobuf:"bytes,20,opt,name=privilege_use,json=privilegeUse,proto3,oneof"`
+}
+
+type Event_ExecutableDigest struct {
+	// The digest of a program's file is known.
+	ExecutableDigest *ExecutableDigest `protobuf:"bytes,21,opt,name=executable_digest,json=executableDigest,proto3,oneof"`
+}
+
+type Event_HttpRequest struct {
+	// A process sent an HTTP request through TLS (docs/requests.md).
+	HttpRequest *HttpRequest `protobuf:"bytes,22,opt,name=http_request,json=httpRequest,proto3,oneof"`
+}
+
 func (*Event_ProcessForked) isEvent_Body() {}
 
 func (*Event_ProcessExecuted) isEvent_Body() {}
@@ -997,6 +1239,12 @@ func (*Event_JobEnded) isEvent_Body() {}
 func (*Event_AgentStatus) isEvent_Body() {}
 
 func (*Event_FileAccess) isEvent_Body() {}
+
+func (*Event_PrivilegeUse) isEvent_Body() {}
+
+func (*Event_ExecutableDigest) isEvent_Body() {}
+
+func (*Event_HttpRequest) isEvent_Body() {}
 
 // Attribution says which step of which job of which run an event belongs to. It
 // is taken once, by the kernel, from the environment that the runner's worker
@@ -1215,7 +1463,28 @@ type Process struct {
 	StandardOutput *Descriptor `protobuf:"bytes,11,opt,name=standard_output,json=standardOutput,proto3" json:"standard_output,omitempty"`
 	// The pipe that a shell's process substitution handed over as an argument, as
 	// in `bash <(curl …)`.
-	ArgumentPipe  *Descriptor `protobuf:"bytes,12,opt,name=argument_pipe,json=argumentPipe,proto3" json:"argument_pipe,omitempty"`
+	ArgumentPipe *Descriptor `protobuf:"bytes,12,opt,name=argument_pipe,json=argumentPipe,proto3" json:"argument_pipe,omitempty"`
+	// Group it runs as.
+	Gid uint32 `protobuf:"varint,13,opt,name=gid,proto3" json:"gid,omitempty"`
+	// Effective user: another than uid in a setuid program.
+	EffectiveUid uint32 `protobuf:"varint,14,opt,name=effective_uid,json=effectiveUid,proto3" json:"effective_uid,omitempty"`
+	// Effective capabilities, one bit for each number of capabilities(7).
+	Capabilities uint64 `protobuf:"varint,15,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// Script whose first line names the executable, as it was asked for. Empty if none.
+	Script string `protobuf:"bytes,16,opt,name=script,proto3" json:"script,omitempty"`
+	// No folder had the executable's file any more when it started.
+	ExecutableDeleted bool `protobuf:"varint,17,opt,name=executable_deleted,json=executableDeleted,proto3" json:"executable_deleted,omitempty"`
+	// Besides, the file was on no disk: memfd_create(2) and the like.
+	ExecutableInMemory bool `protobuf:"varint,18,opt,name=executable_in_memory,json=executableInMemory,proto3" json:"executable_in_memory,omitempty"`
+	// Inode number of the executable's file. 0 for a process that ran before the agent.
+	ExecutableInode uint64 `protobuf:"varint,19,opt,name=executable_inode,json=executableInode,proto3" json:"executable_inode,omitempty"`
+	// Device of its file system: major << 20 | minor.
+	ExecutableDevice uint32 `protobuf:"varint,20,opt,name=executable_device,json=executableDevice,proto3" json:"executable_device,omitempty"`
+	// SHA-256 of the executable's content, 64 hexadecimal digits, if it was known when the
+	// process started. If not, an ExecutableDigest comes once it is.
+	ExecutableSha256 string `protobuf:"bytes,21,opt,name=executable_sha256,json=executableSha256,proto3" json:"executable_sha256,omitempty"`
+	// Container that it runs in. None outside of containers.
+	Container     *Container `protobuf:"bytes,22,opt,name=container,proto3" json:"container,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1334,6 +1603,423 @@ func (x *Process) GetArgumentPipe() *Descriptor {
 	return nil
 }
 
+func (x *Process) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *Process) GetEffectiveUid() uint32 {
+	if x != nil {
+		return x.EffectiveUid
+	}
+	return 0
+}
+
+func (x *Process) GetCapabilities() uint64 {
+	if x != nil {
+		return x.Capabilities
+	}
+	return 0
+}
+
+func (x *Process) GetScript() string {
+	if x != nil {
+		return x.Script
+	}
+	return ""
+}
+
+func (x *Process) GetExecutableDeleted() bool {
+	if x != nil {
+		return x.ExecutableDeleted
+	}
+	return false
+}
+
+func (x *Process) GetExecutableInMemory() bool {
+	if x != nil {
+		return x.ExecutableInMemory
+	}
+	return false
+}
+
+func (x *Process) GetExecutableInode() uint64 {
+	if x != nil {
+		return x.ExecutableInode
+	}
+	return 0
+}
+
+func (x *Process) GetExecutableDevice() uint32 {
+	if x != nil {
+		return x.ExecutableDevice
+	}
+	return 0
+}
+
+func (x *Process) GetExecutableSha256() string {
+	if x != nil {
+		return x.ExecutableSha256
+	}
+	return ""
+}
+
+func (x *Process) GetContainer() *Container {
+	if x != nil {
+		return x.Container
+	}
+	return nil
+}
+
+// Container is where a process runs, as far as the machine's container engine says.
+type Container struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identifier, 64 hexadecimal digits.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Image, as it was asked for. Empty if not known.
+	Image string `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
+	// Name that the engine, or in a pod Kubernetes, has for it. Empty if not known.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Pod that it belongs to. Empty outside of Kubernetes.
+	Pod string `protobuf:"bytes,4,opt,name=pod,proto3" json:"pod,omitempty"`
+	// Namespace of the pod.
+	PodNamespace  string `protobuf:"bytes,5,opt,name=pod_namespace,json=podNamespace,proto3" json:"pod_namespace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Container) Reset() {
+	*x = Container{}
+	mi := &file_sallyport_v1_event_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Container) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Container) ProtoMessage() {}
+
+func (x *Container) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_event_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Container.ProtoReflect.Descriptor instead.
+func (*Container) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Container) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Container) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *Container) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Container) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *Container) GetPodNamespace() string {
+	if x != nil {
+		return x.PodNamespace
+	}
+	return ""
+}
+
+// PrivilegeUse says that the event's process gained a privilege or used one.
+type PrivilegeUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it did.
+	Kind PrivilegeKind `protobuf:"varint,1,opt,name=kind,proto3,enum=sallyport.v1.PrivilegeKind" json:"kind,omitempty"`
+	// Capabilities that it gained, by name, in the order of their numbers.
+	Capabilities []string `protobuf:"bytes,2,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// Effective user before, of GAINED.
+	EffectiveUidBefore uint32 `protobuf:"varint,3,opt,name=effective_uid_before,json=effectiveUidBefore,proto3" json:"effective_uid_before,omitempty"`
+	// Effective user after, of GAINED.
+	EffectiveUid uint32 `protobuf:"varint,4,opt,name=effective_uid,json=effectiveUid,proto3" json:"effective_uid,omitempty"`
+	// Kinds of namespaces, as in /proc/PID/ns.
+	Namespaces []string `protobuf:"bytes,5,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// Number of the signal.
+	Signal uint32 `protobuf:"varint,6,opt,name=signal,proto3" json:"signal,omitempty"`
+	// Name of the module, or type and name of the eBPF program. Empty if not known.
+	Object        string `protobuf:"bytes,7,opt,name=object,proto3" json:"object,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrivilegeUse) Reset() {
+	*x = PrivilegeUse{}
+	mi := &file_sallyport_v1_event_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrivilegeUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrivilegeUse) ProtoMessage() {}
+
+func (x *PrivilegeUse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_event_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrivilegeUse.ProtoReflect.Descriptor instead.
+func (*PrivilegeUse) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PrivilegeUse) GetKind() PrivilegeKind {
+	if x != nil {
+		return x.Kind
+	}
+	return PrivilegeKind_PRIVILEGE_KIND_UNSPECIFIED
+}
+
+func (x *PrivilegeUse) GetCapabilities() []string {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *PrivilegeUse) GetEffectiveUidBefore() uint32 {
+	if x != nil {
+		return x.EffectiveUidBefore
+	}
+	return 0
+}
+
+func (x *PrivilegeUse) GetEffectiveUid() uint32 {
+	if x != nil {
+		return x.EffectiveUid
+	}
+	return 0
+}
+
+func (x *PrivilegeUse) GetNamespaces() []string {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *PrivilegeUse) GetSignal() uint32 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
+func (x *PrivilegeUse) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+// ExecutableDigest says what a program's file holds: once for each file and version, of
+// the programs that jobs run.
+type ExecutableDigest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path as the kernel resolved it.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Inode number.
+	Inode uint64 `protobuf:"varint,2,opt,name=inode,proto3" json:"inode,omitempty"`
+	// Device of its file system: major << 20 | minor.
+	Device uint32 `protobuf:"varint,3,opt,name=device,proto3" json:"device,omitempty"`
+	// Size in bytes.
+	Size uint64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	// SHA-256 of the content, 64 hexadecimal digits.
+	Sha256        string `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecutableDigest) Reset() {
+	*x = ExecutableDigest{}
+	mi := &file_sallyport_v1_event_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecutableDigest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecutableDigest) ProtoMessage() {}
+
+func (x *ExecutableDigest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_event_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecutableDigest.ProtoReflect.Descriptor instead.
+func (*ExecutableDigest) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ExecutableDigest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ExecutableDigest) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
+func (x *ExecutableDigest) GetDevice() uint32 {
+	if x != nil {
+		return x.Device
+	}
+	return 0
+}
+
+func (x *ExecutableDigest) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ExecutableDigest) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+// HttpRequest is the head of a request, without its query, headers and body.
+type HttpRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Method, in capitals.
+	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// Host, lower case, without a port.
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// Path, redacted by the rules in docs/redaction.md.
+	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	// Version of HTTP: "1.1" or "2".
+	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	// What the process encrypted with.
+	Library       TlsLibrary `protobuf:"varint,5,opt,name=library,proto3,enum=sallyport.v1.TlsLibrary" json:"library,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HttpRequest) Reset() {
+	*x = HttpRequest{}
+	mi := &file_sallyport_v1_event_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HttpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HttpRequest) ProtoMessage() {}
+
+func (x *HttpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_event_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HttpRequest.ProtoReflect.Descriptor instead.
+func (*HttpRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *HttpRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *HttpRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HttpRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *HttpRequest) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *HttpRequest) GetLibrary() TlsLibrary {
+	if x != nil {
+		return x.Library
+	}
+	return TlsLibrary_TLS_LIBRARY_UNSPECIFIED
+}
+
 // Descriptor is what an open file descriptor leads to.
 type Descriptor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1347,7 +2033,7 @@ type Descriptor struct {
 
 func (x *Descriptor) Reset() {
 	*x = Descriptor{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[4]
+	mi := &file_sallyport_v1_event_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1359,7 +2045,7 @@ func (x *Descriptor) String() string {
 func (*Descriptor) ProtoMessage() {}
 
 func (x *Descriptor) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[4]
+	mi := &file_sallyport_v1_event_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +2058,7 @@ func (x *Descriptor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptor.ProtoReflect.Descriptor instead.
 func (*Descriptor) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{4}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Descriptor) GetKind() DescriptorKind {
@@ -1398,7 +2084,7 @@ type ProcessForked struct {
 
 func (x *ProcessForked) Reset() {
 	*x = ProcessForked{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[5]
+	mi := &file_sallyport_v1_event_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +2096,7 @@ func (x *ProcessForked) String() string {
 func (*ProcessForked) ProtoMessage() {}
 
 func (x *ProcessForked) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[5]
+	mi := &file_sallyport_v1_event_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +2109,7 @@ func (x *ProcessForked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessForked.ProtoReflect.Descriptor instead.
 func (*ProcessForked) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{5}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{9}
 }
 
 // ProcessExecuted says that the event's process started its program.
@@ -1435,7 +2121,7 @@ type ProcessExecuted struct {
 
 func (x *ProcessExecuted) Reset() {
 	*x = ProcessExecuted{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[6]
+	mi := &file_sallyport_v1_event_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +2133,7 @@ func (x *ProcessExecuted) String() string {
 func (*ProcessExecuted) ProtoMessage() {}
 
 func (x *ProcessExecuted) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[6]
+	mi := &file_sallyport_v1_event_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +2146,7 @@ func (x *ProcessExecuted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessExecuted.ProtoReflect.Descriptor instead.
 func (*ProcessExecuted) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{6}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{10}
 }
 
 // ProcessExited says that the event's process ended.
@@ -1476,7 +2162,7 @@ type ProcessExited struct {
 
 func (x *ProcessExited) Reset() {
 	*x = ProcessExited{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[7]
+	mi := &file_sallyport_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +2174,7 @@ func (x *ProcessExited) String() string {
 func (*ProcessExited) ProtoMessage() {}
 
 func (x *ProcessExited) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[7]
+	mi := &file_sallyport_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +2187,7 @@ func (x *ProcessExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessExited.ProtoReflect.Descriptor instead.
 func (*ProcessExited) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProcessExited) GetExitCode() uint32 {
@@ -1566,7 +2252,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[8]
+	mi := &file_sallyport_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +2264,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[8]
+	mi := &file_sallyport_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +2277,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Flow) GetId() uint64 {
@@ -1738,7 +2424,7 @@ type DnsExchange struct {
 
 func (x *DnsExchange) Reset() {
 	*x = DnsExchange{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[9]
+	mi := &file_sallyport_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +2436,7 @@ func (x *DnsExchange) String() string {
 func (*DnsExchange) ProtoMessage() {}
 
 func (x *DnsExchange) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[9]
+	mi := &file_sallyport_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +2449,7 @@ func (x *DnsExchange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DnsExchange.ProtoReflect.Descriptor instead.
 func (*DnsExchange) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DnsExchange) GetName() string {
@@ -1838,7 +2524,7 @@ type ProcessAccess struct {
 
 func (x *ProcessAccess) Reset() {
 	*x = ProcessAccess{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[10]
+	mi := &file_sallyport_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +2536,7 @@ func (x *ProcessAccess) String() string {
 func (*ProcessAccess) ProtoMessage() {}
 
 func (x *ProcessAccess) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[10]
+	mi := &file_sallyport_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +2549,7 @@ func (x *ProcessAccess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessAccess.ProtoReflect.Descriptor instead.
 func (*ProcessAccess) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ProcessAccess) GetKind() AccessKind {
@@ -1908,7 +2594,7 @@ type FileAccess struct {
 
 func (x *FileAccess) Reset() {
 	*x = FileAccess{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[11]
+	mi := &file_sallyport_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2606,7 @@ func (x *FileAccess) String() string {
 func (*FileAccess) ProtoMessage() {}
 
 func (x *FileAccess) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[11]
+	mi := &file_sallyport_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2619,7 @@ func (x *FileAccess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileAccess.ProtoReflect.Descriptor instead.
 func (*FileAccess) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FileAccess) GetOperation() FileOperation {
@@ -1980,7 +2666,7 @@ type JobStarted struct {
 
 func (x *JobStarted) Reset() {
 	*x = JobStarted{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[12]
+	mi := &file_sallyport_v1_event_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +2678,7 @@ func (x *JobStarted) String() string {
 func (*JobStarted) ProtoMessage() {}
 
 func (x *JobStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[12]
+	mi := &file_sallyport_v1_event_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,21 +2691,23 @@ func (x *JobStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStarted.ProtoReflect.Descriptor instead.
 func (*JobStarted) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{16}
 }
 
 // JobEnded says that the worker of a job ended, and with it the job.
 type JobEnded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why the job is held to be over.
-	Reason        JobEndReason `protobuf:"varint,1,opt,name=reason,proto3,enum=sallyport.v1.JobEndReason" json:"reason,omitempty"`
+	Reason JobEndReason `protobuf:"varint,1,opt,name=reason,proto3,enum=sallyport.v1.JobEndReason" json:"reason,omitempty"`
+	// Processes of the job that still run: 1-based indexes into EventBatch.processes.
+	Survivors     []uint32 `protobuf:"varint,2,rep,packed,name=survivors,proto3" json:"survivors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobEnded) Reset() {
 	*x = JobEnded{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[13]
+	mi := &file_sallyport_v1_event_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2719,7 @@ func (x *JobEnded) String() string {
 func (*JobEnded) ProtoMessage() {}
 
 func (x *JobEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[13]
+	mi := &file_sallyport_v1_event_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2732,7 @@ func (x *JobEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEnded.ProtoReflect.Descriptor instead.
 func (*JobEnded) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JobEnded) GetReason() JobEndReason {
@@ -2052,6 +2740,13 @@ func (x *JobEnded) GetReason() JobEndReason {
 		return x.Reason
 	}
 	return JobEndReason_JOB_END_REASON_UNSPECIFIED
+}
+
+func (x *JobEnded) GetSurvivors() []uint32 {
+	if x != nil {
+		return x.Survivors
+	}
+	return nil
 }
 
 // AgentStatus is the agent's own account of itself. Counts are totals of the
@@ -2069,14 +2764,27 @@ type AgentStatus struct {
 	// Batches waiting on disk or in memory for the network.
 	BatchesWaiting uint64 `protobuf:"varint,5,opt,name=batches_waiting,json=batchesWaiting,proto3" json:"batches_waiting,omitempty"`
 	// True in the last status of an agent that stops in order.
-	Stopping      bool `protobuf:"varint,6,opt,name=stopping,proto3" json:"stopping,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Stopping bool `protobuf:"varint,6,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	// How the agent before this one ended. In the first status only, like the next two.
+	PreviousEnd AgentEnd `protobuf:"varint,7,opt,name=previous_end,json=previousEnd,proto3,enum=sallyport.v1.AgentEnd" json:"previous_end,omitempty"`
+	// Sign of life of the agent before, the last one, Unix time in nanoseconds.
+	PreviousSeenUnixNano uint64 `protobuf:"fixed64,8,opt,name=previous_seen_unix_nano,json=previousSeenUnixNano,proto3" json:"previous_seen_unix_nano,omitempty"`
+	// Processes and open connections that were there when the agent began to watch.
+	Found *Inventory `protobuf:"bytes,9,opt,name=found,proto3" json:"found,omitempty"`
+	// What was done to the agent's hold on the kernel, for instance "link of tcp_state is
+	// detached". Anything here means that not all is seen any more.
+	Damage []string `protobuf:"bytes,10,rep,name=damage,proto3" json:"damage,omitempty"`
+	// Longest pause since the last status, in nanoseconds, in which the agent did not run:
+	// much more than a second means that it was stopped (SIGSTOP, a frozen group, a
+	// suspended machine).
+	LongestPauseNano uint64 `protobuf:"varint,11,opt,name=longest_pause_nano,json=longestPauseNano,proto3" json:"longest_pause_nano,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[14]
+	mi := &file_sallyport_v1_event_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2796,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[14]
+	mi := &file_sallyport_v1_event_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2809,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{14}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AgentStatus) GetVersion() string {
@@ -2146,6 +2854,96 @@ func (x *AgentStatus) GetStopping() bool {
 	return false
 }
 
+func (x *AgentStatus) GetPreviousEnd() AgentEnd {
+	if x != nil {
+		return x.PreviousEnd
+	}
+	return AgentEnd_AGENT_END_UNSPECIFIED
+}
+
+func (x *AgentStatus) GetPreviousSeenUnixNano() uint64 {
+	if x != nil {
+		return x.PreviousSeenUnixNano
+	}
+	return 0
+}
+
+func (x *AgentStatus) GetFound() *Inventory {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
+func (x *AgentStatus) GetDamage() []string {
+	if x != nil {
+		return x.Damage
+	}
+	return nil
+}
+
+func (x *AgentStatus) GetLongestPauseNano() uint64 {
+	if x != nil {
+		return x.LongestPauseNano
+	}
+	return 0
+}
+
+// Inventory counts what was there before the agent.
+type Inventory struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Processes.
+	Processes uint32 `protobuf:"varint,1,opt,name=processes,proto3" json:"processes,omitempty"`
+	// TCP connections, and sockets that listen.
+	Connections   uint32 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inventory) Reset() {
+	*x = Inventory{}
+	mi := &file_sallyport_v1_event_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inventory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inventory) ProtoMessage() {}
+
+func (x *Inventory) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_event_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inventory.ProtoReflect.Descriptor instead.
+func (*Inventory) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Inventory) GetProcesses() uint32 {
+	if x != nil {
+		return x.Processes
+	}
+	return 0
+}
+
+func (x *Inventory) GetConnections() uint32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
 var File_sallyport_v1_event_proto protoreflect.FileDescriptor
 
 const file_sallyport_v1_event_proto_rawDesc = "" +
@@ -2159,7 +2957,7 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\bhostname\x18\x04 \x01(\tR\bhostname\x12=\n" +
 	"\fattributions\x18\x05 \x03(\v2\x19.sallyport.v1.AttributionR\fattributions\x123\n" +
 	"\tprocesses\x18\x06 \x03(\v2\x15.sallyport.v1.ProcessR\tprocesses\x12+\n" +
-	"\x06events\x18\a \x03(\v2\x13.sallyport.v1.EventR\x06events\"\xea\x05\n" +
+	"\x06events\x18\a \x03(\v2\x13.sallyport.v1.EventR\x06events\"\xbc\a\n" +
 	"\x05Event\x12$\n" +
 	"\x0etime_unix_nano\x18\x01 \x01(\x06R\ftimeUnixNano\x12\x18\n" +
 	"\aprocess\x18\x02 \x01(\rR\aprocess\x12 \n" +
@@ -2176,7 +2974,10 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\tjob_ended\x18\x11 \x01(\v2\x16.sallyport.v1.JobEndedH\x00R\bjobEnded\x12>\n" +
 	"\fagent_status\x18\x12 \x01(\v2\x19.sallyport.v1.AgentStatusH\x00R\vagentStatus\x12;\n" +
 	"\vfile_access\x18\x13 \x01(\v2\x18.sallyport.v1.FileAccessH\x00R\n" +
-	"fileAccessB\x06\n" +
+	"fileAccess\x12A\n" +
+	"\rprivilege_use\x18\x14 \x01(\v2\x1a.sallyport.v1.PrivilegeUseH\x00R\fprivilegeUse\x12M\n" +
+	"\x11executable_digest\x18\x15 \x01(\v2\x1e.sallyport.v1.ExecutableDigestH\x00R\x10executableDigest\x12>\n" +
+	"\fhttp_request\x18\x16 \x01(\v2\x19.sallyport.v1.HttpRequestH\x00R\vhttpRequestB\x06\n" +
 	"\x04body\"\xb7\x03\n" +
 	"\vAttribution\x12\x1e\n" +
 	"\n" +
@@ -2199,7 +3000,7 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x05actor\x18\r \x01(\tR\x05actor\x12\x16\n" +
 	"\x06runner\x18\x0e \x01(\tR\x06runner\x12!\n" +
 	"\fworkflow_ref\x18\x0f \x01(\tR\vworkflowRef\x12#\n" +
-	"\rref_protected\x18\x10 \x01(\bR\frefProtected\"\xea\x03\n" +
+	"\rref_protected\x18\x10 \x01(\bR\frefProtected\"\xfa\x06\n" +
 	"\aProcess\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1b\n" +
 	"\tparent_id\x18\x02 \x01(\x04R\bparentId\x12\x10\n" +
@@ -2215,7 +3016,45 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x0estandard_input\x18\n" +
 	" \x01(\v2\x18.sallyport.v1.DescriptorR\rstandardInput\x12A\n" +
 	"\x0fstandard_output\x18\v \x01(\v2\x18.sallyport.v1.DescriptorR\x0estandardOutput\x12=\n" +
-	"\rargument_pipe\x18\f \x01(\v2\x18.sallyport.v1.DescriptorR\fargumentPipe\"T\n" +
+	"\rargument_pipe\x18\f \x01(\v2\x18.sallyport.v1.DescriptorR\fargumentPipe\x12\x10\n" +
+	"\x03gid\x18\r \x01(\rR\x03gid\x12#\n" +
+	"\reffective_uid\x18\x0e \x01(\rR\feffectiveUid\x12\"\n" +
+	"\fcapabilities\x18\x0f \x01(\x04R\fcapabilities\x12\x16\n" +
+	"\x06script\x18\x10 \x01(\tR\x06script\x12-\n" +
+	"\x12executable_deleted\x18\x11 \x01(\bR\x11executableDeleted\x120\n" +
+	"\x14executable_in_memory\x18\x12 \x01(\bR\x12executableInMemory\x12)\n" +
+	"\x10executable_inode\x18\x13 \x01(\x04R\x0fexecutableInode\x12+\n" +
+	"\x11executable_device\x18\x14 \x01(\rR\x10executableDevice\x12+\n" +
+	"\x11executable_sha256\x18\x15 \x01(\tR\x10executableSha256\x125\n" +
+	"\tcontainer\x18\x16 \x01(\v2\x17.sallyport.v1.ContainerR\tcontainer\"|\n" +
+	"\tContainer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05image\x18\x02 \x01(\tR\x05image\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x10\n" +
+	"\x03pod\x18\x04 \x01(\tR\x03pod\x12#\n" +
+	"\rpod_namespace\x18\x05 \x01(\tR\fpodNamespace\"\x8a\x02\n" +
+	"\fPrivilegeUse\x12/\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1b.sallyport.v1.PrivilegeKindR\x04kind\x12\"\n" +
+	"\fcapabilities\x18\x02 \x03(\tR\fcapabilities\x120\n" +
+	"\x14effective_uid_before\x18\x03 \x01(\rR\x12effectiveUidBefore\x12#\n" +
+	"\reffective_uid\x18\x04 \x01(\rR\feffectiveUid\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x05 \x03(\tR\n" +
+	"namespaces\x12\x16\n" +
+	"\x06signal\x18\x06 \x01(\rR\x06signal\x12\x16\n" +
+	"\x06object\x18\a \x01(\tR\x06object\"\x80\x01\n" +
+	"\x10ExecutableDigest\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
+	"\x05inode\x18\x02 \x01(\x04R\x05inode\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\rR\x06device\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06sha256\x18\x05 \x01(\tR\x06sha256\"\x9b\x01\n" +
+	"\vHttpRequest\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x122\n" +
+	"\alibrary\x18\x05 \x01(\x0e2\x18.sallyport.v1.TlsLibraryR\alibrary\"T\n" +
 	"\n" +
 	"Descriptor\x120\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1c.sallyport.v1.DescriptorKindR\x04kind\x12\x14\n" +
@@ -2269,9 +3108,10 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\bcategory\x18\x04 \x01(\tR\bcategory\x12\x14\n" +
 	"\x05times\x18\x05 \x01(\x04R\x05times\"\f\n" +
 	"\n" +
-	"JobStarted\">\n" +
+	"JobStarted\"\\\n" +
 	"\bJobEnded\x122\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x1a.sallyport.v1.JobEndReasonR\x06reason\"\xb0\x02\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x1a.sallyport.v1.JobEndReasonR\x06reason\x12\x1c\n" +
+	"\tsurvivors\x18\x02 \x03(\rR\tsurvivors\"\x97\x04\n" +
 	"\vAgentStatus\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06kernel\x18\x02 \x01(\tR\x06kernel\x12\x1f\n" +
@@ -2280,22 +3120,47 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\vevents_lost\x18\x04 \x03(\v2).sallyport.v1.AgentStatus.EventsLostEntryR\n" +
 	"eventsLost\x12'\n" +
 	"\x0fbatches_waiting\x18\x05 \x01(\x04R\x0ebatchesWaiting\x12\x1a\n" +
-	"\bstopping\x18\x06 \x01(\bR\bstopping\x1a=\n" +
+	"\bstopping\x18\x06 \x01(\bR\bstopping\x129\n" +
+	"\fprevious_end\x18\a \x01(\x0e2\x16.sallyport.v1.AgentEndR\vpreviousEnd\x125\n" +
+	"\x17previous_seen_unix_nano\x18\b \x01(\x06R\x14previousSeenUnixNano\x12-\n" +
+	"\x05found\x18\t \x01(\v2\x17.sallyport.v1.InventoryR\x05found\x12\x16\n" +
+	"\x06damage\x18\n" +
+	" \x03(\tR\x06damage\x12,\n" +
+	"\x12longest_pause_nano\x18\v \x01(\x04R\x10longestPauseNano\x1a=\n" +
 	"\x0fEventsLostEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01*\x9d\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"K\n" +
+	"\tInventory\x12\x1c\n" +
+	"\tprocesses\x18\x01 \x01(\rR\tprocesses\x12 \n" +
+	"\vconnections\x18\x02 \x01(\rR\vconnections*\xd3\x01\n" +
+	"\rPrivilegeKind\x12\x1e\n" +
+	"\x1aPRIVILEGE_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15PRIVILEGE_KIND_GAINED\x10\x01\x12\x1d\n" +
+	"\x19PRIVILEGE_KIND_NAMESPACES\x10\x02\x12\x19\n" +
+	"\x15PRIVILEGE_KIND_MODULE\x10\x03\x12\x16\n" +
+	"\x12PRIVILEGE_KIND_BPF\x10\x04\x12\x19\n" +
+	"\x15PRIVILEGE_KIND_SIGNAL\x10\x05\x12\x1a\n" +
+	"\x16PRIVILEGE_KIND_PACKETS\x10\x06*\x84\x01\n" +
+	"\n" +
+	"TlsLibrary\x12\x1b\n" +
+	"\x17TLS_LIBRARY_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13TLS_LIBRARY_OPENSSL\x10\x01\x12\x16\n" +
+	"\x12TLS_LIBRARY_GNUTLS\x10\x02\x12\x14\n" +
+	"\x10TLS_LIBRARY_NODE\x10\x03\x12\x12\n" +
+	"\x0eTLS_LIBRARY_GO\x10\x04*\x9d\x01\n" +
 	"\x0eDescriptorKind\x12\x1f\n" +
 	"\x1bDESCRIPTOR_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14DESCRIPTOR_KIND_FILE\x10\x01\x12\x18\n" +
 	"\x14DESCRIPTOR_KIND_PIPE\x10\x02\x12\x1a\n" +
 	"\x16DESCRIPTOR_KIND_SOCKET\x10\x03\x12\x1a\n" +
-	"\x16DESCRIPTOR_KIND_DEVICE\x10\x04*\x87\x01\n" +
+	"\x16DESCRIPTOR_KIND_DEVICE\x10\x04*\x9c\x01\n" +
 	"\tFlowPhase\x12\x1a\n" +
 	"\x16FLOW_PHASE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12FLOW_PHASE_STARTED\x10\x01\x12\x15\n" +
 	"\x11FLOW_PHASE_ACTIVE\x10\x02\x12\x14\n" +
 	"\x10FLOW_PHASE_ENDED\x10\x03\x12\x19\n" +
-	"\x15FLOW_PHASE_IDENTIFIED\x10\x04*\x84\x01\n" +
+	"\x15FLOW_PHASE_IDENTIFIED\x10\x04\x12\x13\n" +
+	"\x0fFLOW_PHASE_USED\x10\x05*\x84\x01\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPROTOCOL_ICMP\x10\x01\x12\x10\n" +
@@ -2341,11 +3206,17 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x13FILE_OPERATION_READ\x10\x01\x12\x1a\n" +
 	"\x16FILE_OPERATION_WRITTEN\x10\x02\x12\x1a\n" +
 	"\x16FILE_OPERATION_ENTERED\x10\x03\x12\x17\n" +
-	"\x13FILE_OPERATION_LEFT\x10\x04*r\n" +
+	"\x13FILE_OPERATION_LEFT\x10\x04*\x8b\x01\n" +
 	"\fJobEndReason\x12\x1e\n" +
 	"\x1aJOB_END_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cJOB_END_REASON_WORKER_EXITED\x10\x01\x12 \n" +
-	"\x1cJOB_END_REASON_AGENT_STOPPED\x10\x02BBZ@github.com/sallyport-ci/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
+	"\x1cJOB_END_REASON_AGENT_STOPPED\x10\x02\x12\x17\n" +
+	"\x13JOB_END_REASON_HOOK\x10\x03*j\n" +
+	"\bAgentEnd\x12\x19\n" +
+	"\x15AGENT_END_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11AGENT_END_STOPPED\x10\x01\x12\x16\n" +
+	"\x12AGENT_END_REPLACED\x10\x02\x12\x14\n" +
+	"\x10AGENT_END_KILLED\x10\x03BBZ@github.com/sallyport-ci/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
 
 var (
 	file_sallyport_v1_event_proto_rawDescOnce sync.Once
@@ -2359,69 +3230,85 @@ func file_sallyport_v1_event_proto_rawDescGZIP() []byte {
 	return file_sallyport_v1_event_proto_rawDescData
 }
 
-var file_sallyport_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_sallyport_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_sallyport_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
+var file_sallyport_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_sallyport_v1_event_proto_goTypes = []any{
-	(DescriptorKind)(0),     // 0: sallyport.v1.DescriptorKind
-	(FlowPhase)(0),          // 1: sallyport.v1.FlowPhase
-	(Protocol)(0),           // 2: sallyport.v1.Protocol
-	(FlowOutcome)(0),        // 3: sallyport.v1.FlowOutcome
-	(DomainSource)(0),       // 4: sallyport.v1.DomainSource
-	(Application)(0),        // 5: sallyport.v1.Application
-	(Direction)(0),          // 6: sallyport.v1.Direction
-	(AccessKind)(0),         // 7: sallyport.v1.AccessKind
-	(FileOperation)(0),      // 8: sallyport.v1.FileOperation
-	(JobEndReason)(0),       // 9: sallyport.v1.JobEndReason
-	(*EventBatch)(nil),      // 10: sallyport.v1.EventBatch
-	(*Event)(nil),           // 11: sallyport.v1.Event
-	(*Attribution)(nil),     // 12: sallyport.v1.Attribution
-	(*Process)(nil),         // 13: sallyport.v1.Process
-	(*Descriptor)(nil),      // 14: sallyport.v1.Descriptor
-	(*ProcessForked)(nil),   // 15: sallyport.v1.ProcessForked
-	(*ProcessExecuted)(nil), // 16: sallyport.v1.ProcessExecuted
-	(*ProcessExited)(nil),   // 17: sallyport.v1.ProcessExited
-	(*Flow)(nil),            // 18: sallyport.v1.Flow
-	(*DnsExchange)(nil),     // 19: sallyport.v1.DnsExchange
-	(*ProcessAccess)(nil),   // 20: sallyport.v1.ProcessAccess
-	(*FileAccess)(nil),      // 21: sallyport.v1.FileAccess
-	(*JobStarted)(nil),      // 22: sallyport.v1.JobStarted
-	(*JobEnded)(nil),        // 23: sallyport.v1.JobEnded
-	(*AgentStatus)(nil),     // 24: sallyport.v1.AgentStatus
-	nil,                     // 25: sallyport.v1.AgentStatus.EventsLostEntry
+	(PrivilegeKind)(0),       // 0: sallyport.v1.PrivilegeKind
+	(TlsLibrary)(0),          // 1: sallyport.v1.TlsLibrary
+	(DescriptorKind)(0),      // 2: sallyport.v1.DescriptorKind
+	(FlowPhase)(0),           // 3: sallyport.v1.FlowPhase
+	(Protocol)(0),            // 4: sallyport.v1.Protocol
+	(FlowOutcome)(0),         // 5: sallyport.v1.FlowOutcome
+	(DomainSource)(0),        // 6: sallyport.v1.DomainSource
+	(Application)(0),         // 7: sallyport.v1.Application
+	(Direction)(0),           // 8: sallyport.v1.Direction
+	(AccessKind)(0),          // 9: sallyport.v1.AccessKind
+	(FileOperation)(0),       // 10: sallyport.v1.FileOperation
+	(JobEndReason)(0),        // 11: sallyport.v1.JobEndReason
+	(AgentEnd)(0),            // 12: sallyport.v1.AgentEnd
+	(*EventBatch)(nil),       // 13: sallyport.v1.EventBatch
+	(*Event)(nil),            // 14: sallyport.v1.Event
+	(*Attribution)(nil),      // 15: sallyport.v1.Attribution
+	(*Process)(nil),          // 16: sallyport.v1.Process
+	(*Container)(nil),        // 17: sallyport.v1.Container
+	(*PrivilegeUse)(nil),     // 18: sallyport.v1.PrivilegeUse
+	(*ExecutableDigest)(nil), // 19: sallyport.v1.ExecutableDigest
+	(*HttpRequest)(nil),      // 20: sallyport.v1.HttpRequest
+	(*Descriptor)(nil),       // 21: sallyport.v1.Descriptor
+	(*ProcessForked)(nil),    // 22: sallyport.v1.ProcessForked
+	(*ProcessExecuted)(nil),  // 23: sallyport.v1.ProcessExecuted
+	(*ProcessExited)(nil),    // 24: sallyport.v1.ProcessExited
+	(*Flow)(nil),             // 25: sallyport.v1.Flow
+	(*DnsExchange)(nil),      // 26: sallyport.v1.DnsExchange
+	(*ProcessAccess)(nil),    // 27: sallyport.v1.ProcessAccess
+	(*FileAccess)(nil),       // 28: sallyport.v1.FileAccess
+	(*JobStarted)(nil),       // 29: sallyport.v1.JobStarted
+	(*JobEnded)(nil),         // 30: sallyport.v1.JobEnded
+	(*AgentStatus)(nil),      // 31: sallyport.v1.AgentStatus
+	(*Inventory)(nil),        // 32: sallyport.v1.Inventory
+	nil,                      // 33: sallyport.v1.AgentStatus.EventsLostEntry
 }
 var file_sallyport_v1_event_proto_depIdxs = []int32{
-	12, // 0: sallyport.v1.EventBatch.attributions:type_name -> sallyport.v1.Attribution
-	13, // 1: sallyport.v1.EventBatch.processes:type_name -> sallyport.v1.Process
-	11, // 2: sallyport.v1.EventBatch.events:type_name -> sallyport.v1.Event
-	15, // 3: sallyport.v1.Event.process_forked:type_name -> sallyport.v1.ProcessForked
-	16, // 4: sallyport.v1.Event.process_executed:type_name -> sallyport.v1.ProcessExecuted
-	17, // 5: sallyport.v1.Event.process_exited:type_name -> sallyport.v1.ProcessExited
-	18, // 6: sallyport.v1.Event.flow:type_name -> sallyport.v1.Flow
-	19, // 7: sallyport.v1.Event.dns_exchange:type_name -> sallyport.v1.DnsExchange
-	20, // 8: sallyport.v1.Event.process_access:type_name -> sallyport.v1.ProcessAccess
-	22, // 9: sallyport.v1.Event.job_started:type_name -> sallyport.v1.JobStarted
-	23, // 10: sallyport.v1.Event.job_ended:type_name -> sallyport.v1.JobEnded
-	24, // 11: sallyport.v1.Event.agent_status:type_name -> sallyport.v1.AgentStatus
-	21, // 12: sallyport.v1.Event.file_access:type_name -> sallyport.v1.FileAccess
-	14, // 13: sallyport.v1.Process.standard_input:type_name -> sallyport.v1.Descriptor
-	14, // 14: sallyport.v1.Process.standard_output:type_name -> sallyport.v1.Descriptor
-	14, // 15: sallyport.v1.Process.argument_pipe:type_name -> sallyport.v1.Descriptor
-	0,  // 16: sallyport.v1.Descriptor.kind:type_name -> sallyport.v1.DescriptorKind
-	1,  // 17: sallyport.v1.Flow.phase:type_name -> sallyport.v1.FlowPhase
-	2,  // 18: sallyport.v1.Flow.protocol:type_name -> sallyport.v1.Protocol
-	4,  // 19: sallyport.v1.Flow.domain_source:type_name -> sallyport.v1.DomainSource
-	3,  // 20: sallyport.v1.Flow.outcome:type_name -> sallyport.v1.FlowOutcome
-	5,  // 21: sallyport.v1.Flow.application:type_name -> sallyport.v1.Application
-	6,  // 22: sallyport.v1.Flow.direction:type_name -> sallyport.v1.Direction
-	7,  // 23: sallyport.v1.ProcessAccess.kind:type_name -> sallyport.v1.AccessKind
-	8,  // 24: sallyport.v1.FileAccess.operation:type_name -> sallyport.v1.FileOperation
-	9,  // 25: sallyport.v1.JobEnded.reason:type_name -> sallyport.v1.JobEndReason
-	25, // 26: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	15, // 0: sallyport.v1.EventBatch.attributions:type_name -> sallyport.v1.Attribution
+	16, // 1: sallyport.v1.EventBatch.processes:type_name -> sallyport.v1.Process
+	14, // 2: sallyport.v1.EventBatch.events:type_name -> sallyport.v1.Event
+	22, // 3: sallyport.v1.Event.process_forked:type_name -> sallyport.v1.ProcessForked
+	23, // 4: sallyport.v1.Event.process_executed:type_name -> sallyport.v1.ProcessExecuted
+	24, // 5: sallyport.v1.Event.process_exited:type_name -> sallyport.v1.ProcessExited
+	25, // 6: sallyport.v1.Event.flow:type_name -> sallyport.v1.Flow
+	26, // 7: sallyport.v1.Event.dns_exchange:type_name -> sallyport.v1.DnsExchange
+	27, // 8: sallyport.v1.Event.process_access:type_name -> sallyport.v1.ProcessAccess
+	29, // 9: sallyport.v1.Event.job_started:type_name -> sallyport.v1.JobStarted
+	30, // 10: sallyport.v1.Event.job_ended:type_name -> sallyport.v1.JobEnded
+	31, // 11: sallyport.v1.Event.agent_status:type_name -> sallyport.v1.AgentStatus
+	28, // 12: sallyport.v1.Event.file_access:type_name -> sallyport.v1.FileAccess
+	18, // 13: sallyport.v1.Event.privilege_use:type_name -> sallyport.v1.PrivilegeUse
+	19, // 14: sallyport.v1.Event.executable_digest:type_name -> sallyport.v1.ExecutableDigest
+	20, // 15: sallyport.v1.Event.http_request:type_name -> sallyport.v1.HttpRequest
+	21, // 16: sallyport.v1.Process.standard_input:type_name -> sallyport.v1.Descriptor
+	21, // 17: sallyport.v1.Process.standard_output:type_name -> sallyport.v1.Descriptor
+	21, // 18: sallyport.v1.Process.argument_pipe:type_name -> sallyport.v1.Descriptor
+	17, // 19: sallyport.v1.Process.container:type_name -> sallyport.v1.Container
+	0,  // 20: sallyport.v1.PrivilegeUse.kind:type_name -> sallyport.v1.PrivilegeKind
+	1,  // 21: sallyport.v1.HttpRequest.library:type_name -> sallyport.v1.TlsLibrary
+	2,  // 22: sallyport.v1.Descriptor.kind:type_name -> sallyport.v1.DescriptorKind
+	3,  // 23: sallyport.v1.Flow.phase:type_name -> sallyport.v1.FlowPhase
+	4,  // 24: sallyport.v1.Flow.protocol:type_name -> sallyport.v1.Protocol
+	6,  // 25: sallyport.v1.Flow.domain_source:type_name -> sallyport.v1.DomainSource
+	5,  // 26: sallyport.v1.Flow.outcome:type_name -> sallyport.v1.FlowOutcome
+	7,  // 27: sallyport.v1.Flow.application:type_name -> sallyport.v1.Application
+	8,  // 28: sallyport.v1.Flow.direction:type_name -> sallyport.v1.Direction
+	9,  // 29: sallyport.v1.ProcessAccess.kind:type_name -> sallyport.v1.AccessKind
+	10, // 30: sallyport.v1.FileAccess.operation:type_name -> sallyport.v1.FileOperation
+	11, // 31: sallyport.v1.JobEnded.reason:type_name -> sallyport.v1.JobEndReason
+	33, // 32: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
+	12, // 33: sallyport.v1.AgentStatus.previous_end:type_name -> sallyport.v1.AgentEnd
+	32, // 34: sallyport.v1.AgentStatus.found:type_name -> sallyport.v1.Inventory
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_v1_event_proto_init() }
@@ -2440,14 +3327,17 @@ func file_sallyport_v1_event_proto_init() {
 		(*Event_JobEnded)(nil),
 		(*Event_AgentStatus)(nil),
 		(*Event_FileAccess)(nil),
+		(*Event_PrivilegeUse)(nil),
+		(*Event_ExecutableDigest)(nil),
+		(*Event_HttpRequest)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_v1_event_proto_rawDesc), len(file_sallyport_v1_event_proto_rawDesc)),
-			NumEnums:      10,
-			NumMessages:   16,
+			NumEnums:      13,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
