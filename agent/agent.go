@@ -58,6 +58,9 @@ type Config struct {
 	// Command, if set, is given to everything below the worker processes instead of
 	// what their environment says: `sallyport run` watches one command with it.
 	Command *sallyportv1.Attribution
+	// MachineRoot is the root folder of the machine, where container engines keep their
+	// files. That of the machine's first process if empty.
+	MachineRoot string
 	// OnlyAttributed leaves out what happens outside of jobs.
 	OnlyAttributed bool
 	// Waiting returns the batches that wait for the network, for the status; none
@@ -103,6 +106,7 @@ type Agent struct {
 	flows        map[uint64]*flow
 	gathering    int // flows whose payload is gathered
 	files        fileTable
+	containers   containerTable
 	eventsSeen   uint64
 	nextStatus   uint64
 	lastUrgent   uint64
@@ -111,6 +115,7 @@ type Agent struct {
 	out        chan *sallyportv1.EventBatch
 	sinkLost   atomic.Uint64
 	workspaces *workspaces
+	digests    *digests
 }
 
 // New returns an agent. The error says which setting is missing or wrong.
@@ -129,6 +134,9 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	if cfg.MachineRoot == "" {
+		cfg.MachineRoot = "/proc/1/root"
+	}
 	if cfg.WatchList == nil {
 		cfg.WatchList = watchlist.Default()
 	}
@@ -145,9 +153,12 @@ func New(cfg Config) (*Agent, error) {
 		questions: newQuestionTable(),
 		flows:     make(map[uint64]*flow),
 		files:     newFileTable(),
-		out:       make(chan *sallyportv1.EventBatch, outQueue),
+
+		containers: newContainerTable(cfg.MachineRoot),
+		out:        make(chan *sallyportv1.EventBatch, outQueue),
 	}
 	a.workspaces = newWorkspaces(a)
+	a.digests = newDigests(a)
 	return a, nil
 }
 
@@ -168,6 +179,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.log.Warn("not all files of the watch list are watched", "error", err)
 	}
 	running.Go(func() { a.workspaces.work(stopTicking) })
+	running.Go(func() { a.digests.work(stopTicking) })
 	var closeErr error
 	stopClosing := context.AfterFunc(ctx, func() { closeErr = a.cfg.Source.Close() })
 
@@ -279,7 +291,7 @@ func (a *Agent) finish() {
 		a.emitUnanswered(q)
 	}
 	a.processes.eachWorker(func(w *process) {
-		a.endJobs(w, a.wall(a.now), sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED)
+		a.endJobs(w, a.now, sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED)
 	})
 	a.emitStatus(true)
 	a.flush()
@@ -353,6 +365,10 @@ func (a *Agent) record(r bpf.Record) {
 		a.payload(r)
 	case *bpf.File:
 		a.file(r)
+	case *bpf.Privilege:
+		a.privilege(r)
+	case *bpf.Cgroup:
+		a.cgroup(r)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"path/filepath"
 	"strconv"
 
 	"google.golang.org/protobuf/proto"
@@ -176,17 +177,58 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 }
 
 // endJobs says that the jobs of a worker are over.
-func (a *Agent) endJobs(w *process, wall uint64, reason sallyportv1.JobEndReason) {
+func (a *Agent) endJobs(w *process, boot uint64, reason sallyportv1.JobEndReason) {
 	for _, e := range w.worker.executions {
-		if e.ended {
-			continue
+		a.endJob(w, e, boot, reason, nil)
+	}
+}
+
+// maxSurvivors bounds how many processes are named that outlive their job.
+const maxSurvivors = 256
+
+// endJob says that a job is over, and which of its processes still run. Those below
+// hook, which says so, do not count.
+func (a *Agent) endJob(w *process, e *execution, boot uint64, reason sallyportv1.JobEndReason, hook *process) {
+	if e.ended {
+		return
+	}
+	e.ended = true
+	id := e.between.message.GetExecutionId()
+	a.workspaces.disarm(id)
+	body := &sallyportv1.JobEnded{Reason: reason}
+	if reason != sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED {
+		for _, p := range a.processes.running(id) {
+			if p != w && !p.within(hook) && len(body.Survivors) < maxSurvivors {
+				body.Survivors = append(body.Survivors, a.builder.process(p))
+			}
 		}
-		e.ended = true
-		a.workspaces.disarm(e.between.message.GetExecutionId())
-		a.emit(&sallyportv1.Event{
-			TimeUnixNano: wall,
-			Body:         &sallyportv1.Event_JobEnded{JobEnded: &sallyportv1.JobEnded{Reason: reason}},
-		}, w, e.between, "job")
+	}
+	a.emit(&sallyportv1.Event{
+		TimeUnixNano: a.wall(boot),
+		Body:         &sallyportv1.Event_JobEnded{JobEnded: body},
+	}, w, e.between, "job")
+}
+
+// hookProgram is what a runner's job hooks run: `sallyport-agent hook completed`.
+const hookProgram = "sallyport-agent"
+
+// hook ends the job of a process that is the runner's hook for it. Whoever else runs
+// the program says only that the job goes on behind its end, which is told, too.
+func (a *Agent) hook(p *process, boot uint64) {
+	arguments := p.message.GetArguments()
+	if p.at == nil || filepath.Base(p.message.GetExecutable()) != hookProgram ||
+		len(arguments) < 3 || arguments[1] != "hook" || arguments[2] != "completed" {
+		return
+	}
+	// The hook's first program is the worker's child.
+	first := p
+	for first.parent != nil && first.parent.worker == nil {
+		first = first.parent
+	}
+	if w := first.parent; w != nil {
+		if e := w.worker.executions[p.at.message.GetExecutionId()]; e != nil {
+			a.endJob(w, e, boot, sallyportv1.JobEndReason_JOB_END_REASON_HOOK, first)
+		}
 	}
 }
 

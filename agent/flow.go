@@ -63,16 +63,21 @@ func (a *Agent) flow(r *bpf.Flow) {
 		}
 		delete(a.flows, r.ID)
 	}
+	p := f.process
+	if r.State == bpf.FlowUsed {
+		p = a.actor(r.Head())
+	}
 	a.emit(&sallyportv1.Event{
 		TimeUnixNano: a.wall(r.Time),
 		Body:         &sallyportv1.Event_Flow{Flow: m},
-	}, f.process, f.process.attributed(), "flow")
+	}, p, p.attributed(), "flow")
 }
 
 var flowPhases = map[bpf.FlowState]sallyportv1.FlowPhase{
 	bpf.FlowStarted: sallyportv1.FlowPhase_FLOW_PHASE_STARTED,
 	bpf.FlowActive:  sallyportv1.FlowPhase_FLOW_PHASE_ACTIVE,
 	bpf.FlowEnded:   sallyportv1.FlowPhase_FLOW_PHASE_ENDED,
+	bpf.FlowUsed:    sallyportv1.FlowPhase_FLOW_PHASE_USED,
 }
 
 func outcome(r *bpf.Flow) sallyportv1.FlowOutcome {

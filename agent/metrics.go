@@ -10,6 +10,7 @@ type metrics struct {
 	malformed  prometheus.Counter
 	foreignDNS prometheus.Counter
 	unwatched  prometheus.Counter
+	undigested prometheus.Counter
 	told       map[string]uint64 // losses of the kernel side that lost counts already
 }
 
@@ -34,15 +35,18 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		unwatched: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sallyport_agent_unwatched_files_total", Help: "Files and folders of workspaces that should be watched and could not be.",
 		}),
+		undigested: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sallyport_agent_undigested_executables_total", Help: "Programs whose digest could not be computed: gone or changed before they could be read, or too large.",
+		}),
 		told: make(map[string]uint64),
 	}
-	for _, kind := range []string{"fork", "exec", "exit", "flow", "dns", "access", "file", "job", "status"} {
+	for _, kind := range []string{"fork", "exec", "exit", "flow", "dns", "access", "file", "privilege", "executable", "request", "job", "status"} {
 		m.events[kind] = events.WithLabelValues(kind)
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{events, m.lost, m.batches, m.malformed, m.foreignDNS, m.unwatched} {
+	for _, c := range []prometheus.Collector{events, m.lost, m.batches, m.malformed, m.foreignDNS, m.unwatched, m.undigested} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

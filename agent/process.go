@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"cmp"
 	"container/list"
+	"slices"
 	"time"
 
 	"github.com/sallyport-ci/sallyport/bpf"
@@ -23,6 +25,8 @@ type process struct {
 	forked   bool // came by fork and has run no program of its own
 	endedAt  uint64
 	files    []*touch // what it did to files that matter
+	// container that it runs in, nil if none.
+	container *contained
 	// index of the process in batch number batch.
 	batch uint64
 	index uint32
@@ -105,6 +109,29 @@ func (t *processTable) forkedBefore(boot uint64) []*process {
 // bornAt is the boot time that an identity is made of.
 func (p *process) bornAt() uint64 { return p.message.GetId() &^ 1023 }
 
+// running returns the processes of an execution of a job that have not ended, oldest
+// first.
+func (t *processTable) running(execution string) []*process {
+	var found []*process
+	for _, p := range t.byID {
+		if p.endedAt == 0 && p.at != nil && p.at.message.GetExecutionId() == execution {
+			found = append(found, p)
+		}
+	}
+	slices.SortFunc(found, func(a, b *process) int { return cmp.Compare(a.message.GetId(), b.message.GetId()) })
+	return found
+}
+
+// within says whether a process is another one, which may be nil, or below it.
+func (p *process) within(other *process) bool {
+	for q := p; q != nil && other != nil; q = q.parent {
+		if q == other {
+			return true
+		}
+	}
+	return false
+}
+
 func (t *processTable) eachWorker(f func(*process)) {
 	for _, p := range t.byID {
 		if p.worker != nil && p.endedAt == 0 {
@@ -123,6 +150,8 @@ func (a *Agent) fork(r *bpf.Fork) {
 		m.Arguments = parent.message.GetArguments()
 		m.ArgumentsTruncated = parent.message.GetArgumentsTruncated()
 		m.WorkingDirectory = parent.message.GetWorkingDirectory()
+		m.Container = parent.message.GetContainer()
+		p.container = parent.container
 		p.at = parent.at
 		if parent.worker != nil {
 			p.at = parent.worker.between()
@@ -159,7 +188,16 @@ func (a *Agent) exec(r *bpf.Exec) {
 		ArgumentPipe:       pipeDescriptor(r.ArgumentPipe),
 	}
 	m.Arguments = redactArguments(splitArguments(r.Arguments))
-	p := &process{message: m, parent: parent}
+	if !r.Found {
+		m.Gid, m.EffectiveUid, m.Capabilities = r.GID, r.EUID, uint64(r.Capabilities)
+		m.ExecutableDeleted, m.ExecutableInMemory = r.Deleted, r.InMemory
+		m.ExecutableInode, m.ExecutableDevice = r.Inode, r.Device
+		if r.Script {
+			m.Script = text(r.Filename)
+		}
+	}
+	p := &process{message: m, parent: parent, container: a.containers.of(r.Cgroup)}
+	m.Container = p.container.told()
 	if known := a.processes.get(r.Process); r.Found && known != nil {
 		// Reported again because it is watched from now on.
 		p = known
@@ -187,6 +225,11 @@ func (a *Agent) exec(r *bpf.Exec) {
 	a.processes.put(p)
 	if w := workerOf(p, previous); w != nil && r.Step {
 		a.startStep(p, w, r, environment)
+	} else if p.at == nil && r.Container && p.container != nil {
+		a.enterContainer(p, p.container, environment)
+	}
+	if !r.Found {
+		m.ExecutableSha256 = a.digests.of(p, fileKey{r.Inode, r.Device}, r.Changed, r.PID)
 	}
 	if r.Found {
 		return // it did not start now
@@ -195,6 +238,7 @@ func (a *Agent) exec(r *bpf.Exec) {
 		TimeUnixNano: a.wall(r.Time),
 		Body:         &sallyportv1.Event_ProcessExecuted{ProcessExecuted: &sallyportv1.ProcessExecuted{}},
 	}, p, p.at, "exec")
+	a.hook(p, r.Time)
 }
 
 // workerOf returns the worker whose child p is, or nil.
@@ -223,7 +267,7 @@ func (a *Agent) exit(r *bpf.Exit) {
 		return
 	}
 	if p.worker != nil {
-		a.endJobs(p, a.wall(r.Time), sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED)
+		a.endJobs(p, r.Time, sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED)
 	}
 	a.processes.end(p, r.Time)
 }

@@ -250,7 +250,7 @@ func (e *Engine) fold(ctx context.Context, x *execution, s *sight, b *sallyportv
 	if body, ok := event.GetBody().(*sallyportv1.Event_JobEnded); ok {
 		x.Ended, x.EndedAt = true, s.time
 		x.position(b).Last = sequence
-		if body.JobEnded.GetReason() != sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED {
+		if body.JobEnded.GetReason() == sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED {
 			x.incomplete("the agent stopped before the job ended")
 		}
 		return nil, nil

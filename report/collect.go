@@ -2,6 +2,7 @@ package report
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"path"
@@ -35,6 +36,8 @@ type Collector struct {
 	lookups      map[string]*lookup
 	accesses     map[accessKey]*Access
 	files        map[fileKey]*File
+	privileges   map[Privilege]uint64 // by all but Count
+	requests     map[Request]uint64   // by all but Count
 	lost         map[string]uint64
 	findings     map[string]Finding
 }
@@ -75,6 +78,8 @@ func NewCollector() *Collector {
 		lookups:      make(map[string]*lookup),
 		accesses:     make(map[accessKey]*Access),
 		files:        make(map[fileKey]*File),
+		privileges:   make(map[Privilege]uint64),
+		requests:     make(map[Request]uint64),
 		lost:         make(map[string]uint64),
 		findings:     make(map[string]Finding),
 	}
@@ -132,6 +137,12 @@ func (c *Collector) Add(b *sallyportv1.EventBatch) {
 				}
 			}
 			c.files[k].Count += f.GetTimes()
+		case e.GetPrivilegeUse() != nil:
+			k := Privilege{Program: programOf(p), Kind: privilegeNames[e.GetPrivilegeUse().GetKind()], Detail: detail(e.GetPrivilegeUse())}
+			c.privileges[k]++
+		case e.GetHttpRequest() != nil:
+			q := e.GetHttpRequest()
+			c.requests[Request{Program: programOf(p), Method: q.GetMethod(), Host: q.GetHost(), Path: q.GetPath()}]++
 		case e.GetAgentStatus() != nil:
 			// Totals of the epoch: the largest is the newest.
 			for kind, count := range e.GetAgentStatus().GetEventsLost() {
@@ -150,6 +161,41 @@ var accessNames = map[sallyportv1.AccessKind]string{
 	sallyportv1.AccessKind_ACCESS_KIND_PTRACE:       "ptrace",
 	sallyportv1.AccessKind_ACCESS_KIND_VM_READ:      "vm-read",
 	sallyportv1.AccessKind_ACCESS_KIND_VM_WRITE:     "vm-write",
+}
+
+var privilegeNames = map[sallyportv1.PrivilegeKind]string{
+	sallyportv1.PrivilegeKind_PRIVILEGE_KIND_GAINED:     "gained",
+	sallyportv1.PrivilegeKind_PRIVILEGE_KIND_NAMESPACES: "namespaces",
+	sallyportv1.PrivilegeKind_PRIVILEGE_KIND_MODULE:     "module",
+	sallyportv1.PrivilegeKind_PRIVILEGE_KIND_BPF:        "bpf",
+	sallyportv1.PrivilegeKind_PRIVILEGE_KIND_SIGNAL:     "signal",
+	sallyportv1.PrivilegeKind_PRIVILEGE_KIND_PACKETS:    "packets",
+}
+
+// maxNamed bounds how many capabilities are named in a line.
+const maxNamed = 4
+
+func detail(u *sallyportv1.PrivilegeUse) string {
+	switch u.GetKind() {
+	case sallyportv1.PrivilegeKind_PRIVILEGE_KIND_GAINED:
+		named := u.GetCapabilities()
+		more := ""
+		if len(named) > maxNamed {
+			more = fmt.Sprintf(" and %d more", len(named)-maxNamed)
+			named = named[:maxNamed]
+		}
+		s := strings.Join(named, " ") + more
+		if u.GetEffectiveUidBefore() != u.GetEffectiveUid() {
+			s = strings.TrimSpace(fmt.Sprintf("user %d → %d %s", u.GetEffectiveUidBefore(), u.GetEffectiveUid(), s))
+		}
+		return s
+	case sallyportv1.PrivilegeKind_PRIVILEGE_KIND_NAMESPACES:
+		return strings.Join(u.GetNamespaces(), " ")
+	case sallyportv1.PrivilegeKind_PRIVILEGE_KIND_SIGNAL:
+		return strconv.FormatUint(uint64(u.GetSignal()), 10)
+	default:
+		return u.GetObject()
+	}
 }
 
 func (c *Collector) node(p *sallyportv1.Process) *Node {
@@ -263,7 +309,7 @@ func (c *Collector) Build(cmd Command) *Report {
 		Version: Version, Command: append([]string{}, cmd.Arguments...), ExitCode: cmd.ExitCode, Signal: cmd.Signal,
 		Started: cmd.Started.UTC(), DurationSeconds: max(0, cmd.Ended.Sub(cmd.Started).Seconds()),
 		EventsLost: maps.Clone(c.lost), Destinations: []Destination{}, Lookups: []Lookup{}, Accesses: []Access{},
-		Files: []File{}, Findings: []Finding{},
+		Files: []File{}, Privileges: []Privilege{}, Requests: []Request{}, Findings: []Finding{},
 	}
 	connected := make(map[string]bool)
 	for _, d := range c.destinations {
@@ -294,6 +340,20 @@ func (c *Collector) Build(cmd Command) *Report {
 		r.Files = append(r.Files, *f)
 	}
 	slices.SortFunc(r.Files, compareFiles)
+	for p, n := range c.privileges {
+		p.Count = n
+		r.Privileges = append(r.Privileges, p)
+	}
+	slices.SortFunc(r.Privileges, func(a, b Privilege) int {
+		return cmp.Or(strings.Compare(a.Program, b.Program), strings.Compare(a.Kind, b.Kind), strings.Compare(a.Detail, b.Detail))
+	})
+	for q, n := range c.requests {
+		q.Count = n
+		r.Requests = append(r.Requests, q)
+	}
+	slices.SortFunc(r.Requests, func(a, b Request) int {
+		return cmp.Or(strings.Compare(a.Host, b.Host), strings.Compare(a.Path, b.Path), strings.Compare(a.Method, b.Method), strings.Compare(a.Program, b.Program))
+	})
 	for _, f := range c.findings {
 		r.Findings = append(r.Findings, f)
 	}

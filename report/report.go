@@ -42,6 +42,10 @@ type Report struct {
 	Accesses []Access `json:"accesses"`
 	// Files say what was done to files that matter, by rule.
 	Files []File `json:"files"`
+	// Privileges say who gained privileges or used them, by program.
+	Privileges []Privilege `json:"privileges"`
+	// Requests are the HTTP requests that were seen within TLS, by host and path.
+	Requests []Request `json:"requests"`
 	// Tree holds the processes that have no parent here; usually the command alone.
 	Tree []*Node `json:"tree"`
 	// Findings are what policies hold to be wrong, worst first.
@@ -117,6 +121,31 @@ type File struct {
 	// Rule and Category say why it matters.
 	Rule     string `json:"rule"`
 	Category string `json:"category"`
+	// Count of times.
+	Count uint64 `json:"count"`
+}
+
+// Privilege is what one program gained, or used on the kernel or on the agent.
+type Privilege struct {
+	// Program that did it.
+	Program string `json:"program"`
+	// Kind is "gained", "namespaces", "module", "bpf", "signal" or "packets".
+	Kind string `json:"kind"`
+	// Detail says which capabilities, namespaces, module, eBPF program or signal; empty
+	// if there is nothing to say.
+	Detail string `json:"detail"`
+	// Count of times.
+	Count uint64 `json:"count"`
+}
+
+// Request is an HTTP request that a program sent within TLS.
+type Request struct {
+	// Program that sent it.
+	Program string `json:"program"`
+	// Method, Host and Path of it, without the query.
+	Method string `json:"method"`
+	Host   string `json:"host"`
+	Path   string `json:"path"`
 	// Count of times.
 	Count uint64 `json:"count"`
 }

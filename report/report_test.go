@@ -124,6 +124,14 @@ func sample() *Collector {
 		s.event(1050, &sallyportv1.Event{Body: &sallyportv1.Event_FileAccess{FileAccess: &sallyportv1.FileAccess{
 			Operation: sallyportv1.FileOperation_FILE_OPERATION_READ, Path: "/root/.aws/credentials\x1b[31m", Rule: "aws_credentials", Category: "credential", Times: times}}})
 	}
+	s.event(1050, &sallyportv1.Event{Body: &sallyportv1.Event_PrivilegeUse{PrivilegeUse: &sallyportv1.PrivilegeUse{
+		Kind: sallyportv1.PrivilegeKind_PRIVILEGE_KIND_GAINED, Capabilities: []string{"CAP_CHOWN", "CAP_KILL", "CAP_BPF", "CAP_SETUID", "CAP_SYSLOG"}, EffectiveUidBefore: 1001}}})
+	s.event(1050, &sallyportv1.Event{Body: &sallyportv1.Event_PrivilegeUse{PrivilegeUse: &sallyportv1.PrivilegeUse{
+		Kind: sallyportv1.PrivilegeKind_PRIVILEGE_KIND_NAMESPACES, Namespaces: []string{"mnt", "net"}}}})
+	for range 2 {
+		s.event(1050, &sallyportv1.Event{Body: &sallyportv1.Event_HttpRequest{HttpRequest: &sallyportv1.HttpRequest{
+			Method: "GET", Host: "api.github.com", Path: "/repos/example/app\x1b[31m", Version: "2"}}})
+	}
 	s.exit(50, 1)
 	s.exit(3, 2)
 	s.exit(1, 2)

@@ -56,6 +56,8 @@ func (r *Report) WriteText(w io.Writer, o Options) error {
 	p.lookups(r.Lookups)
 	p.accesses(r.Accesses)
 	p.files(r.Files)
+	p.privileges(r.Privileges)
+	p.requests(r.Requests)
 	p.tree(r.Tree)
 	p.findings(r.Findings)
 	p.next(r)
@@ -232,6 +234,53 @@ func (p *page) files(all []File) {
 			return
 		}
 		p.wrapped("  ", fmt.Sprintf("%s  %s by %s ×%d  %s, %s", f.Path, f.Operation, f.Program, f.Count, f.Category, f.Rule), p.palette.Yellow)
+	}
+}
+
+func (p *page) privileges(all []Privilege) {
+	if len(all) == 0 {
+		return
+	}
+	p.title("Privileges")
+	for i, x := range all {
+		if i == maxRows {
+			p.line(p.palette.Dim(fmt.Sprintf("  … and %d more (--json has them)", len(all)-maxRows)))
+			return
+		}
+		p.wrapped("  ", fmt.Sprintf("%s %s ×%d", x.Program, privilegeText(x), x.Count), p.palette.Yellow)
+	}
+}
+
+func privilegeText(x Privilege) string {
+	switch x.Kind {
+	case "gained":
+		return "gained " + x.Detail
+	case "namespaces":
+		return "entered other namespaces: " + x.Detail
+	case "module":
+		return "loaded kernel module " + x.Detail
+	case "bpf":
+		return "loaded eBPF program " + x.Detail
+	case "signal":
+		return "sent signal " + x.Detail + " to the agent"
+	case "packets":
+		return "sent frames by a packet socket"
+	default:
+		return x.Kind + " " + x.Detail
+	}
+}
+
+func (p *page) requests(all []Request) {
+	if len(all) == 0 {
+		return
+	}
+	p.title("Requests")
+	for i, x := range all {
+		if i == maxRows {
+			p.line(p.palette.Dim(fmt.Sprintf("  … and %d more (--json has them)", len(all)-maxRows)))
+			return
+		}
+		p.wrapped("  ", fmt.Sprintf("%s https://%s%s by %s ×%d", x.Method, x.Host, x.Path, x.Program, x.Count), plain)
 	}
 }
 

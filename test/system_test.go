@@ -299,7 +299,7 @@ func TestFromKernelToChannel(t *testing.T) {
 func (s *system) whole(t *testing.T, starts int) {
 	t.Helper()
 	var tables []string
-	for _, table := range []string{"process_events", "flow_events", "dns", "process_accesses", "file_accesses", "job_events", "agent_status"} {
+	for _, table := range []string{"process_events", "flow_events", "dns", "process_accesses", "file_accesses", "privileges", "executables", "http_requests", "job_events", "agent_status"} {
 		tables = append(tables, "SELECT epoch, sequence FROM "+table)
 	}
 	eventually(t, "every event once", func() error {

@@ -1,0 +1,304 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sallyport-ci/sallyport/bpf"
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+)
+
+// machine is a made-up machine with workers and containers.
+type machine struct {
+	*script
+	*kept
+	t    *testing.T
+	root string
+	next uint64
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{script: newScript(), kept: &kept{}, t: t, root: t.TempDir()}
+	a, err := New(Config{AgentID: "test", Source: m.script, Sink: m.kept, MachineRoot: m.root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- a.Run(context.WithoutCancel(t.Context())) }()
+	t.Cleanup(func() {
+		if err := m.script.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// exec tells of a program, and returns its identity.
+func (m *machine) exec(parent uint64, program string, change func(*bpf.Exec)) uint64 {
+	m.next++
+	id := m.next << 10
+	e := &bpf.Exec{
+		Header: bpf.Header{Process: id, PID: uint32(m.next)}, Parent: parent,
+		Executable: program, Arguments: []byte(strings.ReplaceAll(program, " ", "\x00") + "\x00"),
+	}
+	e.Executable, _, _ = strings.Cut(program, " ")
+	if change != nil {
+		change(e)
+	}
+	m.tell(e)
+	return id
+}
+
+func (m *machine) environment(job, step string) {
+	// Of the program that is told next.
+	data := fmt.Sprintf("GITHUB_REPOSITORY=example/app\x00GITHUB_RUN_ID=7\x00GITHUB_JOB=%s\x00GITHUB_ACTION=%s\x00", job, step)
+	m.tell(&bpf.Environment{Header: bpf.Header{Process: (m.next + 1) << 10}, Size: uint32(len(data)), Data: []byte(data)})
+}
+
+// job starts a worker, in a control group, that runs a step of a job.
+func (m *machine) job(job, step string, cgroup uint64) (worker, shell uint64) {
+	worker = m.exec(0, "/opt/runner/bin/Runner.Worker", func(e *bpf.Exec) { e.Worker, e.Cgroup = true, cgroup })
+	m.environment(job, step)
+	shell = m.exec(worker, "/bin/bash", func(e *bpf.Exec) { e.Step, e.Cgroup = true, cgroup })
+	return worker, shell
+}
+
+// group makes a control group.
+func (m *machine) group(id uint64, path string) { m.tell(&bpf.Cgroup{ID: id, Path: path}) }
+
+// docker makes a file as Docker keeps it.
+func (m *machine) docker(id, image string) {
+	m.t.Helper()
+	dir := filepath.Join(m.root, "var/lib/docker/containers", id)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.v2.json"), fmt.Appendf(nil, `{"Name":"/box","Config":{"Image":%q}}`, image), 0o644); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *machine) execOf(program string) seen {
+	m.t.Helper()
+	return m.await(m.t, m.script, "exec of "+program, func(e seen) bool {
+		return e.GetProcessExecuted() != nil && e.process.GetExecutable() == program
+	})
+}
+
+func containerID(n int) string { return strings.Repeat(fmt.Sprintf("%02x", n), 32) }
+
+func TestProgramsInContainers(t *testing.T) {
+	const pod = "/kubepods.slice/kubepods-pod01234567_89ab_cdef_0123_456789abcdef.slice/cri-containerd-"
+	inContainer := func(cgroup uint64) func(*bpf.Exec) {
+		return func(e *bpf.Exec) { e.Container, e.Cgroup = true, cgroup }
+	}
+	for _, c := range []struct {
+		name string
+		act  func(m *machine)
+		want string // job and step of /in/container
+	}{
+		{"named by the environment, with two jobs", func(m *machine) {
+			m.job("build", "compile", 0)
+			m.job("test", "check", 0)
+			m.environment("build", "compile")
+			m.exec(0, "/in/container", inContainer(5))
+		}, "build compile"},
+		{"environment of a job that does not run here", func(m *machine) {
+			m.job("build", "compile", 0)
+			m.job("test", "check", 0)
+			m.environment("deploy", "ship")
+			m.exec(0, "/in/container", inContainer(5))
+		}, " "},
+		{"the only job", func(m *machine) {
+			m.job("build", "compile", 0)
+			m.exec(0, "/in/container", inContainer(5))
+		}, "build compile"},
+		{"two jobs and nothing said", func(m *machine) {
+			m.job("build", "compile", 0)
+			m.job("test", "check", 0)
+			m.exec(0, "/in/container", inContainer(5))
+		}, " "},
+		{"a later program of a container that is known", func(m *machine) {
+			m.job("build", "compile", 0)
+			m.job("test", "check", 0)
+			m.environment("test", "check")
+			m.exec(0, "/first", inContainer(5))
+			m.exec(0, "/in/container", inContainer(5))
+		}, "test "},
+		{"below one that is attributed", func(m *machine) {
+			m.job("build", "compile", 0)
+			shell := m.exec(0, "/bin/sh", inContainer(5))
+			m.exec(shell, "/in/container", func(e *bpf.Exec) { e.Cgroup = 5 })
+		}, "build compile"},
+		{"a service of systemd", func(m *machine) {
+			m.job("build", "compile", 0)
+			m.exec(0, "/in/container", func(e *bpf.Exec) { e.Container, e.Cgroup = true, 99 })
+		}, " "},
+		{"another container of the runner's pod", func(m *machine) {
+			m.group(6, pod+containerID(6)+".scope")
+			m.group(7, pod+containerID(7)+".scope/docker/"+containerID(8))
+			m.job("build", "compile", 6)
+			m.job("test", "check", 0)
+			m.exec(0, "/in/container", inContainer(7))
+		}, "build compile"},
+		{"another pod while one job runs", func(m *machine) {
+			m.group(7, pod+containerID(7)+".scope")
+			m.job("build", "compile", 0)
+			m.exec(0, "/in/container", inContainer(7))
+		}, " "},
+		{"a job that is over", func(m *machine) {
+			worker, _ := m.job("build", "compile", 0)
+			m.tell(&bpf.Exit{Header: bpf.Header{Process: worker}, Worker: true})
+			m.exec(0, "/in/container", inContainer(5))
+		}, " "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMachine(t)
+			m.docker(containerID(5), "alpine:3")
+			m.group(5, "/system.slice/docker-"+containerID(5)+".scope")
+			c.act(m)
+			e := m.execOf("/in/container")
+			if got := e.at.GetJob() + " " + e.at.GetStep(); got != c.want {
+				t.Errorf("it is of %q, want %q", got, c.want)
+			}
+			if e.process.GetContainer().GetId() == containerID(5) && e.process.GetContainer().GetImage() != "alpine:3" {
+				t.Errorf("container %v", e.process.GetContainer())
+			}
+		})
+	}
+}
+
+// TestPodOfTheJob: in Kubernetes mode the runner's hooks make a pod for the job.
+func TestPodOfTheJob(t *testing.T) {
+	m := newMachine(t)
+	for n, name := range map[int]string{6: "arc-runner", 7: "arc-runner-workflow", 8: "arc-runnerx", 9: "arc-runner-workflow"} {
+		dir := filepath.Join(m.root, "run/containerd/io.containerd.runtime.v2.task/k8s.io", containerID(n))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		namespace := "arc"
+		if n == 9 {
+			namespace = "other"
+		}
+		config := fmt.Sprintf(`{"annotations":{"io.kubernetes.cri.sandbox-name":%q,"io.kubernetes.cri.sandbox-namespace":%q}}`, name, namespace)
+		if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		m.group(uint64(n), fmt.Sprintf("/kubepods/pod0000000%d-89ab-cdef-0123-456789abcdef/%s", n, containerID(n)))
+	}
+	m.job("build", "compile", 6)
+	for n, want := range map[uint64]string{7: "build", 8: "", 9: ""} {
+		program := fmt.Sprint("/in/", n)
+		m.exec(0, program, func(e *bpf.Exec) { e.Container, e.Cgroup = true, n })
+		if got := m.execOf(program).at.GetJob(); got != want {
+			t.Errorf("in container %d: job %q, want %q", n, got, want)
+		}
+	}
+}
+
+// TestGroupsComeAndGo: the number of a group that went may be another's.
+func TestGroupsComeAndGo(t *testing.T) {
+	m := newMachine(t)
+	m.group(5, "/docker/"+containerID(1))
+	m.exec(0, "/first", func(e *bpf.Exec) { e.Cgroup = 5 })
+	m.tell(&bpf.Cgroup{ID: 5, Path: "/docker/" + containerID(1), Removed: true})
+	m.exec(0, "/second", func(e *bpf.Exec) { e.Cgroup = 5 })
+	m.group(5, "/docker/"+containerID(2))
+	m.exec(0, "/third", func(e *bpf.Exec) { e.Cgroup = 5 })
+	for program, want := range map[string]string{"/first": containerID(1), "/second": "", "/third": containerID(2)} {
+		if got := m.execOf(program).process.GetContainer().GetId(); got != want {
+			t.Errorf("%s in %q, want %q", program, got, want)
+		}
+	}
+}
+
+func TestWhatOutlivesItsJob(t *testing.T) {
+	m := newMachine(t)
+	worker, shell := m.job("build", "compile", 0)
+	left := m.exec(shell, "/usr/bin/left-behind", nil)
+	m.tell(&bpf.Exit{Header: bpf.Header{Process: shell}})
+	m.tell(&bpf.Exit{Header: bpf.Header{Process: worker}, Worker: true})
+	end := m.await(t, m.script, "end of job", func(e seen) bool { return e.GetJobEnded() != nil })
+	if got := m.survivors(end); len(got) != 1 || got[0] != left || end.GetJobEnded().GetReason() != sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED {
+		t.Errorf("%v, left %v, want %d", end.GetJobEnded(), got, left)
+	}
+}
+
+// survivors are the identities that the end of a job names.
+func (m *machine) survivors(end seen) (ids []uint64) {
+	m.kept.mu.Lock()
+	defer m.kept.mu.Unlock()
+	for _, b := range m.batches {
+		for _, e := range b.Events {
+			if e == end.Event {
+				for _, n := range end.GetJobEnded().GetSurvivors() {
+					ids = append(ids, b.Processes[n-1].GetId())
+				}
+			}
+		}
+	}
+	return ids
+}
+
+func TestHook(t *testing.T) {
+	m := newMachine(t)
+	worker, shell := m.job("build", "compile", 0)
+	left := m.exec(shell, "/usr/bin/left-behind", nil)
+	m.tell(&bpf.Exit{Header: bpf.Header{Process: shell}})
+	m.environment("build", "hook")
+	hook := m.exec(worker, "/bin/bash", func(e *bpf.Exec) { e.Step = true })
+	m.exec(hook, "/usr/local/bin/sallyport-agent hook completed", nil)
+	end := m.await(t, m.script, "end of job", func(e seen) bool { return e.GetJobEnded() != nil })
+	if got := m.survivors(end); len(got) != 1 || got[0] != left || end.GetJobEnded().GetReason() != sallyportv1.JobEndReason_JOB_END_REASON_HOOK {
+		t.Errorf("%v, left %v, want %d", end.GetJobEnded(), got, left)
+	}
+	m.tell(&bpf.Exit{Header: bpf.Header{Process: worker}, Worker: true})
+	m.exec(0, "/after", nil)
+	m.execOf("/after")
+	ends := 0
+	for _, e := range m.events(t) {
+		if e.GetJobEnded() != nil {
+			ends++
+		}
+	}
+	if ends != 1 {
+		t.Errorf("the job ended %d times", ends)
+	}
+}
+
+func TestPrivilegesAndUses(t *testing.T) {
+	m := newMachine(t)
+	_, shell := m.job("build", "compile", 0)
+	sudo := m.exec(shell, "/usr/bin/sudo", func(e *bpf.Exec) { e.UID, e.EUID, e.Capabilities, e.GID = 1001, 0, 1<<21, 1002 })
+	m.tell(&bpf.Privilege{Header: bpf.Header{Process: sudo}, Kind: bpf.PrivilegeGained, Gained: 1<<21 | 1<<41, EUIDBefore: 1001})
+	m.tell(&bpf.Privilege{Header: bpf.Header{Process: shell}, Kind: bpf.PrivilegeNamespaces, Namespaces: 4 | 16})
+	m.tell(&bpf.Flow{Header: bpf.Header{Process: shell}, ID: 9, State: bpf.FlowStarted, Protocol: 6, Direction: bpf.FlowOutbound})
+	m.tell(&bpf.Flow{Header: bpf.Header{Process: sudo}, ID: 9, State: bpf.FlowUsed, Protocol: 6, Direction: bpf.FlowOutbound})
+	gained := m.await(t, m.script, "gain", func(e seen) bool {
+		return e.GetPrivilegeUse().GetKind() == sallyportv1.PrivilegeKind_PRIVILEGE_KIND_GAINED
+	})
+	if got := fmt.Sprint(gained.GetPrivilegeUse().GetCapabilities()); got != "[CAP_SYS_ADMIN CAP_41]" || gained.process.GetExecutable() != "/usr/bin/sudo" ||
+		gained.process.GetEffectiveUid() != 0 || gained.process.GetUid() != 1001 || gained.process.GetGid() != 1002 || gained.at.GetStep() != "compile" {
+		t.Errorf("%v by %v", gained.GetPrivilegeUse(), gained.process)
+	}
+	entered := m.await(t, m.script, "namespaces", func(e seen) bool {
+		return e.GetPrivilegeUse().GetKind() == sallyportv1.PrivilegeKind_PRIVILEGE_KIND_NAMESPACES
+	})
+	if got := fmt.Sprint(entered.GetPrivilegeUse().GetNamespaces()); got != "[mnt net]" {
+		t.Errorf("namespaces %s", got)
+	}
+	used := m.await(t, m.script, "use", func(e seen) bool {
+		return e.GetFlow().GetPhase() == sallyportv1.FlowPhase_FLOW_PHASE_USED
+	})
+	if used.process.GetExecutable() != "/usr/bin/sudo" || used.GetFlow().GetId() != 9 {
+		t.Errorf("%v by %v", used.GetFlow(), used.process)
+	}
+}
