@@ -51,13 +51,17 @@ type Config struct {
 	Source Source
 	// Sink takes the batches.
 	Sink Sink
-	// Watcher watches files; none are if it is nil. It is Source's.
+	// Watcher watches files and what is encrypted; nothing of that is seen if it is nil.
+	// It is Source's.
 	Watcher Watcher
 	// WatchList says which; watchlist.Default if nil.
 	WatchList *watchlist.List
 	// Command, if set, is given to everything below the worker processes instead of
 	// what their environment says: `sallyport run` watches one command with it.
 	Command *sallyportv1.Attribution
+	// RequestHosts are the hosts whose HTTP requests are read from within TLS: names, or
+	// *. with a name for all below it. None if empty.
+	RequestHosts []string
 	// MachineRoot is the root folder of the machine, where container engines keep their
 	// files. That of the machine's first process if empty.
 	MachineRoot string
@@ -116,6 +120,7 @@ type Agent struct {
 	sinkLost   atomic.Uint64
 	workspaces *workspaces
 	digests    *digests
+	requests   *requests
 }
 
 // New returns an agent. The error says which setting is missing or wrong.
@@ -135,7 +140,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	if cfg.MachineRoot == "" {
-		cfg.MachineRoot = "/proc/1/root"
+		cfg.MachineRoot = machineRoot()
 	}
 	if cfg.WatchList == nil {
 		cfg.WatchList = watchlist.Default()
@@ -159,7 +164,20 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.workspaces = newWorkspaces(a)
 	a.digests = newDigests(a)
+	if a.requests, err = newRequests(a, cfg.RequestHosts); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
 	return a, nil
+}
+
+// machineRoot is the root folder of the machine: of the agent itself, or, in a container
+// that shares the machine's processes, that of the first of them.
+func machineRoot() string {
+	const first = "/proc/1/root"
+	if _, err := os.Stat(first + "/"); err != nil {
+		return "/" // not allowed to
+	}
+	return first
 }
 
 // Run reads records and publishes batches until ctx ends or the source does. It
@@ -180,6 +198,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	running.Go(func() { a.workspaces.work(stopTicking) })
 	running.Go(func() { a.digests.work(stopTicking) })
+	if err := a.requests.watchLibraries(); err != nil {
+		a.log.Warn("not all requests are seen", "error", err)
+	}
+	running.Go(func() { a.requests.work(stopTicking) })
 	var closeErr error
 	stopClosing := context.AfterFunc(ctx, func() { closeErr = a.cfg.Source.Close() })
 
@@ -369,6 +391,8 @@ func (a *Agent) record(r bpf.Record) {
 		a.privilege(r)
 	case *bpf.Cgroup:
 		a.cgroup(r)
+	case *bpf.Plaintext:
+		a.plaintext(r)
 	}
 }
 

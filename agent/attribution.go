@@ -150,7 +150,7 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 		return
 	}
 	if m.ExecutionId == "" {
-		m.ExecutionId = executionID(a.cfg.AgentID, w.message.GetId(), m)
+		m.ExecutionId = executionID(a.cfg.AgentID, w, m)
 	}
 	e := w.worker.executions[m.GetExecutionId()]
 	before := w.worker.last
@@ -254,9 +254,10 @@ func fromEnvironment(v map[string]string) *sallyportv1.Attribution {
 	return m
 }
 
-// executionID identifies one execution of a job on one machine.
-func executionID(agentID string, worker uint64, m *sallyportv1.Attribution) string {
-	h := sha256.Sum256(fmt.Appendf(nil, "%q %d %q %q %d %q",
-		agentID, worker, m.GetRepository(), m.GetRunId(), m.GetRunAttempt(), m.GetJob()))
+// executionID identifies one execution of a job on one machine: also for an agent that
+// finds the worker running.
+func executionID(agentID string, worker *process, m *sallyportv1.Attribution) string {
+	h := sha256.Sum256(fmt.Appendf(nil, "%q %d %d %q %q %d %q",
+		agentID, worker.message.GetPid(), worker.started, m.GetRepository(), m.GetRunId(), m.GetRunAttempt(), m.GetJob()))
 	return hex.EncodeToString(h[:8])
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -100,6 +101,21 @@ func (a *Agent) enterContainer(p *process, c *contained, environment map[string]
 		c.at = a.jobOfContainer(c)
 	}
 	p.at = c.at
+}
+
+// adoptionLag is how long what a program forks may still be unknown to the kernel as a
+// part of its step.
+const adoptionLag = 2 * time.Second
+
+// adopt has the kernel take a program for a part of a step, if it belongs to one.
+func (a *Agent) adopt(p *process, since uint64) {
+	if p.at == nil || a.cfg.Watcher == nil {
+		return
+	}
+	p.adopted = since
+	if _, err := a.cfg.Watcher.Adopt(p.message.GetId(), p.message.GetPid()); err != nil {
+		a.log.Warn("not all of a program in a container is seen", "pid", p.message.GetPid(), "error", err)
+	}
 }
 
 // executionOf returns the execution on this machine that an environment names, and the

@@ -4,9 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-ci/sallyport/bpf"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -301,4 +306,78 @@ func TestPrivilegesAndUses(t *testing.T) {
 	if used.process.GetExecutable() != "/usr/bin/sudo" || used.GetFlow().GetId() != 9 {
 		t.Errorf("%v by %v", used.GetFlow(), used.process)
 	}
+}
+
+// TestContainerOnThisMachine: what a container's processes read, and what they ask for
+// by TLS, is seen as a step's own is.
+func TestContainerOnThisMachine(t *testing.T) {
+	k := observe(t)
+	root := cgroupRoot(t)
+	id := containerID(0x5a)
+	group := filepath.Join(root, "docker-"+id+".scope")
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(group); err != nil {
+			t.Error(err)
+		}
+	})
+	fd, err := unix.Open(group, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, ".aws"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, ".aws/credentials"), []byte("secret"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	port := api(t)
+	script := filepath.Join(dir, "inside.sh")
+	if err := os.WriteFile(script, []byte("sleep 0.1; cat "+dir+"/.aws/credentials; curl -sk --resolve api.github.com:"+port+":127.0.0.1 https://api.github.com:"+port+"/inside"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// The runner asks the engine, here this test, to run a step in the container.
+	started := make(chan error, 1)
+	go func() {
+		cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "bash", script)
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GITHUB_REPOSITORY=acme/step", "GITHUB_RUN_ID=1", "GITHUB_JOB=build", "GITHUB_ACTION=inside"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}
+		time.Sleep(300 * time.Millisecond)
+		started <- cmd.Run()
+	}()
+	step(t, "sleep 2")
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	of := func(e seen) bool { return e.at.GetStep() == "inside" && e.process.GetContainer().GetId() == id }
+	eventually(t, k, "program in the container", func(e seen) bool {
+		return e.GetProcessExecuted() != nil && of(e) && filepath.Base(e.process.GetExecutable()) == "cat"
+	})
+	eventually(t, k, "read of a credential", func(e seen) bool {
+		return e.GetFileAccess().GetCategory() == "credential" && of(e)
+	})
+	eventually(t, k, "request", func(e seen) bool { return e.GetHttpRequest().GetPath() == "/inside" && of(e) })
+	eventually(t, k, "namespaces", func(e seen) bool {
+		return e.GetPrivilegeUse().GetKind() == sallyportv1.PrivilegeKind_PRIVILEGE_KIND_NAMESPACES && of(e)
+	})
+}
+
+// cgroupRoot is where cgroup2 is mounted.
+func cgroupRoot(t *testing.T) string {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
+			return f[1]
+		}
+	}
+	t.Fatal("cgroup2 is not mounted")
+	return ""
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
@@ -24,7 +25,8 @@ func step(t *testing.T, script string) {
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "GITHUB_REPOSITORY=acme/step", "GITHUB_RUN_ID=1", "GITHUB_JOB=build", "GITHUB_ACTION=step",
 	}
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	if err != nil || bytes.Contains(out, []byte("Traceback")) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"path/filepath"
 
@@ -12,7 +13,7 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
 
-// Watcher tells the kernel which files matter: a *bpf.Sensor. Its methods are safe for
+// Watcher tells the kernel which files, functions and processes matter: a *bpf.Sensor. Its methods are safe for
 // concurrent use.
 type Watcher interface {
 	// CanWatch says whether this kernel can.
@@ -22,6 +23,12 @@ type Watcher interface {
 	UnwatchFile(stat *unix.Stat_t) error
 	WatchFolder(path string) error
 	UnwatchFolder(path string) error
+	// WatchTLS watches a function that encrypts, until the result is closed.
+	WatchTLS(path string, offset uint64, convention bpf.Convention, library uint64) (io.Closer, error)
+	// IgnoreTLS ends the records of a connection.
+	IgnoreTLS(process, connection uint64) error
+	// Adopt makes a program that runs a part of a step.
+	Adopt(process uint64, pid uint32) (bool, error)
 	// Times returns how often a process has done to a file what the record reports.
 	Times(f *bpf.File) (uint64, error)
 }
@@ -147,7 +154,7 @@ var fileOperations = map[bpf.FileAccess]sallyportv1.FileOperation{
 
 func (a *Agent) file(r *bpf.File) {
 	p := a.processes.get(r.Process)
-	if p.attributed() == nil {
+	if p.attributed() == nil || a.requests.library(r) {
 		return
 	}
 	path, why, ok := a.files.explain(r, p.message.GetExecutable(), a.cfg.WatchList)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sallyport-ci/sallyport/agent/httphead"
 	"github.com/sallyport-ci/sallyport/bpf"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
@@ -22,11 +23,15 @@ type process struct {
 	// forkHeld is true while a fork has not been told: nearly all forks run a program
 	// at once and are told of as that.
 	forkHeld bool
-	forked   bool // came by fork and has run no program of its own
+	started  uint64 // when the process, not this program, came to be
+	forked   bool   // came by fork and has run no program of its own
 	endedAt  uint64
 	files    []*touch // what it did to files that matter
 	// container that it runs in, nil if none.
 	container *contained
+	// adopted is when its container was made a part of a step from here, 0 if it was not.
+	adopted uint64
+	streams map[uint64]*httphead.Stream // by connection
 	// index of the process in batch number batch.
 	batch uint64
 	index uint32
@@ -159,6 +164,9 @@ func (a *Agent) fork(r *bpf.Fork) {
 	}
 	a.processes.put(p)
 	a.processes.hold(p)
+	if parent != nil && parent.adopted != 0 && r.Time < parent.adopted+uint64(adoptionLag) {
+		a.adopt(p, parent.adopted) // forked before the kernel knew of its parent
+	}
 }
 
 func (a *Agent) emitFork(p *process) {
@@ -186,17 +194,17 @@ func (a *Agent) exec(r *bpf.Exec) {
 		StandardInput:      descriptor(r.Stdin),
 		StandardOutput:     descriptor(r.Stdout),
 		ArgumentPipe:       pipeDescriptor(r.ArgumentPipe),
+		ExecutableInode:    r.Inode, ExecutableDevice: r.Device,
 	}
 	m.Arguments = redactArguments(splitArguments(r.Arguments))
 	if !r.Found {
 		m.Gid, m.EffectiveUid, m.Capabilities = r.GID, r.EUID, uint64(r.Capabilities)
 		m.ExecutableDeleted, m.ExecutableInMemory = r.Deleted, r.InMemory
-		m.ExecutableInode, m.ExecutableDevice = r.Inode, r.Device
 		if r.Script {
 			m.Script = text(r.Filename)
 		}
 	}
-	p := &process{message: m, parent: parent, container: a.containers.of(r.Cgroup)}
+	p := &process{message: m, parent: parent, started: r.Started, container: a.containers.of(r.Cgroup)}
 	m.Container = p.container.told()
 	if known := a.processes.get(r.Process); r.Found && known != nil {
 		// Reported again because it is watched from now on.
@@ -212,7 +220,11 @@ func (a *Agent) exec(r *bpf.Exec) {
 		p.at = previous.at
 		previous.forkHeld = false // told as what it became
 		a.emitTimes(previous, r.Time)
+		a.requests.forget(previous)
 		a.processes.end(previous, r.Time)
+		if p.adopted = previous.adopted; p.adopted != 0 && r.Time < p.adopted+uint64(adoptionLag) {
+			a.adopt(p, p.adopted) // the kernel may have been told of what it was before
+		}
 	case parent != nil:
 		p.at = parent.at
 	}
@@ -227,10 +239,15 @@ func (a *Agent) exec(r *bpf.Exec) {
 		a.startStep(p, w, r, environment)
 	} else if p.at == nil && r.Container && p.container != nil {
 		a.enterContainer(p, p.container, environment)
+		a.adopt(p, r.Time)
+		if p.at != nil {
+			a.requests.enter(r.PID)
+		}
 	}
-	if !r.Found {
-		m.ExecutableSha256 = a.digests.of(p, fileKey{r.Inode, r.Device}, r.Changed, r.PID)
+	if p.at != nil {
+		a.requests.look(looking{key: fileKey{r.Inode, r.Device}, pid: r.PID, path: m.GetExecutable(), exe: true}, r.Changed)
 	}
+	m.ExecutableSha256 = a.digests.of(p, fileKey{r.Inode, r.Device}, r.Changed, r.PID)
 	if r.Found {
 		return // it did not start now
 	}
@@ -269,6 +286,7 @@ func (a *Agent) exit(r *bpf.Exit) {
 	if p.worker != nil {
 		a.endJobs(p, r.Time, sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED)
 	}
+	a.requests.forget(p)
 	a.processes.end(p, r.Time)
 }
 

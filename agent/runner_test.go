@@ -78,7 +78,7 @@ func observe(t *testing.T) *kept {
 		t.Fatal(err)
 	}
 	k := &kept{}
-	a, err := New(Config{AgentID: "test", Hostname: "h", Version: "v", Source: sensor, Watcher: sensor, Sink: k, OnlyAttributed: true})
+	a, err := New(Config{AgentID: "test", Hostname: "h", Version: "v", Source: sensor, Watcher: sensor, Sink: k, OnlyAttributed: true, RequestHosts: DefaultRequestHosts()})
 	if err != nil {
 		t.Fatal(errors.Join(err, sensor.Close()))
 	}

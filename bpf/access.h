@@ -39,7 +39,7 @@ enum call {
 
 /* arch/x86/include/asm/ptrace.h */
 struct pt_regs {
-	unsigned long orig_ax, di, si, bx, cx;
+	unsigned long orig_ax, ax, di, si, dx, bx, cx;
 } __attribute__((preserve_access_index));
 
 struct thread_info {

@@ -24,6 +24,7 @@ const (
 	kindPayload     = 9
 	kindPrivilege   = 10
 	kindCgroup      = 11
+	kindPlaintext   = 12
 )
 
 var kindNames = map[int]string{
@@ -38,6 +39,7 @@ var kindNames = map[int]string{
 	kindPayload:     "payload",
 	kindPrivilege:   "privilege",
 	kindCgroup:      "cgroup",
+	kindPlaintext:   "plaintext",
 }
 
 // cursor reads fields one after another; what lies behind the end reads as zero and
@@ -123,6 +125,12 @@ func decode(b []byte) (Record, error) {
 		g.Removed = c.u32() != 0
 		g.Path = string(c.bytes(int(length)))
 		r = g
+	case kindPlaintext:
+		p := &Plaintext{Header: h, Connection: c.u64(), Library: c.u64(), Size: c.u64()}
+		length := c.u32()
+		p.Begins = c.u32() != 0
+		p.Data = c.bytes(int(length))
+		r = p
 	default:
 		return nil, fmt.Errorf("%w: kind %d, %d bytes", ErrMalformed, kind, len(b))
 	}

@@ -56,6 +56,7 @@ func TestLayout(t *testing.T) {
 		kindAccess:      48,
 		kindPrivilege:   112,
 		kindCgroup:      48,
+		kindPlaintext:   64,
 	} {
 		if _, err := decode(sample(kind, size-32)); err != nil {
 			t.Errorf("%s of %d bytes: %v", kindNames[int(kind)], size, err)
@@ -67,7 +68,7 @@ func TestLayout(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for kind := uint32(0); kind <= 12; kind++ {
+	for kind := uint32(0); kind <= 13; kind++ {
 		f.Add(sample(kind, 0))
 		f.Add(sample(kind, 112))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // Flags of a process, as in lineage.h.
@@ -175,6 +176,10 @@ func (e *Exec) readProc(dir string) {
 	if path, err := os.Readlink(filepath.Join(dir, "exe")); err == nil {
 		e.Executable = path
 		e.Filename = path
+	}
+	var st unix.Stat_t
+	if unix.Stat(filepath.Join(dir, "exe"), &st) == nil {
+		e.Inode, e.Device, e.Changed = st.Ino, unix.Major(st.Dev)<<20|unix.Minor(st.Dev), uint64(st.Ctim.Nano())
 	}
 	if path, err := os.Readlink(filepath.Join(dir, "cwd")); err == nil {
 		e.WorkingDirectory = path

@@ -241,4 +241,22 @@ static __always_inline struct process *identify(struct task_struct *task)
 	return lookup_process(tgid);
 }
 
+/* Makes a process that is known one of a step's: run by the loader (Sensor.Adopt). */
+struct adoption {
+	u64 id;
+	u32 tgid;
+	u32 reserved;
+};
+
+SEC("syscall")
+int adopt(struct adoption *a)
+{
+	struct process *p = lookup_process(a->tgid);
+
+	if (!p || p->id != a->id)
+		return 1;
+	__sync_fetch_and_or(&p->flags, PROCESS_STEP);
+	return 0;
+}
+
 #endif

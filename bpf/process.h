@@ -158,6 +158,32 @@ static __always_inline void describe_program(struct exec_record *r, struct file 
 	}
 }
 
+struct program_file {
+	u64 inode;
+	u32 device;
+	u32 reserved;
+};
+
+/* Files of programs that steps have run: user space looks into each, once. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct program_file);
+	__type(value, u8);
+	__uint(max_entries, 4096);
+} programs_seen SEC(".maps");
+
+/* User space wants to know now: of what it has not looked into, and of a new container. */
+static __always_inline bool is_new(struct exec_record *r, u32 flags)
+{
+	struct program_file key = { .inode = r->inode, .device = r->device };
+	u8 one = 1;
+
+	if (r->flags & EXEC_CONTAINER)
+		return true;
+	return flags & PROCESS_STEP &&
+	       !bpf_map_update_elem(&programs_seen, &key, &one, BPF_NOEXIST);
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
@@ -250,7 +276,8 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	}
 	if (offset > sizeof(r->data))
 		return 0;
-	if (bpf_ringbuf_output(&records, r, offsetof(struct exec_record, data) + offset, wake()))
+	if (bpf_ringbuf_output(&records, r, offsetof(struct exec_record, data) + offset,
+			       is_new(r, p->flags) ? BPF_RB_FORCE_WAKEUP : wake()))
 		count_lost(KIND_EXEC);
 	/* A change of namespaces was made by what ran before; more rights by what runs now. */
 	look_again(task, p, r->previous, r->header.process,

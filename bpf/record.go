@@ -7,7 +7,7 @@ import (
 
 // Record is one thing that the kernel side reported: *Fork, *Exec, *Environment,
 // *Exit, *Flow, *DNS, *Payload, *Access, *File,
-// *Privilege or *Cgroup. Its byte slices are valid until the next
+// *Privilege, *Cgroup or *Plaintext. Its byte slices are valid until the next
 // Sensor.Read.
 type Record interface{ Head() *Header }
 
@@ -78,14 +78,14 @@ type Exec struct {
 	// systemd starts is the same.
 	Container bool
 	// Cgroup is the identifier of its control group, of version 2: the inode number of
-	// its folder. 0 for found processes.
+	// its folder. 0 if not known.
 	Cgroup uint64
-	// EUID is the effective user.
+	// EUID is the effective user; not set for found processes.
 	EUID uint32
-	// Capabilities are the effective ones.
+	// Capabilities are the effective ones; not set for found processes.
 	Capabilities Capabilities
 	// Inode and Device (major << 20 | minor) are those of the program's file, and Changed
-	// is its time of change in nanoseconds since 1970. 0 for found processes.
+	// is its time of change in nanoseconds since 1970. 0 if not known.
 	Inode   uint64
 	Device  uint32
 	Changed uint64

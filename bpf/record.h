@@ -21,7 +21,8 @@ enum kind {
 	KIND_PAYLOAD = 9,
 	KIND_PRIVILEGE = 10,
 	KIND_CGROUP = 11,
-	KIND_COUNT = 12,
+	KIND_PLAINTEXT = 12,
+	KIND_COUNT = 13,
 };
 
 #define MAX_PATH 1024
@@ -176,6 +177,19 @@ struct payload_record {
 	u8 data[PAYLOAD_PIECE];
 };
 
+/* The beginning of what a process had encrypted at once: size is that of the whole. */
+#define MAX_PLAINTEXT 2048
+
+struct plaintext_record {
+	struct header header;
+	u64 connection;	/* by its address in the process */
+	u64 library;	/* as it was attached with */
+	u64 size;
+	u32 length;
+	u32 begins;	/* as a connection, or a request, does */
+	u8 data[MAX_PLAINTEXT];
+};
+
 enum file_access {
 	FILE_READ = 1,
 	FILE_WRITE = 2,
@@ -263,6 +277,7 @@ _Static_assert(sizeof(struct flow_record) == 112, "flow");
 _Static_assert(sizeof(struct dns_record) == 64, "dns");
 _Static_assert(sizeof(struct access_record) == 48, "access");
 _Static_assert(sizeof(struct privilege_record) == 112, "privilege");
+_Static_assert(__builtin_offsetof(struct plaintext_record, data) == 64, "plaintext");
 _Static_assert(__builtin_offsetof(struct cgroup_record, path) == 48, "cgroup");
 _Static_assert(__builtin_offsetof(struct file_record, path) == 56, "file");
 _Static_assert(__builtin_offsetof(struct payload_record, data) == 48, "payload");

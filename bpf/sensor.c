@@ -14,5 +14,6 @@
 #include "access.h"
 #include "reach.h"
 #include "file.h"
+#include "plaintext.h"
 
 char LICENSE[] SEC("license") = "GPL";

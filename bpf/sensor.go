@@ -350,7 +350,8 @@ func (s *Sensor) Clock() (boot uint64, offset int64, err error) {
 
 // Lost counts the records that did not fit into the ring (or, for environments,
 // could not be read) since Open, by kind: "fork", "exec", "environment", "exit",
-// "flow", "dns", "access", "file", "payload", "privilege", "cgroup". Every kind is there.
+// "flow", "dns", "access", "file", "payload", "privilege", "cgroup",
+// "plaintext". Every kind is there.
 func (s *Sensor) Lost() (map[string]uint64, error) {
 	lost := make(map[string]uint64, len(kindNames))
 	for kind, name := range kindNames {

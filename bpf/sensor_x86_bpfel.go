@@ -16,64 +16,71 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	sensorMapChanges            = "changes"
-	sensorMapConnections        = "connections"
-	sensorMapEnded              = "ended"
-	sensorMapEnvironmentBuffers = "environment_buffers"
-	sensorMapExecBuffers        = "exec_buffers"
-	sensorMapFilters            = "filters"
-	sensorMapLastIdentity       = "last_identity"
-	sensorMapListeners          = "listeners"
-	sensorMapLost               = "lost"
-	sensorMapNumbers            = "numbers"
-	sensorMapPathBuffers        = "path_buffers"
-	sensorMapProcesses          = "processes"
-	sensorMapReaches            = "reaches"
-	sensorMapRecords            = "records"
-	sensorMapSenders            = "senders"
-	sensorMapSockets            = "sockets"
-	sensorMapTouches            = "touches"
-	sensorMapUdpAskers          = "udp_askers"
-	sensorMapUdpFlows           = "udp_flows"
-	sensorMapWatchedInodes      = "watched_inodes"
-	sensorMapWatchedNames       = "watched_names"
-	sensorMapWorkers            = "workers"
-	sensorProgCallExit          = "call_exit"
-	sensorProgCgroupMade        = "cgroup_made"
-	sensorProgCgroupRemoved     = "cgroup_removed"
-	sensorProgFileFault         = "file_fault"
-	sensorProgFileMap           = "file_map"
-	sensorProgFileRead          = "file_read"
-	sensorProgFoundProcesses    = "found_processes"
-	sensorProgFoundSockets      = "found_sockets"
-	sensorProgInodeDirty        = "inode_dirty"
-	sensorProgMemoryLocked      = "memory_locked"
-	sensorProgModuleLoaded      = "module_loaded"
-	sensorProgPacketIn          = "packet_in"
-	sensorProgPacketOut         = "packet_out"
-	sensorProgProcessExec       = "process_exec"
-	sensorProgProcessExit       = "process_exit"
-	sensorProgProcessFork       = "process_fork"
-	sensorProgRingComplete      = "ring_complete"
-	sensorProgSignalSent        = "signal_sent"
-	sensorProgSocketConnect4    = "socket_connect4"
-	sensorProgSocketConnect6    = "socket_connect6"
-	sensorProgSocketCreate      = "socket_create"
-	sensorProgSocketRelease     = "socket_release"
-	sensorProgSocketSendmsg4    = "socket_sendmsg4"
-	sensorProgSocketSendmsg6    = "socket_sendmsg6"
-	sensorProgSocketSent        = "socket_sent"
-	sensorProgSweepTcp          = "sweep_tcp"
-	sensorProgSweepUdp          = "sweep_udp"
-	sensorProgTcpState          = "tcp_state"
-	sensorVarFirstFlow          = "first_flow"
-	sensorVarFlowIdle           = "flow_idle"
-	sensorVarFlowInterval       = "flow_interval"
-	sensorVarFlowsBegun         = "flows_begun"
-	sensorVarHellosOpen         = "hellos_open"
-	sensorVarObjects            = "objects"
-	sensorVarOwnTgid            = "own_tgid"
-	sensorVarWakeBytes          = "wake_bytes"
+	sensorMapChanges              = "changes"
+	sensorMapConnections          = "connections"
+	sensorMapEncryptedConnections = "encrypted_connections"
+	sensorMapEnded                = "ended"
+	sensorMapEnvironmentBuffers   = "environment_buffers"
+	sensorMapExecBuffers          = "exec_buffers"
+	sensorMapFilters              = "filters"
+	sensorMapLastIdentity         = "last_identity"
+	sensorMapListeners            = "listeners"
+	sensorMapLost                 = "lost"
+	sensorMapNumbers              = "numbers"
+	sensorMapPathBuffers          = "path_buffers"
+	sensorMapProcesses            = "processes"
+	sensorMapProgramsSeen         = "programs_seen"
+	sensorMapReaches              = "reaches"
+	sensorMapRecords              = "records"
+	sensorMapSenders              = "senders"
+	sensorMapSockets              = "sockets"
+	sensorMapTlsCalls             = "tls_calls"
+	sensorMapTouches              = "touches"
+	sensorMapUdpAskers            = "udp_askers"
+	sensorMapUdpFlows             = "udp_flows"
+	sensorMapWatchedInodes        = "watched_inodes"
+	sensorMapWatchedNames         = "watched_names"
+	sensorMapWorkers              = "workers"
+	sensorProgAdopt               = "adopt"
+	sensorProgCallExit            = "call_exit"
+	sensorProgCgroupMade          = "cgroup_made"
+	sensorProgCgroupRemoved       = "cgroup_removed"
+	sensorProgFileFault           = "file_fault"
+	sensorProgFileMap             = "file_map"
+	sensorProgFileRead            = "file_read"
+	sensorProgFoundProcesses      = "found_processes"
+	sensorProgFoundSockets        = "found_sockets"
+	sensorProgGoTlsWrite          = "go_tls_write"
+	sensorProgInodeDirty          = "inode_dirty"
+	sensorProgMemoryLocked        = "memory_locked"
+	sensorProgModuleLoaded        = "module_loaded"
+	sensorProgPacketIn            = "packet_in"
+	sensorProgPacketOut           = "packet_out"
+	sensorProgProcessExec         = "process_exec"
+	sensorProgProcessExit         = "process_exit"
+	sensorProgProcessFork         = "process_fork"
+	sensorProgRingComplete        = "ring_complete"
+	sensorProgSignalSent          = "signal_sent"
+	sensorProgSocketConnect4      = "socket_connect4"
+	sensorProgSocketConnect6      = "socket_connect6"
+	sensorProgSocketCreate        = "socket_create"
+	sensorProgSocketRelease       = "socket_release"
+	sensorProgSocketSendmsg4      = "socket_sendmsg4"
+	sensorProgSocketSendmsg6      = "socket_sendmsg6"
+	sensorProgSocketSent          = "socket_sent"
+	sensorProgSweepTcp            = "sweep_tcp"
+	sensorProgSweepUdp            = "sweep_udp"
+	sensorProgTcpState            = "tcp_state"
+	sensorProgTlsWrite            = "tls_write"
+	sensorProgTlsWritten          = "tls_written"
+	sensorVarFirstFlow            = "first_flow"
+	sensorVarFlowIdle             = "flow_idle"
+	sensorVarFlowInterval         = "flow_interval"
+	sensorVarFlowsBegun           = "flows_begun"
+	sensorVarHellosOpen           = "hellos_open"
+	sensorVarObjects              = "objects"
+	sensorVarOwnTgid              = "own_tgid"
+	sensorVarWakeBytes            = "wake_bytes"
 )
 
 // loadSensor returns the embedded CollectionSpec for sensor.
@@ -118,6 +125,7 @@ type sensorSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sensorProgramSpecs struct {
+	Adopt          *ebpf.ProgramSpec `ebpf:"adopt"`
 	CallExit       *ebpf.ProgramSpec `ebpf:"call_exit"`
 	CgroupMade     *ebpf.ProgramSpec `ebpf:"cgroup_made"`
 	CgroupRemoved  *ebpf.ProgramSpec `ebpf:"cgroup_removed"`
@@ -126,6 +134,7 @@ type sensorProgramSpecs struct {
 	FileRead       *ebpf.ProgramSpec `ebpf:"file_read"`
 	FoundProcesses *ebpf.ProgramSpec `ebpf:"found_processes"`
 	FoundSockets   *ebpf.ProgramSpec `ebpf:"found_sockets"`
+	GoTlsWrite     *ebpf.ProgramSpec `ebpf:"go_tls_write"`
 	InodeDirty     *ebpf.ProgramSpec `ebpf:"inode_dirty"`
 	MemoryLocked   *ebpf.ProgramSpec `ebpf:"memory_locked"`
 	ModuleLoaded   *ebpf.ProgramSpec `ebpf:"module_loaded"`
@@ -146,34 +155,39 @@ type sensorProgramSpecs struct {
 	SweepTcp       *ebpf.ProgramSpec `ebpf:"sweep_tcp"`
 	SweepUdp       *ebpf.ProgramSpec `ebpf:"sweep_udp"`
 	TcpState       *ebpf.ProgramSpec `ebpf:"tcp_state"`
+	TlsWrite       *ebpf.ProgramSpec `ebpf:"tls_write"`
+	TlsWritten     *ebpf.ProgramSpec `ebpf:"tls_written"`
 }
 
 // sensorMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sensorMapSpecs struct {
-	Changes            *ebpf.MapSpec `ebpf:"changes"`
-	Connections        *ebpf.MapSpec `ebpf:"connections"`
-	Ended              *ebpf.MapSpec `ebpf:"ended"`
-	EnvironmentBuffers *ebpf.MapSpec `ebpf:"environment_buffers"`
-	ExecBuffers        *ebpf.MapSpec `ebpf:"exec_buffers"`
-	Filters            *ebpf.MapSpec `ebpf:"filters"`
-	LastIdentity       *ebpf.MapSpec `ebpf:"last_identity"`
-	Listeners          *ebpf.MapSpec `ebpf:"listeners"`
-	Lost               *ebpf.MapSpec `ebpf:"lost"`
-	Numbers            *ebpf.MapSpec `ebpf:"numbers"`
-	PathBuffers        *ebpf.MapSpec `ebpf:"path_buffers"`
-	Processes          *ebpf.MapSpec `ebpf:"processes"`
-	Reaches            *ebpf.MapSpec `ebpf:"reaches"`
-	Records            *ebpf.MapSpec `ebpf:"records"`
-	Senders            *ebpf.MapSpec `ebpf:"senders"`
-	Sockets            *ebpf.MapSpec `ebpf:"sockets"`
-	Touches            *ebpf.MapSpec `ebpf:"touches"`
-	UdpAskers          *ebpf.MapSpec `ebpf:"udp_askers"`
-	UdpFlows           *ebpf.MapSpec `ebpf:"udp_flows"`
-	WatchedInodes      *ebpf.MapSpec `ebpf:"watched_inodes"`
-	WatchedNames       *ebpf.MapSpec `ebpf:"watched_names"`
-	Workers            *ebpf.MapSpec `ebpf:"workers"`
+	Changes              *ebpf.MapSpec `ebpf:"changes"`
+	Connections          *ebpf.MapSpec `ebpf:"connections"`
+	EncryptedConnections *ebpf.MapSpec `ebpf:"encrypted_connections"`
+	Ended                *ebpf.MapSpec `ebpf:"ended"`
+	EnvironmentBuffers   *ebpf.MapSpec `ebpf:"environment_buffers"`
+	ExecBuffers          *ebpf.MapSpec `ebpf:"exec_buffers"`
+	Filters              *ebpf.MapSpec `ebpf:"filters"`
+	LastIdentity         *ebpf.MapSpec `ebpf:"last_identity"`
+	Listeners            *ebpf.MapSpec `ebpf:"listeners"`
+	Lost                 *ebpf.MapSpec `ebpf:"lost"`
+	Numbers              *ebpf.MapSpec `ebpf:"numbers"`
+	PathBuffers          *ebpf.MapSpec `ebpf:"path_buffers"`
+	Processes            *ebpf.MapSpec `ebpf:"processes"`
+	ProgramsSeen         *ebpf.MapSpec `ebpf:"programs_seen"`
+	Reaches              *ebpf.MapSpec `ebpf:"reaches"`
+	Records              *ebpf.MapSpec `ebpf:"records"`
+	Senders              *ebpf.MapSpec `ebpf:"senders"`
+	Sockets              *ebpf.MapSpec `ebpf:"sockets"`
+	TlsCalls             *ebpf.MapSpec `ebpf:"tls_calls"`
+	Touches              *ebpf.MapSpec `ebpf:"touches"`
+	UdpAskers            *ebpf.MapSpec `ebpf:"udp_askers"`
+	UdpFlows             *ebpf.MapSpec `ebpf:"udp_flows"`
+	WatchedInodes        *ebpf.MapSpec `ebpf:"watched_inodes"`
+	WatchedNames         *ebpf.MapSpec `ebpf:"watched_names"`
+	Workers              *ebpf.MapSpec `ebpf:"workers"`
 }
 
 // sensorVariableSpecs contains global variables before they are loaded into the kernel.
@@ -210,34 +224,38 @@ func (o *sensorObjects) Close() error {
 //
 // It can be passed to loadSensorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sensorMaps struct {
-	Changes            *ebpf.Map `ebpf:"changes"`
-	Connections        *ebpf.Map `ebpf:"connections"`
-	Ended              *ebpf.Map `ebpf:"ended"`
-	EnvironmentBuffers *ebpf.Map `ebpf:"environment_buffers"`
-	ExecBuffers        *ebpf.Map `ebpf:"exec_buffers"`
-	Filters            *ebpf.Map `ebpf:"filters"`
-	LastIdentity       *ebpf.Map `ebpf:"last_identity"`
-	Listeners          *ebpf.Map `ebpf:"listeners"`
-	Lost               *ebpf.Map `ebpf:"lost"`
-	Numbers            *ebpf.Map `ebpf:"numbers"`
-	PathBuffers        *ebpf.Map `ebpf:"path_buffers"`
-	Processes          *ebpf.Map `ebpf:"processes"`
-	Reaches            *ebpf.Map `ebpf:"reaches"`
-	Records            *ebpf.Map `ebpf:"records"`
-	Senders            *ebpf.Map `ebpf:"senders"`
-	Sockets            *ebpf.Map `ebpf:"sockets"`
-	Touches            *ebpf.Map `ebpf:"touches"`
-	UdpAskers          *ebpf.Map `ebpf:"udp_askers"`
-	UdpFlows           *ebpf.Map `ebpf:"udp_flows"`
-	WatchedInodes      *ebpf.Map `ebpf:"watched_inodes"`
-	WatchedNames       *ebpf.Map `ebpf:"watched_names"`
-	Workers            *ebpf.Map `ebpf:"workers"`
+	Changes              *ebpf.Map `ebpf:"changes"`
+	Connections          *ebpf.Map `ebpf:"connections"`
+	EncryptedConnections *ebpf.Map `ebpf:"encrypted_connections"`
+	Ended                *ebpf.Map `ebpf:"ended"`
+	EnvironmentBuffers   *ebpf.Map `ebpf:"environment_buffers"`
+	ExecBuffers          *ebpf.Map `ebpf:"exec_buffers"`
+	Filters              *ebpf.Map `ebpf:"filters"`
+	LastIdentity         *ebpf.Map `ebpf:"last_identity"`
+	Listeners            *ebpf.Map `ebpf:"listeners"`
+	Lost                 *ebpf.Map `ebpf:"lost"`
+	Numbers              *ebpf.Map `ebpf:"numbers"`
+	PathBuffers          *ebpf.Map `ebpf:"path_buffers"`
+	Processes            *ebpf.Map `ebpf:"processes"`
+	ProgramsSeen         *ebpf.Map `ebpf:"programs_seen"`
+	Reaches              *ebpf.Map `ebpf:"reaches"`
+	Records              *ebpf.Map `ebpf:"records"`
+	Senders              *ebpf.Map `ebpf:"senders"`
+	Sockets              *ebpf.Map `ebpf:"sockets"`
+	TlsCalls             *ebpf.Map `ebpf:"tls_calls"`
+	Touches              *ebpf.Map `ebpf:"touches"`
+	UdpAskers            *ebpf.Map `ebpf:"udp_askers"`
+	UdpFlows             *ebpf.Map `ebpf:"udp_flows"`
+	WatchedInodes        *ebpf.Map `ebpf:"watched_inodes"`
+	WatchedNames         *ebpf.Map `ebpf:"watched_names"`
+	Workers              *ebpf.Map `ebpf:"workers"`
 }
 
 func (m *sensorMaps) Close() error {
 	return _SensorClose(
 		m.Changes,
 		m.Connections,
+		m.EncryptedConnections,
 		m.Ended,
 		m.EnvironmentBuffers,
 		m.ExecBuffers,
@@ -248,10 +266,12 @@ func (m *sensorMaps) Close() error {
 		m.Numbers,
 		m.PathBuffers,
 		m.Processes,
+		m.ProgramsSeen,
 		m.Reaches,
 		m.Records,
 		m.Senders,
 		m.Sockets,
+		m.TlsCalls,
 		m.Touches,
 		m.UdpAskers,
 		m.UdpFlows,
@@ -279,6 +299,7 @@ type sensorVariables struct {
 //
 // It can be passed to loadSensorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sensorPrograms struct {
+	Adopt          *ebpf.Program `ebpf:"adopt"`
 	CallExit       *ebpf.Program `ebpf:"call_exit"`
 	CgroupMade     *ebpf.Program `ebpf:"cgroup_made"`
 	CgroupRemoved  *ebpf.Program `ebpf:"cgroup_removed"`
@@ -287,6 +308,7 @@ type sensorPrograms struct {
 	FileRead       *ebpf.Program `ebpf:"file_read"`
 	FoundProcesses *ebpf.Program `ebpf:"found_processes"`
 	FoundSockets   *ebpf.Program `ebpf:"found_sockets"`
+	GoTlsWrite     *ebpf.Program `ebpf:"go_tls_write"`
 	InodeDirty     *ebpf.Program `ebpf:"inode_dirty"`
 	MemoryLocked   *ebpf.Program `ebpf:"memory_locked"`
 	ModuleLoaded   *ebpf.Program `ebpf:"module_loaded"`
@@ -307,10 +329,13 @@ type sensorPrograms struct {
 	SweepTcp       *ebpf.Program `ebpf:"sweep_tcp"`
 	SweepUdp       *ebpf.Program `ebpf:"sweep_udp"`
 	TcpState       *ebpf.Program `ebpf:"tcp_state"`
+	TlsWrite       *ebpf.Program `ebpf:"tls_write"`
+	TlsWritten     *ebpf.Program `ebpf:"tls_written"`
 }
 
 func (p *sensorPrograms) Close() error {
 	return _SensorClose(
+		p.Adopt,
 		p.CallExit,
 		p.CgroupMade,
 		p.CgroupRemoved,
@@ -319,6 +344,7 @@ func (p *sensorPrograms) Close() error {
 		p.FileRead,
 		p.FoundProcesses,
 		p.FoundSockets,
+		p.GoTlsWrite,
 		p.InodeDirty,
 		p.MemoryLocked,
 		p.ModuleLoaded,
@@ -339,6 +365,8 @@ func (p *sensorPrograms) Close() error {
 		p.SweepTcp,
 		p.SweepUdp,
 		p.TcpState,
+		p.TlsWrite,
+		p.TlsWritten,
 	)
 }
 

@@ -64,13 +64,15 @@ type options struct {
 	metrics   string
 	workers   []string
 	watchList string
-	spoolSize int64
-	logLevel  string
-	json      bool
-	check     bool
-	version   bool
-	log       *slog.Logger
-	files     *watchlist.List
+	// requestHosts may be "none".
+	requestHosts []string
+	spoolSize    int64
+	logLevel     string
+	json         bool
+	check        bool
+	version      bool
+	log          *slog.Logger
+	files        *watchlist.List
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -123,6 +125,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.metrics, "metrics", "", "address for Prometheus metrics, for instance 127.0.0.1:7073 (default: none)")
 	f.StringSliceVar(&o.workers, "worker", bpf.DefaultWorkers, "task name of a runner's worker process; may be repeated")
 	f.StringVar(&o.watchList, "watch-list", "", "file of rules on top of the built-in ones for files that matter (docs/files.md)")
+	f.StringSliceVar(&o.requestHosts, "request-host", agent.DefaultRequestHosts(), "host whose HTTP requests are read from within TLS, or *.NAME; may be repeated; none: no host (docs/requests.md)")
 	f.Int64Var(&o.spoolSize, "spool-bytes", 1<<30, "most bytes to keep on disk while NATS is away")
 	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	f.BoolVar(&o.json, "json", false, "log as JSON lines")
@@ -177,7 +180,7 @@ func (o *options) watch(ctx context.Context) (err error) {
 	defer closeNATS()
 	a, err := agent.New(agent.Config{
 		AgentID: o.agentID, Hostname: hostname, Version: version,
-		Source: sensor, Watcher: sensor, WatchList: o.files, Sink: publisher, Waiting: publisher.Waiting, Spilled: publisher.Spilled,
+		Source: sensor, Watcher: sensor, WatchList: o.files, RequestHosts: agent.RequestHosts(o.requestHosts), Sink: publisher, Waiting: publisher.Waiting, Spilled: publisher.Spilled,
 		Registerer: registry, Logger: o.log,
 	})
 	if err != nil {

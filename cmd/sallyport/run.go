@@ -135,7 +135,7 @@ func (o *runOptions) run(ctx context.Context, args []string) (code int, err erro
 	a, err := agent.New(agent.Config{
 		AgentID: "run", Hostname: hostname, Version: version, Source: sensor, Watcher: sensor, Sink: w,
 		Command:        &sallyportv1.Attribution{Job: filepath.Base(args[0]), RunAttempt: 1},
-		OnlyAttributed: true, Logger: logger,
+		OnlyAttributed: true, RequestHosts: agent.DefaultRequestHosts(), Logger: logger,
 	})
 	if err != nil {
 		return exitWatchFailed, errors.Join(err, sensor.Close())

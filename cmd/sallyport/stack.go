@@ -366,7 +366,8 @@ func (s *stack) startAgent(context.Context) error {
 		return errors.Join(err, sensor.Close())
 	}
 	a, err := agent.New(agent.Config{
-		AgentID: s.agentID, Hostname: hostname, Version: version, Source: sensor, Watcher: sensor, WatchList: files, Sink: publisher,
+		AgentID: s.agentID, Hostname: hostname, Version: version, Source: sensor, Watcher: sensor, WatchList: files,
+		RequestHosts: agent.RequestHosts(s.o.requestHosts), Sink: publisher,
 		Waiting: publisher.Waiting, Spilled: publisher.Spilled, Registerer: s.registry, Logger: s.log,
 	})
 	if err != nil {
