@@ -28,6 +28,8 @@ type Source interface {
 	// what to add to such a time to have Unix nanoseconds: it changes when the wall
 	// clock is set.
 	Clock() (boot uint64, offset int64, err error)
+	// Damage says what somebody did to the source's hold on the kernel; nil for nothing.
+	Damage() []string
 	// Close stops recording; Read then returns what is left.
 	Close() error
 }
@@ -59,6 +61,13 @@ type Config struct {
 	// Command, if set, is given to everything below the worker processes instead of
 	// what their environment says: `sallyport run` watches one command with it.
 	Command *sallyportv1.Attribution
+	// Life is where the agent keeps what the next one is to know of it; not kept if nil.
+	Life *Life
+	// Beat takes a heartbeat every second and must not wait; none if nil.
+	Beat func(*sallyportv1.Heartbeat) error
+	// TellFrom is the time, by the clock of the records, before which another agent told
+	// what happened: of that this one only takes note.
+	TellFrom uint64
 	// RequestHosts are the hosts whose HTTP requests are read from within TLS: names, or
 	// *. with a name for all below it. None if empty.
 	RequestHosts []string
@@ -87,6 +96,8 @@ const (
 	tick = 25 * time.Millisecond
 	// statusInterval is how often the agent gives account of itself.
 	statusInterval = 10 * time.Second
+	// firstStatus is when it does so first.
+	firstStatus = 250 * time.Millisecond
 	// outQueue is how many batches may wait for the sink. When it is full reading
 	// stops, and what the kernel cannot keep is counted there.
 	outQueue = 64
@@ -114,6 +125,16 @@ type Agent struct {
 	eventsSeen   uint64
 	nextStatus   uint64
 	lastUrgent   uint64
+	started      uint64
+	lastTick     uint64
+	nextBeat     uint64
+	nextLife     uint64
+	longestPause uint64 // since the last status
+	damage       []string
+	found        sallyportv1.Inventory
+	statuses     int
+	replaced     bool // another agent goes on
+	lifeFailed   bool
 	malformedLog sync.Once
 
 	out        chan *sallyportv1.EventBatch
@@ -146,18 +167,21 @@ func New(cfg Config) (*Agent, error) {
 		cfg.WatchList = watchlist.Default()
 	}
 	a := &Agent{
-		now:       boot,
-		offset:    offset,
-		cfg:       cfg,
-		log:       cfg.Logger,
-		metrics:   m,
-		kernel:    kernelRelease(),
-		builder:   newBuilder(cfg.AgentID, cfg.Hostname, uint64(int64(boot)+offset)),
-		processes: newProcessTable(),
-		names:     newNameTable(maxNames),
-		questions: newQuestionTable(),
-		flows:     make(map[uint64]*flow),
-		files:     newFileTable(),
+		now:     boot,
+		started: boot,
+		// What was there before the agent is to be counted in its first status.
+		nextStatus: boot + uint64(firstStatus),
+		offset:     offset,
+		cfg:        cfg,
+		log:        cfg.Logger,
+		metrics:    m,
+		kernel:     kernelRelease(),
+		builder:    newBuilder(cfg.AgentID, cfg.Hostname, uint64(int64(boot)+offset)),
+		processes:  newProcessTable(),
+		names:      newNameTable(maxNames),
+		questions:  newQuestionTable(),
+		flows:      make(map[uint64]*flow),
+		files:      newFileTable(),
 
 		containers: newContainerTable(cfg.MachineRoot),
 		out:        make(chan *sallyportv1.EventBatch, outQueue),
@@ -255,6 +279,7 @@ func (a *Agent) tickUntil(stop <-chan struct{}) {
 		}
 		a.mu.Lock()
 		a.readClock()
+		a.look()
 		a.age()
 		a.mu.Unlock()
 	}
@@ -312,11 +337,21 @@ func (a *Agent) finish() {
 	for _, q := range a.questions.unansweredSince(^uint64(0)) {
 		a.emitUnanswered(q)
 	}
-	a.processes.eachWorker(func(w *process) {
-		a.endJobs(w, a.now, sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED)
-	})
+	end := "replaced"
+	if !a.replaced {
+		end = "stopped"
+		a.processes.eachWorker(func(w *process) {
+			a.endJobs(w, a.now, sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED)
+		})
+	}
 	a.emitStatus(true)
 	a.flush()
+	a.beat(true)
+	if a.cfg.Life != nil {
+		if err := a.cfg.Life.end(a.wall(a.now), end); err != nil {
+			a.log.Warn("the next agent will not know how this one ended", "error", err)
+		}
+	}
 }
 
 func (a *Agent) publish(ctx context.Context) {
@@ -345,6 +380,9 @@ func (a *Agent) wall(boot uint64) uint64 { return uint64(int64(boot) + a.offset)
 func (a *Agent) emit(e *sallyportv1.Event, p *process, at *attribution, kind string) {
 	if at == nil && a.cfg.OnlyAttributed && e.GetAgentStatus() == nil {
 		return
+	}
+	if e.GetTimeUnixNano() < a.wall(a.cfg.TellFrom) && a.cfg.TellFrom != 0 && e.GetAgentStatus() == nil {
+		return // the agent before has told it
 	}
 	a.builder.add(e, p, at, a.now)
 	a.metrics.event(kind)
@@ -455,6 +493,14 @@ func (a *Agent) emitStatus(stopping bool) {
 	if a.cfg.Spilled != nil {
 		if n := a.cfg.Spilled(); n > 0 {
 			lost["spool"] = n
+		}
+	}
+	status.Damage, status.LongestPauseNano = a.damage, a.longestPause
+	a.longestPause = 0
+	if a.statuses++; a.statuses == 1 {
+		status.Found = &sallyportv1.Inventory{Processes: a.found.GetProcesses(), Connections: a.found.GetConnections()}
+		if a.cfg.Life != nil {
+			status.PreviousEnd, status.PreviousSeenUnixNano = a.cfg.Life.PreviousEnd, a.cfg.Life.PreviousSeen
 		}
 	}
 	a.emit(&sallyportv1.Event{

@@ -21,6 +21,7 @@ type script struct {
 	mu     sync.Mutex
 	boot   uint64
 	offset int64
+	damage []string
 }
 
 func newScript() *script {
@@ -35,6 +36,12 @@ func (s *script) Read() (bpf.Record, error) {
 }
 
 func (s *script) Lost() (map[string]uint64, error) { return map[string]uint64{}, nil }
+
+func (s *script) Damage() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.damage
+}
 
 func (s *script) Close() error {
 	s.closing.Do(func() { close(s.records) })

@@ -63,6 +63,9 @@ func (a *Agent) flow(r *bpf.Flow) {
 		}
 		delete(a.flows, r.ID)
 	}
+	if r.State == bpf.FlowFound {
+		a.found.Connections++
+	}
 	p := f.process
 	if r.State == bpf.FlowUsed {
 		p = a.actor(r.Head())
@@ -77,6 +80,7 @@ var flowPhases = map[bpf.FlowState]sallyportv1.FlowPhase{
 	bpf.FlowStarted: sallyportv1.FlowPhase_FLOW_PHASE_STARTED,
 	bpf.FlowActive:  sallyportv1.FlowPhase_FLOW_PHASE_ACTIVE,
 	bpf.FlowEnded:   sallyportv1.FlowPhase_FLOW_PHASE_ENDED,
+	bpf.FlowFound:   sallyportv1.FlowPhase_FLOW_PHASE_ACTIVE,
 	bpf.FlowUsed:    sallyportv1.FlowPhase_FLOW_PHASE_USED,
 }
 

@@ -249,6 +249,7 @@ func (a *Agent) exec(r *bpf.Exec) {
 	}
 	m.ExecutableSha256 = a.digests.of(p, fileKey{r.Inode, r.Device}, r.Changed, r.PID)
 	if r.Found {
+		a.found.Processes++
 		return // it did not start now
 	}
 	a.emit(&sallyportv1.Event{

@@ -29,17 +29,22 @@ func (s *Sensor) attachNetwork(root *cgroupRoot) error {
 		if err != nil {
 			return err
 		}
-		s.links = append(s.links, l)
+		s.keep(programName(hook.program), l)
 	}
 	if err := s.attachTracing(s.objects.TcpState); err != nil {
 		return err
 	}
-	l, err := link.AttachIter(link.IterOptions{Program: s.objects.FoundSockets})
-	if err != nil {
-		return attachError(s.objects.FoundSockets, err)
-	}
-	if _, err := readIterator(l); err != nil {
-		return fmt.Errorf("list open sockets: %w", err)
+	for _, listening := range []uint32{1, 0} {
+		if err := s.objects.OpenedListening.Set(listening); err != nil {
+			return fmt.Errorf("list open sockets: %w", err)
+		}
+		l, err := link.AttachIter(link.IterOptions{Program: s.objects.FoundSockets})
+		if err != nil {
+			return attachError(s.objects.FoundSockets, err)
+		}
+		if _, err := readIterator(l); err != nil {
+			return fmt.Errorf("list open sockets: %w", err)
+		}
 	}
 	return nil
 }

@@ -1,12 +1,16 @@
 package bpf
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -347,5 +351,63 @@ func TestSocketsOpenBefore(t *testing.T) {
 	f := await(t, r, 1, "flow", func(f *Flow) bool { return f.Destination == want })[0]
 	if int(f.PID) != syscall.Getpid() || f.Process == 0 {
 		t.Errorf("%+v", f)
+	}
+}
+
+// TestOpenBefore: TCP connections and listening sockets that were there before the
+// sensor are told once, with their processes, and their ends later.
+func TestOpenBefore(t *testing.T) {
+	script := `import socket, sys
+l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen()
+c = socket.create_connection(l.getsockname()); a, _ = l.accept()
+c.send(b"before")
+print(l.getsockname()[1], flush=True)
+sys.stdin.readline()
+c.send(b"after the sensor"); c.shutdown(socket.SHUT_WR)
+while a.recv(100): pass
+c.close(); a.close(); l.close()`
+	cmd := exec.Command("python3", "-c", script)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := record(t, Config{})
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	r.exitOf(t, pid)
+	process := matching(r, func(e *Exec) bool { return int(e.PID) == pid && e.Found })[0].Process
+	var got []string
+	for _, f := range flowsOf(r, pid) {
+		if f.Process != process || int(f.Destination.Port()) != port && int(f.Source.Port()) != port {
+			t.Errorf("%+v", f)
+		}
+		got = append(got, fmt.Sprintf("direction %d state %d sent %d", f.Direction, f.State, f.Sent))
+	}
+	slices.Sort(got)
+	want := []string{
+		"direction 1 state 3 sent 16", "direction 1 state 5 sent 0", "direction 3 state 3 sent 0", "direction 3 state 5 sent 0",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

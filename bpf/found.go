@@ -85,6 +85,9 @@ func (s *Sensor) findProcesses(root *cgroupRoot) error {
 	byID := make(map[uint64]*found, len(list))
 	for i := range list {
 		byID[list[i].id] = &list[i]
+		if int(list[i].localPID) == os.Getpid() {
+			s.self.pid, s.self.id = list[i].pid, list[i].id
+		}
 	}
 	reported := make(map[uint64]bool, len(list))
 	var report func(f *found)

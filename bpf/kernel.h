@@ -279,6 +279,7 @@ struct sock_common {
 	u16 skc_dport;
 	u16 skc_num;
 	unsigned short skc_family;
+	volatile unsigned char skc_state;
 	unsigned long skc_flags;
 	atomic64_t skc_cookie;
 	possible_net_t skc_net;

@@ -159,6 +159,7 @@ const (
 	FlowStarted FlowState = 1 // first packet or connect
 	FlowActive  FlowState = 2 // still open, reported about every minute
 	FlowEnded   FlowState = 3 // closed, refused, timed out, or the socket closed
+	FlowFound   FlowState = 5 // a TCP connection, or a socket that listens, that was open before the sensor
 	FlowUsed    FlowState = 4 // another process than began it, the record's, sent on it
 )
 

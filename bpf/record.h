@@ -211,6 +211,7 @@ enum flow_state {
 	FLOW_STARTED = 1,
 	FLOW_ACTIVE = 2,
 	FLOW_ENDED = 3,
+	FLOW_FOUND = 5,	/* open before the sensor */
 	FLOW_USED = 4,	/* by another process than began it: the record's */
 };
 

@@ -8,6 +8,7 @@
 #include "process.h"
 #include "socket.h"
 #include "tcp.h"
+#include "opened.h"
 #include "udp.h"
 #include "packet.h"
 #include "use.h"

@@ -84,6 +84,16 @@ type Sensor struct {
 	folders   *folders // nil where folders cannot be watched
 	loads     *loads   // nil where the kernel does not tell of eBPF programs
 	links     []link.Link
+
+	// What Damage compares with.
+	holding     sync.Mutex
+	holds       []hold
+	workerNames [][16]byte
+	self        struct {
+		pid uint32 // 0 if not known
+		id  uint64
+	}
+
 	reader    *ringbuf.Reader
 	raw       ringbuf.Record
 	readDelay time.Duration
@@ -306,8 +316,16 @@ func (s *Sensor) attachTracing(program *ebpf.Program) error {
 	if err != nil {
 		return attachError(program, err)
 	}
-	s.links = append(s.links, l)
+	s.keep(programName(program), l)
 	return nil
+}
+
+func programName(program *ebpf.Program) string {
+	info, err := program.Info()
+	if err != nil {
+		return program.String()
+	}
+	return info.Name
 }
 
 func (s *Sensor) enterWorkers(names []string) error {
@@ -319,6 +337,9 @@ func (s *Sensor) enterWorkers(names []string) error {
 		copy(comm[:], name)
 		if err := s.objects.Workers.Put(comm, uint8(1)); err != nil {
 			return fmt.Errorf("enter worker name %q: %w", name, err)
+		}
+		if !slices.Contains(s.workerNames, comm) {
+			s.workerNames = append(s.workerNames, comm)
 		}
 	}
 	return nil
@@ -445,6 +466,9 @@ func (s *Sensor) detach() error {
 	if s.loads != nil {
 		errs = append(errs, s.loads.close())
 	}
+	s.holding.Lock()
+	defer s.holding.Unlock()
+	s.holds = nil
 	for _, l := range s.links {
 		if err := l.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("detach program: %w", err))

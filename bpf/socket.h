@@ -163,38 +163,4 @@ int socket_sendmsg6(struct bpf_sock_addr *ctx)
 	return use(ctx);
 }
 
-/* Sockets that were open before the sensor belong to the first process found. */
-SEC("iter/task_file")
-int found_sockets(struct bpf_iter__task_file *ctx)
-{
-	struct task_struct *task = ctx->task;
-	struct file *file = ctx->file;
-	struct socket *socket;
-	struct process *p;
-	struct tracked *t;
-	struct sock *sk;
-	u16 family;
-
-	if (!task || !file)
-		return 0;
-	socket = bpf_sock_from_file(file);
-	if (!socket)
-		return 0;
-	sk = socket->sk;
-	if (!sk)
-		return 0;
-	family = sk->__sk_common.skc_family;
-	if ((family != AF_INET && family != AF_INET6) ||
-	    has_own_table(sk->sk_type, sk->sk_protocol))
-		return 0;
-	p = identify(task);
-	t = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!p || !t || t->process)
-		return 0;
-	t->process = p->id;
-	t->pid = BPF_CORE_READ(task, tgid);
-	t->uid = BPF_CORE_READ(task, cred, uid.val);
-	return 0;
-}
-
 #endif

@@ -254,7 +254,7 @@ func (r *batchRows) addStatus(c eventContext, s *sallyportv1.AgentStatus) {
 	t.EventsLost = append(t.EventsLost, s.GetEventsLost())
 	t.BatchesWaiting = append(t.BatchesWaiting, s.GetBatchesWaiting())
 	t.Stopping = append(t.Stopping, s.GetStopping())
-	t.PreviousEnd = append(t.PreviousEnd, enum(s.GetPreviousEnd(), sallyportv1.AgentEnd_AGENT_END_KILLED))
+	t.PreviousEnd = append(t.PreviousEnd, enum(s.GetPreviousEnd(), sallyportv1.AgentEnd_AGENT_END_MACHINE_DOWN))
 	t.PreviousSeen = append(t.PreviousSeen, unixNano(s.GetPreviousSeenUnixNano()))
 	t.FoundProcesses = append(t.FoundProcesses, s.GetFound().GetProcesses())
 	t.FoundConnections = append(t.FoundConnections, s.GetFound().GetConnections())

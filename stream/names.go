@@ -39,6 +39,9 @@ const (
 	eventPrefix = "sallyport.events."
 	// FindingSubject is the subject of findings.
 	FindingSubject = "sallyport.findings"
+	// heartbeatPrefix and the agent's identity make the subject of its heartbeats, which
+	// no stream keeps.
+	heartbeatPrefix = "sallyport.heartbeats."
 	// deadLetterPrefix and the part's name make the subject of its dead letters.
 	deadLetterPrefix = "sallyport.deadletters."
 )

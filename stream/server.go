@@ -23,7 +23,7 @@ type ServerConfig struct {
 	// MaxStore bounds its files in bytes; Limits{}.Total() by default.
 	MaxStore int64
 	// AgentPassword, if set, is asked of connections from outside this process:
-	// user "agent", who may publish events and nothing else. Without it nobody
+	// user "agent", who may publish events and heartbeats and nothing else. Without it nobody
 	// outside this process may connect with more than that either.
 	AgentPassword string
 	// OperatorPassword, if set, admits user "operator", who may do everything,
@@ -35,7 +35,7 @@ type ServerConfig struct {
 
 // Users of the embedded server.
 const (
-	// AgentUser may publish events and read the answers to that.
+	// AgentUser may publish events and heartbeats and read the answers to that.
 	AgentUser = "agent"
 	// OperatorUser may do everything.
 	OperatorUser = "operator"
@@ -92,7 +92,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 			Username: AgentUser,
 			Password: agentHash,
 			Permissions: &natsserver.Permissions{
-				Publish:   &natsserver.SubjectPermission{Allow: []string{eventPrefix + "*"}},
+				Publish:   &natsserver.SubjectPermission{Allow: []string{eventPrefix + "*", heartbeatPrefix + "*"}},
 				Subscribe: &natsserver.SubjectPermission{Allow: []string{"_INBOX.>"}},
 			},
 		})

@@ -32,7 +32,7 @@ ALTER TABLE job_events
 
 -- +goose StatementBegin
 ALTER TABLE agent_status
-    ADD COLUMN IF NOT EXISTS previous_end Enum8('' = 0, 'stopped' = 1, 'replaced' = 2, 'killed' = 3) COMMENT 'How the agent before this one ended: in order, by handing over to this one, or by neither. Only in an agent''s first row, like the four columns below' AFTER stopping,
+    ADD COLUMN IF NOT EXISTS previous_end Enum8('' = 0, 'stopped' = 1, 'replaced' = 2, 'killed' = 3, 'machine_down' = 4) COMMENT 'How the agent before this one ended: in order, by handing over to this one, by neither, or with the machine. Only in an agent''s first row, like the four columns below' AFTER stopping,
     ADD COLUMN IF NOT EXISTS previous_seen DateTime64(9, 'UTC') COMMENT 'Last sign of life of the agent before' AFTER previous_end,
     ADD COLUMN IF NOT EXISTS found_processes UInt32 COMMENT 'Processes that ran when the agent began to watch' AFTER previous_seen,
     ADD COLUMN IF NOT EXISTS found_connections UInt32 COMMENT 'TCP connections and listening sockets that were open then' AFTER found_processes,

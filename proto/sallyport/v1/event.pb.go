@@ -789,8 +789,10 @@ const (
 	AgentEnd_AGENT_END_STOPPED AgentEnd = 1
 	// It handed over to the next one, which saw everything before the first one stopped.
 	AgentEnd_AGENT_END_REPLACED AgentEnd = 2
-	// It did neither: it was killed, it crashed, or the machine went down.
+	// It did neither, though the machine went on: it was killed, or it crashed.
 	AgentEnd_AGENT_END_KILLED AgentEnd = 3
+	// The machine went down with it.
+	AgentEnd_AGENT_END_MACHINE_DOWN AgentEnd = 4
 )
 
 // Enum value maps for AgentEnd.
@@ -800,12 +802,14 @@ var (
 		1: "AGENT_END_STOPPED",
 		2: "AGENT_END_REPLACED",
 		3: "AGENT_END_KILLED",
+		4: "AGENT_END_MACHINE_DOWN",
 	}
 	AgentEnd_value = map[string]int32{
-		"AGENT_END_UNSPECIFIED": 0,
-		"AGENT_END_STOPPED":     1,
-		"AGENT_END_REPLACED":    2,
-		"AGENT_END_KILLED":      3,
+		"AGENT_END_UNSPECIFIED":  0,
+		"AGENT_END_STOPPED":      1,
+		"AGENT_END_REPLACED":     2,
+		"AGENT_END_KILLED":       3,
+		"AGENT_END_MACHINE_DOWN": 4,
 	}
 )
 
@@ -2749,6 +2753,116 @@ func (x *JobEnded) GetSurvivors() []uint32 {
 	return nil
 }
 
+// Heartbeat is what an agent says every second, on a subject of its own that no stream
+// keeps: who hears it knows at once when an agent falls silent.
+type Heartbeat struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in EventBatch.
+	AgentId string `protobuf:"bytes,1,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	// As in EventBatch.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// As in EventBatch.
+	Hostname string `protobuf:"bytes,3,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// The agent stops in order, or hands over: this is its last one.
+	Stopping bool `protobuf:"varint,4,opt,name=stopping,proto3" json:"stopping,omitempty"`
+	// Jobs that run on the machine.
+	Jobs []*Attribution `protobuf:"bytes,5,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// As in AgentStatus, in every heartbeat of the epoch's first minute.
+	PreviousEnd AgentEnd `protobuf:"varint,6,opt,name=previous_end,json=previousEnd,proto3,enum=sallyport.v1.AgentEnd" json:"previous_end,omitempty"`
+	// As in AgentStatus.
+	PreviousSeenUnixNano uint64 `protobuf:"fixed64,7,opt,name=previous_seen_unix_nano,json=previousSeenUnixNano,proto3" json:"previous_seen_unix_nano,omitempty"`
+	// As in AgentStatus.
+	Damage        []string `protobuf:"bytes,8,rep,name=damage,proto3" json:"damage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Heartbeat) Reset() {
+	*x = Heartbeat{}
+	mi := &file_sallyport_v1_event_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Heartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Heartbeat) ProtoMessage() {}
+
+func (x *Heartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_event_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
+func (*Heartbeat) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Heartbeat) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *Heartbeat) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *Heartbeat) GetStopping() bool {
+	if x != nil {
+		return x.Stopping
+	}
+	return false
+}
+
+func (x *Heartbeat) GetJobs() []*Attribution {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *Heartbeat) GetPreviousEnd() AgentEnd {
+	if x != nil {
+		return x.PreviousEnd
+	}
+	return AgentEnd_AGENT_END_UNSPECIFIED
+}
+
+func (x *Heartbeat) GetPreviousSeenUnixNano() uint64 {
+	if x != nil {
+		return x.PreviousSeenUnixNano
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetDamage() []string {
+	if x != nil {
+		return x.Damage
+	}
+	return nil
+}
+
 // AgentStatus is the agent's own account of itself. Counts are totals of the
 // epoch.
 type AgentStatus struct {
@@ -2784,7 +2898,7 @@ type AgentStatus struct {
 
 func (x *AgentStatus) Reset() {
 	*x = AgentStatus{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[18]
+	mi := &file_sallyport_v1_event_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +2910,7 @@ func (x *AgentStatus) String() string {
 func (*AgentStatus) ProtoMessage() {}
 
 func (x *AgentStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[18]
+	mi := &file_sallyport_v1_event_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +2923,7 @@ func (x *AgentStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
 func (*AgentStatus) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{18}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AgentStatus) GetVersion() string {
@@ -2902,7 +3016,7 @@ type Inventory struct {
 
 func (x *Inventory) Reset() {
 	*x = Inventory{}
-	mi := &file_sallyport_v1_event_proto_msgTypes[19]
+	mi := &file_sallyport_v1_event_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2914,7 +3028,7 @@ func (x *Inventory) String() string {
 func (*Inventory) ProtoMessage() {}
 
 func (x *Inventory) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_event_proto_msgTypes[19]
+	mi := &file_sallyport_v1_event_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2927,7 +3041,7 @@ func (x *Inventory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inventory.ProtoReflect.Descriptor instead.
 func (*Inventory) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{19}
+	return file_sallyport_v1_event_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Inventory) GetProcesses() uint32 {
@@ -3111,7 +3225,16 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"JobStarted\"\\\n" +
 	"\bJobEnded\x122\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1a.sallyport.v1.JobEndReasonR\x06reason\x12\x1c\n" +
-	"\tsurvivors\x18\x02 \x03(\rR\tsurvivors\"\x97\x04\n" +
+	"\tsurvivors\x18\x02 \x03(\rR\tsurvivors\"\xad\x02\n" +
+	"\tHeartbeat\x12\x19\n" +
+	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bhostname\x18\x03 \x01(\tR\bhostname\x12\x1a\n" +
+	"\bstopping\x18\x04 \x01(\bR\bstopping\x12-\n" +
+	"\x04jobs\x18\x05 \x03(\v2\x19.sallyport.v1.AttributionR\x04jobs\x129\n" +
+	"\fprevious_end\x18\x06 \x01(\x0e2\x16.sallyport.v1.AgentEndR\vpreviousEnd\x125\n" +
+	"\x17previous_seen_unix_nano\x18\a \x01(\x06R\x14previousSeenUnixNano\x12\x16\n" +
+	"\x06damage\x18\b \x03(\tR\x06damage\"\x97\x04\n" +
 	"\vAgentStatus\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06kernel\x18\x02 \x01(\tR\x06kernel\x12\x1f\n" +
@@ -3211,12 +3334,13 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x1aJOB_END_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cJOB_END_REASON_WORKER_EXITED\x10\x01\x12 \n" +
 	"\x1cJOB_END_REASON_AGENT_STOPPED\x10\x02\x12\x17\n" +
-	"\x13JOB_END_REASON_HOOK\x10\x03*j\n" +
+	"\x13JOB_END_REASON_HOOK\x10\x03*\x86\x01\n" +
 	"\bAgentEnd\x12\x19\n" +
 	"\x15AGENT_END_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11AGENT_END_STOPPED\x10\x01\x12\x16\n" +
 	"\x12AGENT_END_REPLACED\x10\x02\x12\x14\n" +
-	"\x10AGENT_END_KILLED\x10\x03BBZ@github.com/sallyport-ci/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
+	"\x10AGENT_END_KILLED\x10\x03\x12\x1a\n" +
+	"\x16AGENT_END_MACHINE_DOWN\x10\x04BBZ@github.com/sallyport-ci/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
 
 var (
 	file_sallyport_v1_event_proto_rawDescOnce sync.Once
@@ -3231,7 +3355,7 @@ func file_sallyport_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_sallyport_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
-var file_sallyport_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_sallyport_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_sallyport_v1_event_proto_goTypes = []any{
 	(PrivilegeKind)(0),       // 0: sallyport.v1.PrivilegeKind
 	(TlsLibrary)(0),          // 1: sallyport.v1.TlsLibrary
@@ -3264,9 +3388,10 @@ var file_sallyport_v1_event_proto_goTypes = []any{
 	(*FileAccess)(nil),       // 28: sallyport.v1.FileAccess
 	(*JobStarted)(nil),       // 29: sallyport.v1.JobStarted
 	(*JobEnded)(nil),         // 30: sallyport.v1.JobEnded
-	(*AgentStatus)(nil),      // 31: sallyport.v1.AgentStatus
-	(*Inventory)(nil),        // 32: sallyport.v1.Inventory
-	nil,                      // 33: sallyport.v1.AgentStatus.EventsLostEntry
+	(*Heartbeat)(nil),        // 31: sallyport.v1.Heartbeat
+	(*AgentStatus)(nil),      // 32: sallyport.v1.AgentStatus
+	(*Inventory)(nil),        // 33: sallyport.v1.Inventory
+	nil,                      // 34: sallyport.v1.AgentStatus.EventsLostEntry
 }
 var file_sallyport_v1_event_proto_depIdxs = []int32{
 	15, // 0: sallyport.v1.EventBatch.attributions:type_name -> sallyport.v1.Attribution
@@ -3280,7 +3405,7 @@ var file_sallyport_v1_event_proto_depIdxs = []int32{
 	27, // 8: sallyport.v1.Event.process_access:type_name -> sallyport.v1.ProcessAccess
 	29, // 9: sallyport.v1.Event.job_started:type_name -> sallyport.v1.JobStarted
 	30, // 10: sallyport.v1.Event.job_ended:type_name -> sallyport.v1.JobEnded
-	31, // 11: sallyport.v1.Event.agent_status:type_name -> sallyport.v1.AgentStatus
+	32, // 11: sallyport.v1.Event.agent_status:type_name -> sallyport.v1.AgentStatus
 	28, // 12: sallyport.v1.Event.file_access:type_name -> sallyport.v1.FileAccess
 	18, // 13: sallyport.v1.Event.privilege_use:type_name -> sallyport.v1.PrivilegeUse
 	19, // 14: sallyport.v1.Event.executable_digest:type_name -> sallyport.v1.ExecutableDigest
@@ -3301,14 +3426,16 @@ var file_sallyport_v1_event_proto_depIdxs = []int32{
 	9,  // 29: sallyport.v1.ProcessAccess.kind:type_name -> sallyport.v1.AccessKind
 	10, // 30: sallyport.v1.FileAccess.operation:type_name -> sallyport.v1.FileOperation
 	11, // 31: sallyport.v1.JobEnded.reason:type_name -> sallyport.v1.JobEndReason
-	33, // 32: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
-	12, // 33: sallyport.v1.AgentStatus.previous_end:type_name -> sallyport.v1.AgentEnd
-	32, // 34: sallyport.v1.AgentStatus.found:type_name -> sallyport.v1.Inventory
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	15, // 32: sallyport.v1.Heartbeat.jobs:type_name -> sallyport.v1.Attribution
+	12, // 33: sallyport.v1.Heartbeat.previous_end:type_name -> sallyport.v1.AgentEnd
+	34, // 34: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
+	12, // 35: sallyport.v1.AgentStatus.previous_end:type_name -> sallyport.v1.AgentEnd
+	33, // 36: sallyport.v1.AgentStatus.found:type_name -> sallyport.v1.Inventory
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_v1_event_proto_init() }
@@ -3337,7 +3464,7 @@ func file_sallyport_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_v1_event_proto_rawDesc), len(file_sallyport_v1_event_proto_rawDesc)),
 			NumEnums:      13,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -99,6 +99,9 @@ const (
 	BehaviourKind_BEHAVIOUR_KIND_PROCESS_ACCESS BehaviourKind = 3
 	// Feeds its output to another program through a pipe.
 	BehaviourKind_BEHAVIOUR_KIND_PIPE BehaviourKind = 4
+	// Is done to an agent, by nobody knows whom: it fell silent, was killed, or lost its
+	// hold on the kernel.
+	BehaviourKind_BEHAVIOUR_KIND_AGENT BehaviourKind = 5
 )
 
 // Enum value maps for BehaviourKind.
@@ -109,6 +112,7 @@ var (
 		2: "BEHAVIOUR_KIND_EXEC",
 		3: "BEHAVIOUR_KIND_PROCESS_ACCESS",
 		4: "BEHAVIOUR_KIND_PIPE",
+		5: "BEHAVIOUR_KIND_AGENT",
 	}
 	BehaviourKind_value = map[string]int32{
 		"BEHAVIOUR_KIND_UNSPECIFIED":    0,
@@ -116,6 +120,7 @@ var (
 		"BEHAVIOUR_KIND_EXEC":           2,
 		"BEHAVIOUR_KIND_PROCESS_ACCESS": 3,
 		"BEHAVIOUR_KIND_PIPE":           4,
+		"BEHAVIOUR_KIND_AGENT":          5,
 	}
 )
 
@@ -780,13 +785,14 @@ const file_sallyport_v1_finding_proto_rawDesc = "" +
 	"\fSEVERITY_LOW\x10\x01\x12\x13\n" +
 	"\x0fSEVERITY_MEDIUM\x10\x02\x12\x11\n" +
 	"\rSEVERITY_HIGH\x10\x03\x12\x15\n" +
-	"\x11SEVERITY_CRITICAL\x10\x04*\x9f\x01\n" +
+	"\x11SEVERITY_CRITICAL\x10\x04*\xb9\x01\n" +
 	"\rBehaviourKind\x12\x1e\n" +
 	"\x1aBEHAVIOUR_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15BEHAVIOUR_KIND_EGRESS\x10\x01\x12\x17\n" +
 	"\x13BEHAVIOUR_KIND_EXEC\x10\x02\x12!\n" +
 	"\x1dBEHAVIOUR_KIND_PROCESS_ACCESS\x10\x03\x12\x17\n" +
-	"\x13BEHAVIOUR_KIND_PIPE\x10\x04BBZ@github.com/sallyport-ci/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
+	"\x13BEHAVIOUR_KIND_PIPE\x10\x04\x12\x18\n" +
+	"\x14BEHAVIOUR_KIND_AGENT\x10\x05BBZ@github.com/sallyport-ci/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
 
 var (
 	file_sallyport_v1_finding_proto_rawDescOnce sync.Once
