@@ -102,6 +102,24 @@ func (l *lookups) named(p program, address, want string) {
 	}
 }
 
+// foreign says how many messages were none, or answers to no question.
+func (l *lookups) foreign(want float64) {
+	l.t.Helper()
+	families, err := l.metrics.Gather()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "sallyport_agent_foreign_dns_total" {
+			if got := f.GetMetric()[0].GetCounter().GetValue(); got != want {
+				l.t.Errorf("%v foreign messages, want %v", got, want)
+			}
+			return
+		}
+	}
+	l.t.Error("foreign messages are not counted")
+}
+
 func (l *lookups) told(want ...string) {
 	l.t.Helper()
 	if got := l.exchanges(); !slices.Equal(got, want) {
@@ -125,10 +143,12 @@ func TestSeveralQuestions(t *testing.T) {
 	l.dns(p, resolver, 4000, answering(4, q[:1], address("a.example.test", "192.0.2.66")))
 	l.dns(p, resolver, 4000, asking(5, q[:1]...))
 	l.dns(p, resolver, 4000, answering(5, questions{ask("other.example.test", dnsmessage.TypeA)}, address("a.example.test", "192.0.2.66")))
+	l.dns(p, resolver, 4000, asking(6)) // asks nothing
 	l.named(p, "192.0.2.1", "a.example.test process")
 	l.named(p, "2001:db8::1", "b.example.test process")
 	l.named(p, "192.0.2.2", "a.example.test process")
 	l.named(p, "192.0.2.66", "")
+	l.foreign(3)
 	l.told(
 		"a.example.test A NOERROR 192.0.2.1", "b.example.test AAAA NOERROR 2001:db8::1", "c.example.test TXT NOERROR",
 		"a.example.test A NOERROR 192.0.2.2",
@@ -195,12 +215,13 @@ func TestMulticastDNS(t *testing.T) {
 	unicast := ask("Printer.local", dnsmessage.TypeA)
 	unicast.Class |= 0x8000 // an answer to the asker alone will do
 	service := ask("_ipp._tcp.local", dnsmessage.TypePTR)
-	l.dns(p, group, 5353, asking(0, unicast, ask("printer.local", dnsmessage.TypeAAAA), service, ask("none.local", dnsmessage.TypeA)))
+	l.dns(p, group, 5353, asking(0, unicast, ask("printer.local", dnsmessage.TypeAAAA), service, ask("none.local", dnsmessage.TypeA), ask("printer.local", dnsmessage.TypeTXT)))
 	l.dns(p, group, 5353, asking(0, unicast)) // once more, as is the custom
 
 	answer := answering(0, nil,
 		resource("_ipp._tcp.local", &dnsmessage.PTRResource{PTR: dnsmessage.MustNewName("one._ipp._tcp.local.")}),
-		address("printer.local", "192.0.2.10"), address("bystander.local", "192.0.2.66"))
+		address("printer.local", "192.0.2.10"), address("bystander.local", "192.0.2.66"),
+		resource("printer.local", &dnsmessage.TXTResource{TXT: []string{"paper=a4"}}))
 	answer.Additionals = resources{
 		resource("one._ipp._tcp.local", &dnsmessage.SRVResource{Port: 631, Target: dnsmessage.MustNewName("one.local.")}),
 		address("one.local", "192.0.2.11"), address("printer.local", "2001:db8::10"), address("bystander.local", "192.0.2.67"),
@@ -217,6 +238,9 @@ func TestMulticastDNS(t *testing.T) {
 	// Asked from a port of its own, and answered there.
 	l.dns(p, "[ff02::fb]:5353", 4000, asking(77, ask("six.local", dnsmessage.TypeAAAA)))
 	l.dns(p, "[2001:db8::6]:5353", 4000, answering(77, questions{ask("six.local", dnsmessage.TypeAAAA)}, address("six.local", "2001:db8::6")))
+	// Asked from a port of its own, and answered to everybody.
+	l.dns(p, group, 4001, asking(78, ask("seven.local", dnsmessage.TypeA)))
+	l.dns(p, "192.0.2.14:5353", 5353, answering(0, nil, address("seven.local", "192.0.2.14")))
 	// Told by somebody unasked.
 	l.dns(p, "192.0.2.66:5353", 5353, replacing(answering(0, nil, address("github.example.test", "192.0.2.66"))))
 
@@ -225,8 +249,10 @@ func TestMulticastDNS(t *testing.T) {
 	l.named(p, "192.0.2.11", "_ipp._tcp.local process")
 	l.named(p, "192.0.2.12", "_ipp._tcp.local process")
 	l.named(p, "2001:db8::6", "six.local process")
+	l.named(p, "192.0.2.14", "seven.local process")
 	l.named(p, "192.0.2.66", "")
 	l.named(p, "192.0.2.67", "")
+	l.foreign(0) // all hear what others are answered
 	l.named(other, "192.0.2.10", "printer.local host")
 	// Too late.
 	l.pass(2 * answerPatience)
@@ -234,9 +260,10 @@ func TestMulticastDNS(t *testing.T) {
 	l.dns(p, "192.0.2.13:5353", 5353, answering(0, nil, address("printer.local", "192.0.2.13")))
 	l.named(p, "192.0.2.13", "")
 	l.told(
-		"printer.local A NOERROR 192.0.2.10 2001:db8::10", "_ipp._tcp.local PTR NOERROR 192.0.2.11",
+		"printer.local A NOERROR 192.0.2.10", "printer.local AAAA NOERROR 2001:db8::10", "_ipp._tcp.local PTR NOERROR 192.0.2.11", "printer.local TXT NOERROR",
 		"_ipp._tcp.local PTR NOERROR 192.0.2.12", "six.local AAAA NOERROR 2001:db8::6",
-		"printer.local AAAA ", "none.local A ",
+		"seven.local A NOERROR 192.0.2.14",
+		"none.local A ",
 	)
 	for _, e := range l.events(t) {
 		if x := e.GetDnsExchange(); x.GetName() == "printer.local" && x.GetServerPort() != 5353 ||

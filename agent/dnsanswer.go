@@ -67,14 +67,9 @@ func (m *dnsMessage) answersTo(questions []dnsQuestion, strays bool) []dnsAnswer
 	return answers
 }
 
-// answers says whether an address record is what a question of a type asks for.
+// answers says whether a record is of the type that a question asks for.
 func (r *dnsRecord) answers(qtype string) bool {
-	switch qtype {
-	case "A", "AAAA":
-		return recordType(r.rtype) == qtype
-	default:
-		return true
-	}
+	return qtype == "ALL" || recordType(r.rtype) == qtype
 }
 
 // isAlias says whether a record leads to a canonical name: what its owner stands for,
@@ -169,10 +164,9 @@ func parentOf(name string) string {
 }
 
 // answered says whether a message of multicast DNS, where answers stand alone, answers
-// a question.
+// a question. What it adds unasked to one answer may be another one.
 func (m *dnsMessage) answered(q dnsQuestion) bool {
 	return slices.ContainsFunc(m.records, func(r dnsRecord) bool {
-		return !r.additional && r.owner == q.name &&
-			(r.rtype == dnsmessage.TypeCNAME || q.qtype == "ALL" || recordType(r.rtype) == q.qtype)
+		return r.owner == q.name && (r.rtype == dnsmessage.TypeCNAME || r.answers(q.qtype))
 	})
 }

@@ -132,6 +132,15 @@ var answerCases = []struct {
 		[]string{"a.example.test A: 192.0.2.1;", "b.example.test A: 192.0.2.2; edge.example.test", "a.example.test AAAA: 2001:db8::1;", "none.example.test A:;"},
 	},
 	{
+		"several types", questions{ask("a.example.test", dnsmessage.TypeTXT), ask("a.example.test", dnsmessage.TypeHTTPS), ask("a.example.test", dnsmessage.TypeA), ask("a.example.test", dnsmessage.TypeALL)},
+		resources{address("a.example.test", "192.0.2.1"), https("a.example.test", service(1, "b.example.test", "192.0.2.2")), resource("a.example.test", &dnsmessage.TXTResource{TXT: []string{"text"}})},
+		resources{address("b.example.test", "2001:db8::2")},
+		[]string{
+			"a.example.test TXT:; b.example.test", "a.example.test HTTPS: 192.0.2.2; b.example.test",
+			"a.example.test A: 192.0.2.1; b.example.test", "a.example.test ALL: 192.0.2.1 192.0.2.2 2001:db8::2; b.example.test",
+		},
+	},
+	{
 		"of another name", questions{ask("a.example.test", dnsmessage.TypeA), ask("b.example.test", dnsmessage.TypeA)},
 		resources{address("other.example.test", "192.0.2.9"), cname("another.example.test", "further.example.test")}, nil,
 		[]string{"a.example.test A: 192.0.2.9; further.example.test", "b.example.test A:;"},
@@ -276,7 +285,7 @@ func header(questions, answers byte) []byte {
 // TestNames: nothing that a name can carry hides it, and no two names look the same.
 func TestNames(t *testing.T) {
 	for in, want := range map[string]string{
-		"\x03WwW\x07EXAMPLE\x04test\x00":                  "www.example.test",
+		"\x04WwWZ\x07EXAMPLE\x04test\x00":                 "wwwz.example.test",
 		"\x0bPrinter 2.0\x04_ipp\x05local\x00":            `printer 2\.0._ipp.local`,
 		"\x04a\\.b\x04test\x00":                           `a\\\.b.test`,
 		"\x03\xff\x80.\x04test\x00":                       `\xff\x80\..test`,
@@ -292,15 +301,16 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q: %+v, %v, want %q", in, m, err, want)
 		}
 	}
-	// Pointers: backwards, forwards, and to pointers.
-	data := append(header(3, 0),
-		1, 'a', 0xc0, 28, 0, 1, 0, 1, // a, then forwards to example.test
-		0xc0, 12, 0, 1, 0, 1, // the same
-		0, 0)
-	data = append(data, "\x07example\x04test\x00\x00\x01\x00\x01"...)
-	m, err := parseDNS(data)
-	want := []dnsQuestion{{"a.example.test", "A"}, {"a.example.test", "A"}}
-	if err != nil || len(m.questions) < 2 || !slices.Equal(m.questions[:2], want) {
+	// A pointer behind each label, forwards and backwards: more than package dnsmessage
+	// follows, and no more than a name has room for.
+	data := append(header(2, 0), 0xc0, 24, 0, 1, 0, 1, 0xc0, 12, 0, 1, 0, 1)
+	for range 120 {
+		next := len(data) + 4
+		data = append(data, 1, 'a', 0xc0|byte(next>>8), byte(next))
+	}
+	m, err := parseDNS(append(data, 0))
+	want := dnsQuestion{strings.TrimSuffix(strings.Repeat("a.", 120), "."), "A"}
+	if err != nil || !slices.Equal(m.questions, []dnsQuestion{want, want}) {
 		t.Errorf("%+v, %v", m.questions, err)
 	}
 }

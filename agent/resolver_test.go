@@ -129,7 +129,7 @@ func TestStubResolver(t *testing.T) {
 	write("resolv.conf", "nameserver 127.0.0.53\noptions edns0\n")
 	write("look.py", "import socket, sys\nfor a in socket.getaddrinfo(sys.argv[1], 9, type=socket.SOCK_STREAM): socket.socket().connect_ex(a[4])\n")
 	write("link.py", asksEverybody)
-	const step = "GITHUB_ACTION=a GITHUB_RUN_ID=1 GITHUB_JOB=build GITHUB_REPOSITORY=acme/"
+	const step = "GITHUB_ACTION=a GITHUB_RUN_ID=1 GITHUB_JOB=build GITHUB_REPOSITORY=acme/resolver-"
 	first := write("first.sh", "mount --bind DIR/resolv.conf /etc/resolv.conf\n"+
 		step+"one python3 DIR/look.py www.example.test\n"+
 		step+"one python3 DIR/look.py 192.0.2.7\n"+
@@ -196,6 +196,9 @@ func TestStubResolver(t *testing.T) {
 		ended := 0
 		named, asked = nil, nil
 		for _, e := range k.events(t) {
+			if !strings.HasPrefix(e.at.GetRepository(), "acme/resolver-") {
+				continue // of others on this machine
+			}
 			if f := e.GetFlow(); f.GetPhase() == sallyportv1.FlowPhase_FLOW_PHASE_ENDED && f.GetDestinationPort() == 9 && f.GetProtocol() == sallyportv1.Protocol_PROTOCOL_TCP {
 				source := strings.ToLower(strings.TrimPrefix(f.DomainSource.String(), "DOMAIN_SOURCE_"))
 				named = append(named, strings.Join([]string{e.at.GetRepository(), net.IP(f.DestinationAddress).String(), f.Domain, source}, " "))
@@ -215,9 +218,9 @@ func TestStubResolver(t *testing.T) {
 		}
 	}
 	if want := []string{
-		"acme/one 192.0.2.7 www.example.test process", "acme/one 192.0.2.7 www.example.test job",
-		"acme/one 192.0.2.10 printer.local process", "acme/one 192.0.2.66  unspecified",
-		"acme/two 192.0.2.7 www.example.test host",
+		"acme/resolver-one 192.0.2.7 www.example.test process", "acme/resolver-one 192.0.2.7 www.example.test job",
+		"acme/resolver-one 192.0.2.10 printer.local process", "acme/resolver-one 192.0.2.66  unspecified",
+		"acme/resolver-two 192.0.2.7 www.example.test host",
 	}; !slices.Equal(named, want) {
 		t.Errorf("connections\n%s\nwant\n%s", strings.Join(named, "\n"), strings.Join(want, "\n"))
 	}
