@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"strings"
@@ -323,6 +324,43 @@ func TestWhoseName(t *testing.T) {
 	l.named(two, "192.0.2.7", "own.example.test process")
 	l.named(one, "192.0.2.7", "www.example.test process")
 	l.named(foreign, "192.0.2.7", "own.example.test host")
+}
+
+// TestPipelined: several messages in one piece of a TCP stream, the last of which ends
+// in the next one, and one as long as a message can be.
+func TestPipelined(t *testing.T) {
+	l := newLookups(t)
+	p := l.start(1)
+	l.tell(&bpf.Flow{
+		Header: bpf.Header{Process: uint64(p)}, ID: 100, State: bpf.FlowStarted, Protocol: 6, Direction: bpf.FlowOutbound,
+		Source: netip.MustParseAddrPort("192.0.2.1:40000"), Destination: netip.MustParseAddrPort(resolver),
+	})
+	stream := func(messages ...[]byte) (out []byte) {
+		for _, m := range messages {
+			out = append(binary.BigEndian.AppendUint16(out, uint16(len(m))), m...)
+		}
+		return out
+	}
+	send := func(received bool, data []byte, cut int) {
+		sequence := uint32(0)
+		for _, piece := range [][]byte{data[:cut], data[cut:]} {
+			l.tell(&bpf.Payload{Header: bpf.Header{Process: uint64(p)}, Flow: 100, Sequence: sequence, Use: bpf.PayloadDNS, Received: received, Data: piece})
+			sequence += uint32(len(piece))
+		}
+	}
+	q := func(name string) questions { return questions{ask(name, dnsmessage.TypeA)} }
+	asked := stream(wire(t, asking(1, q("a.example.test")...)), wire(t, asking(2, q("b.example.test")...)), wire(t, asking(3, q("c.example.test")...)))
+	send(false, asked, len(asked)-10)
+	longest := wire(t, answering(3, q("c.example.test"), address("c.example.test", "192.0.2.3")))
+	longest = append(longest, make([]byte, 0xffff-len(longest))...)
+	before := stream(wire(t, answering(2, q("b.example.test"), address("b.example.test", "192.0.2.2"))))
+	behind := stream(wire(t, answering(1, q("a.example.test"), address("a.example.test", "192.0.2.1"))))
+	// Cut where 64 KiB of the longest are there, with its length.
+	send(true, slices.Concat(before, stream(longest), behind), len(before)+1<<16)
+	l.named(p, "192.0.2.1", "a.example.test process")
+	l.named(p, "192.0.2.2", "b.example.test process")
+	l.named(p, "192.0.2.3", "c.example.test process")
+	l.told("b.example.test A NOERROR 192.0.2.2", "c.example.test A NOERROR 192.0.2.3", "a.example.test A NOERROR 192.0.2.1")
 }
 
 // TestManyQuestions: who asks more than can wait is told of nevertheless, and what is
