@@ -30,7 +30,8 @@ type Source interface {
 	Clock() (boot uint64, offset int64, err error)
 	// Damage says what somebody did to the source's hold on the kernel; nil for nothing.
 	Damage() []string
-	// Close stops recording; Read then returns what is left.
+	// Close stops recording; Read then returns what is left. It may be called again,
+	// and returns the same.
 	Close() error
 }
 
@@ -226,8 +227,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.log.Warn("not all requests are seen", "error", err)
 	}
 	running.Go(func() { a.requests.work(stopTicking) })
-	var closeErr error
-	stopClosing := context.AfterFunc(ctx, func() { closeErr = a.cfg.Source.Close() })
+	// Its error is that of the second call, below.
+	stopClosing := context.AfterFunc(ctx, func() { _ = a.cfg.Source.Close() })
+	defer stopClosing()
 
 	err := a.read()
 	close(stopTicking)
@@ -235,9 +237,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.finish()
 	close(a.out)
 	<-published
-	if stopClosing() { // the source ended by itself
-		closeErr = a.cfg.Source.Close()
-	}
+	closeErr := a.cfg.Source.Close()
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sallyport-ci/sallyport/bpf"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
@@ -17,6 +19,7 @@ import (
 type script struct {
 	records chan bpf.Record
 	closing sync.Once
+	metrics *prometheus.Registry
 
 	mu     sync.Mutex
 	boot   uint64
@@ -25,7 +28,7 @@ type script struct {
 }
 
 func newScript() *script {
-	return &script{records: make(chan bpf.Record), boot: uint64(time.Hour), offset: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano()}
+	return &script{metrics: prometheus.NewRegistry(), records: make(chan bpf.Record), boot: uint64(time.Hour), offset: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano()}
 }
 
 func (s *script) Read() (bpf.Record, error) {
@@ -76,7 +79,7 @@ func (s *script) tell(r bpf.Record) {
 func act(t *testing.T, s *script) *kept {
 	t.Helper()
 	k := &kept{}
-	a, err := New(Config{AgentID: "test", Source: s, Sink: k})
+	a, err := New(Config{AgentID: "test", Source: s, Sink: k, Registerer: s.metrics})
 	if err != nil {
 		t.Fatal(err)
 	}

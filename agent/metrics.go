@@ -4,14 +4,15 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // metrics are what an agent counts.
 type metrics struct {
-	events     map[string]prometheus.Counter
-	lost       *prometheus.CounterVec
-	batches    prometheus.Counter
-	malformed  prometheus.Counter
-	foreignDNS prometheus.Counter
-	unwatched  prometheus.Counter
-	undigested prometheus.Counter
-	told       map[string]uint64 // losses of the kernel side that lost counts already
+	events          map[string]prometheus.Counter
+	lost            *prometheus.CounterVec
+	batches         prometheus.Counter
+	malformed       prometheus.Counter
+	foreignDNS      prometheus.Counter
+	untoldQuestions prometheus.Counter
+	unwatched       prometheus.Counter
+	undigested      prometheus.Counter
+	told            map[string]uint64 // losses of the kernel side that lost counts already
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -30,7 +31,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "sallyport_agent_malformed_records_total", Help: "Records from the kernel that could not be decoded.",
 		}),
 		foreignDNS: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "sallyport_agent_foreign_dns_total", Help: "Datagrams at port 53 that are no DNS message, or an answer to no question.",
+			Name: "sallyport_agent_foreign_dns_total", Help: "Messages at ports of DNS that are none, or an answer to no question.",
+		}),
+		untoldQuestions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sallyport_agent_untold_dns_questions_total", Help: "DNS questions behind the first 512 of one message.",
 		}),
 		unwatched: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sallyport_agent_unwatched_files_total", Help: "Files and folders of workspaces that should be watched and could not be.",
@@ -46,7 +50,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{events, m.lost, m.batches, m.malformed, m.foreignDNS, m.unwatched, m.undigested} {
+	for _, c := range []prometheus.Collector{events, m.lost, m.batches, m.malformed, m.foreignDNS, m.untoldQuestions, m.unwatched, m.undigested} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

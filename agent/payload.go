@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"math"
 	"slices"
 
 	"github.com/sallyport-ci/sallyport/agent/hello"
@@ -15,8 +16,9 @@ import (
 const (
 	// maxStreams bounds the flows whose payload is being gathered.
 	maxStreams = 4096
-	// maxStream bounds what is gathered of one direction of a flow, in bytes.
-	maxStream = 64 << 10
+	// maxStream bounds what is gathered of one direction of a flow, in bytes: the
+	// longest DNS message behind its length.
+	maxStream = 2 + math.MaxUint16
 	// maxPending bounds the pieces that wait for one before them.
 	maxPending = 64
 )
@@ -108,17 +110,21 @@ func (a *Agent) payload(r *bpf.Payload) {
 			direction = &g.received
 		}
 		// RFC 1035, 4.2.2: each message behind its length.
-		for data := direction.add(r.Sequence, r.Data); len(data) >= 2; data = direction.data {
-			size := int(binary.BigEndian.Uint16(data))
-			if len(data) < 2+size {
-				return
+		data := direction.add(r.Sequence, r.Data)
+		rest := data
+		for len(rest) >= 2 {
+			size := int(binary.BigEndian.Uint16(rest))
+			if len(rest) < 2+size {
+				break
 			}
 			a.dns(&bpf.DNS{
 				Header: r.Header, Response: r.Received, Server: f.destination, Port: f.source.Port(),
-				Payload: data[2 : 2+size], Size: uint32(size),
+				Payload: rest[2 : 2+size], Size: uint32(size),
 			})
-			direction.drop(2 + size)
+			rest = rest[2+size:]
 		}
+		// At once: dropping each of many small messages would move what is behind them.
+		direction.drop(len(data) - len(rest))
 	}
 }
 

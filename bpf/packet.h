@@ -10,6 +10,9 @@
 #include "tcp.h"
 
 #define DNS_PORT 53
+/* Link-local name resolution, in messages of the same form. */
+#define MDNS_PORT 5353	/* RFC 6762 */
+#define LLMNR_PORT 5355	/* RFC 4795 */
 #define MAX_EXTENSIONS 6
 
 struct datagram {
@@ -143,6 +146,23 @@ static __noinline int dns(struct __sk_buff *skb, struct tracked *t, struct datag
 	else
 		report_dns(struct long_dns_record, MAX_DNS);
 	return 0;
+}
+
+/*
+ * Whether it is a message of link-local name resolution that goes to, or comes from,
+ * this port, and an answer or not. Who asks and who answers may use one socket, and
+ * both hear everybody: the message itself says which it is.
+ */
+static __always_inline bool is_link_dns(struct __sk_buff *skb, const struct datagram *d, u16 port,
+					bool response)
+{
+	u8 flags;
+
+	if (d->protocol != IPPROTO_UDP || (port != MDNS_PORT && port != LLMNR_PORT))
+		return false;
+	if (bpf_skb_load_bytes(skb, d->offset + 2, &flags, 1))
+		return false;
+	return (flags >> 7) == response;
 }
 
 static __always_inline struct tracked *tracked_of(struct __sk_buff *skb)
@@ -432,6 +452,8 @@ int packet_out(struct __sk_buff *skb)
 	if (d.destination_port == DNS_PORT ||
 	    (t && t->asks && is_loopback(&d.destination)))
 		dns(skb, t, &d, false, DNS_PORT);
+	else if (is_link_dns(skb, &d, d.destination_port, false))
+		dns(skb, t, &d, false, d.destination_port);
 	return 1;
 }
 
@@ -461,6 +483,8 @@ int packet_in(struct __sk_buff *skb)
 	udp_received(&key, d.size);
 	if (d.protocol == IPPROTO_UDP && d.source_port == DNS_PORT && d.destination_port != DNS_PORT)
 		dns(skb, tracked_of(skb), &d, true, DNS_PORT);
+	else if (is_link_dns(skb, &d, d.source_port, true))
+		dns(skb, tracked_of(skb), &d, true, d.source_port);
 	return 1;
 }
 

@@ -30,6 +30,7 @@ var plays = map[string]func(args []string) error{
 	"access":        playAccess,
 	"tcp":           playTCP,
 	"udp":           playUDP,
+	"link-dns":      playLinkDNS,
 	"raw":           playRaw,
 }
 

@@ -205,8 +205,9 @@ type Flow struct {
 	Errno uint16
 }
 
-// DNS reports a datagram to or from UDP port 53, with the identity of the process
-// that asked. On loopback the port that the process gave to connect or sendto
+// DNS reports a datagram to or from UDP port 53, or a question to or an answer from the
+// ports of multicast DNS (5353) and LLMNR (5355), with the identity of the process that
+// asked, or of each that hears an answer meant for several. On loopback the port that the process gave to connect or sendto
 // counts, since a container's resolver sits behind a translated one. What a socket
 // bound to port 53 sends is not reported: a server's answers.
 type DNS struct {

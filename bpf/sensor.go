@@ -98,6 +98,8 @@ type Sensor struct {
 	raw       ringbuf.Record
 	readDelay time.Duration
 	lastRead  uint64 // time of the last record from the ring
+	drained   bool   // the ring is empty for good
+	released  bool
 
 	found struct {
 		sync.Mutex
@@ -397,6 +399,9 @@ func (s *Sensor) Read() (Record, error) {
 		s.noteWorker(r)
 		return r, nil
 	}
+	if s.drained {
+		return s.end()
+	}
 	if r := s.late.next(s.lastRead); r != nil {
 		return r, nil
 	}
@@ -421,13 +426,8 @@ func (s *Sensor) Read() (Record, error) {
 			s.reader.SetDeadline(time.Now().Add(s.readDelay))
 		case errors.Is(err, ringbuf.ErrFlushed):
 			if s.closing.Load() {
-				if r := s.late.next(math.MaxUint64); r != nil {
-					return r, nil
-				}
-				if err := s.release(); err != nil {
-					return nil, err
-				}
-				return nil, os.ErrClosed
+				s.drained = true
+				return s.end()
 			}
 			if r := s.late.next(math.MaxUint64); r != nil {
 				return r, nil
@@ -438,6 +438,21 @@ func (s *Sensor) Read() (Record, error) {
 			return nil, fmt.Errorf("read ring buffer: %w", err)
 		}
 	}
+}
+
+// end returns what is left beside the ring, and then releases all.
+func (s *Sensor) end() (Record, error) {
+	if r := s.late.next(math.MaxUint64); r != nil {
+		return r, nil
+	}
+	if s.released {
+		return nil, os.ErrClosed
+	}
+	s.released = true
+	if err := s.release(); err != nil {
+		return nil, err
+	}
+	return nil, os.ErrClosed
 }
 
 // Close detaches all programs: nothing is recorded any more. Records that are in the

@@ -21,9 +21,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sallyport-ci/sallyport/agent"
+	"github.com/sallyport-ci/sallyport/agent/control"
 	"github.com/sallyport-ci/sallyport/agent/watchlist"
 	"github.com/sallyport-ci/sallyport/bpf"
 	"github.com/sallyport-ci/sallyport/cmd/internal/process"
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 )
 
@@ -43,12 +45,21 @@ const usage = `Watches this machine and streams what its CI jobs do to NATS JetS
 Usage:
   sallyport-agent --nats nats://agent:PASSWORD@HOST:4222
   sallyport-agent --check
+  sallyport-agent hook completed
 
 It needs root (or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_PTRACE). While NATS
 is away events are kept in the state folder and sent later, in order, none twice.
 
 Every flag is also an environment variable: --nats is SALLYPORT_NATS. The address
 holds a password; give it by environment, not as an argument that others can read.
+
+An agent that starts while another one runs on the machine takes its work over: what
+happens meanwhile is told once, by one of them.
+
+hook started and hook completed are for the runner's job hooks
+(ACTIONS_RUNNER_HOOK_JOB_STARTED, ACTIONS_RUNNER_HOOK_JOB_COMPLETED): they tell the agent
+where a job begins and ends, and wait until it has sent what it saw. They never fail a
+job: without an agent they say so and exit with 0.
 
 Flags:
 %s
@@ -62,6 +73,7 @@ type options struct {
 	state     string
 	agentID   string
 	metrics   string
+	socket    string
 	workers   []string
 	watchList string
 	// requestHosts may be "none".
@@ -71,8 +83,10 @@ type options struct {
 	json         bool
 	check        bool
 	version      bool
-	log          *slog.Logger
-	files        *watchlist.List
+	// arguments are none, or hook and what it says.
+	arguments []string
+	log       *slog.Logger
+	files     *watchlist.List
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -94,6 +108,8 @@ func run(args []string) int {
 	}
 	var err error
 	switch {
+	case len(o.arguments) > 0:
+		hook(ctx, o.socket, o.arguments[1])
 	case o.version:
 		fmt.Println("sallyport-agent", version)
 	case o.check:
@@ -122,6 +138,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.creds, "creds", "", "NATS credentials file, instead of user and password")
 	f.StringVar(&o.state, "state", "/var/lib/sallyport-agent", "folder for the agent's identity and its spool")
 	f.StringVar(&o.agentID, "agent-id", "", "identity of this machine (default: kept in the state folder)")
+	f.StringVar(&o.socket, "socket", control.DefaultSocket, "Unix socket on which hooks and the next agent speak to this one")
 	f.StringVar(&o.metrics, "metrics", "", "address for Prometheus metrics, for instance 127.0.0.1:7073 (default: none)")
 	f.StringSliceVar(&o.workers, "worker", bpf.DefaultWorkers, "task name of a runner's worker process; may be repeated")
 	f.StringVar(&o.watchList, "watch-list", "", "file of rules on top of the built-in ones for files that matter (docs/files.md)")
@@ -139,8 +156,13 @@ func (o *options) parse(f *pflag.FlagSet, args []string, lookup func(string) (st
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	if f.NArg() > 0 {
-		return fmt.Errorf("there is no argument %q", f.Arg(0))
+	if o.arguments = f.Args(); len(o.arguments) > 0 {
+		if o.arguments[0] != "hook" {
+			return fmt.Errorf("there is no argument %q", o.arguments[0])
+		}
+		if len(o.arguments) != 2 || (o.arguments[1] != "started" && o.arguments[1] != "completed") {
+			return errors.New("hook takes started or completed")
+		}
 	}
 	if err := process.SetFromEnvironment(f, lookup); err != nil {
 		return err
@@ -173,45 +195,114 @@ func (o *options) watch(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	publisher, closeNATS, err := o.publish(registry)
+	// Then the agent that runs already, if one does, tells the rest and ends.
+	told, err := control.HandOver(ctx, o.socket)
+	switch {
+	case err == nil:
+		o.log.Info("took over from the agent that ran before")
+	case errors.Is(err, control.ErrNobody):
+	default:
+		o.log.Warn("the agent that runs already does not hand over: what it tells may be told twice", "error", err)
+	}
+	life, err := agent.OpenLife(o.state)
 	if err != nil {
 		return errors.Join(err, sensor.Close())
 	}
-	defer closeNATS()
+	publisher, nc, err := o.publish(registry)
+	if err != nil {
+		return errors.Join(err, sensor.Close())
+	}
+	defer nc.Close()
 	a, err := agent.New(agent.Config{
 		AgentID: o.agentID, Hostname: hostname, Version: version,
-		Source: sensor, Watcher: sensor, WatchList: o.files, RequestHosts: agent.RequestHosts(o.requestHosts), Sink: publisher, Waiting: publisher.Waiting, Spilled: publisher.Spilled,
+		Source: sensor, Watcher: sensor, WatchList: o.files, RequestHosts: agent.RequestHosts(o.requestHosts), Sink: publisher,
+		Waiting: publisher.Waiting, Spilled: publisher.Spilled,
+		Life: life, TellFrom: told, Beat: func(h *sallyportv1.Heartbeat) error { return stream.PublishHeartbeat(nc, h) },
 		Registerer: registry, Logger: o.log,
 	})
 	if err != nil {
 		publisher.Close()
 		return errors.Join(err, sensor.Close())
 	}
+	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
+	var serving errgroup.Group
+	defer func() {
+		stopBeside()
+		err = errors.Join(err, serving.Wait())
+	}()
 	if o.metrics != "" {
 		l, err := net.Listen("tcp", o.metrics)
 		if err != nil {
 			publisher.Close()
 			return errors.Join(fmt.Errorf("--metrics: %w", err), sensor.Close())
 		}
-		var serving errgroup.Group
-		ctx, stop := context.WithCancel(ctx)
-		serving.Go(func() error { return process.ServeMetrics(ctx, l, registry) })
-		defer func() {
-			stop()
-			err = errors.Join(err, serving.Wait())
-		}()
+		serving.Go(func() error { return process.ServeMetrics(beside, l, registry) })
+	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan struct{})
+	if l, err := control.Listen(o.socket); err != nil {
+		o.log.Warn("hooks and the next agent cannot speak to this one", "error", err)
+	} else {
+		serving.Go(func() error {
+			return control.Serve(beside, l, control.Agent{
+				Flush: func(ctx context.Context) error { return flush(ctx, a, publisher) },
+				HandOver: func(ctx context.Context) (uint64, error) {
+					told := a.HandOver()
+					stop()
+					select {
+					case <-ended:
+						return told, nil
+					case <-ctx.Done():
+						return 0, ctx.Err()
+					}
+				},
+			})
+		})
 	}
 	o.log.Info("watching", "agent", o.agentID, "version", version, "workers", o.workers)
-	err = a.Run(ctx)
+	err = a.Run(watching)
 	publisher.Close()
+	close(ended)
 	if n := publisher.Waiting(); n > 0 {
 		o.log.Warn("batches wait in the spool for the next start", "batches", n, "spool", filepath.Join(o.state, "spool"))
 	}
 	return err
 }
 
+// flush sends what was seen until now and waits until it has arrived.
+func flush(ctx context.Context, a *agent.Agent, publisher *agent.Publisher) error {
+	// What the kernel side holds back reaches the agent within this.
+	const held = 150 * time.Millisecond
+	for wait := held; ; wait = 10 * time.Millisecond {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d batches have not arrived: %w", publisher.Waiting(), ctx.Err())
+		case <-time.After(wait):
+		}
+		if wait == held {
+			a.Flush()
+			continue
+		}
+		if publisher.Waiting() == 0 {
+			return nil
+		}
+	}
+}
+
+// hook waits until the agent has sent what it saw. It never fails: a job goes on without
+// an agent. The agent knows what it says by seeing it run (docs/attribution.md).
+func hook(ctx context.Context, socket, what string) {
+	if what == "started" {
+		return
+	}
+	if err := control.Flush(ctx, socket); err != nil {
+		fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
+	}
+}
+
 // publish connects to NATS, now or when it can be reached, and opens the spool.
-func (o *options) publish(registry prometheus.Registerer) (*agent.Publisher, func(), error) {
+func (o *options) publish(registry prometheus.Registerer) (*agent.Publisher, *nats.Conn, error) {
 	settings := []nats.Option{
 		nats.Name("sallyport-agent " + o.agentID),
 		nats.RetryOnFailedConnect(true),
@@ -239,7 +330,7 @@ func (o *options) publish(registry prometheus.Registerer) (*agent.Publisher, fun
 		nc.Close()
 		return nil, nil, err
 	}
-	return publisher, nc.Close, nil
+	return publisher, nc, nil
 }
 
 // check opens and closes the kernel side.
@@ -253,6 +344,6 @@ func check() error {
 	if err := sensor.Close(); err != nil {
 		return err
 	}
-	fmt.Printf("this machine can run the agent: processes, TCP and UDP flows, DNS over UDP, reaching into processes (armed in %s)\n", armed.Round(time.Millisecond))
+	fmt.Printf("this machine can run the agent: processes, network flows, DNS, files, TLS, privileges, reaching into processes (armed in %s)\n", armed.Round(time.Millisecond))
 	return nil
 }

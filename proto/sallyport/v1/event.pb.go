@@ -2403,20 +2403,26 @@ func (x *Flow) GetDirection() Direction {
 	return Direction_DIRECTION_UNSPECIFIED
 }
 
-// DnsExchange is a DNS question with its answers.
+// DnsExchange is a DNS question with its answers; a message with several questions
+// makes several. A question to everybody on the link (multicast DNS) has one for each
+// answer that brings new addresses. Of records that hold no addresses or canonical
+// names, TXT among them, nothing is kept.
 type DnsExchange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name asked for, lower case, without a trailing dot.
+	// Name asked for, lower case (of ASCII), without a trailing dot. A dot or backslash
+	// inside a label stands behind a backslash; bytes that are no UTF-8 are \xNN.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Type asked for, as a mnemonic ("A", "AAAA", "TXT", "TYPE65280").
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// Response code as a mnemonic ("NOERROR", "NXDOMAIN"). Empty if unanswered.
 	ResponseCode string `protobuf:"bytes,3,opt,name=response_code,json=responseCode,proto3" json:"response_code,omitempty"`
-	// Addresses that the name led to, each 4 or 16 bytes.
+	// Addresses that the name led to, each 4 or 16 bytes: of address records, of hints in
+	// HTTPS and SVCB records, and of the hosts that an SRV or MX record names.
 	Addresses [][]byte `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	// Canonical names on the way, in order.
+	// Canonical names on the way, in order: of CNAME and DNAME records, and the targets
+	// of HTTPS and SVCB records.
 	CanonicalNames []string `protobuf:"bytes,5,rep,name=canonical_names,json=canonicalNames,proto3" json:"canonical_names,omitempty"`
-	// Address of the server asked, 4 or 16 bytes.
+	// Address of the server asked, 4 or 16 bytes; of multicast DNS and LLMNR the group's.
 	ServerAddress []byte `protobuf:"bytes,6,opt,name=server_address,json=serverAddress,proto3" json:"server_address,omitempty"`
 	// Port of the server asked.
 	ServerPort uint32 `protobuf:"varint,7,opt,name=server_port,json=serverPort,proto3" json:"server_port,omitempty"`

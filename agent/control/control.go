@@ -1,0 +1,212 @@
+// Package control is how other programs on the machine speak to a running agent: a Unix
+// socket, one line of JSON each way. A runner's job hook asks it to send what it has
+// seen; the next agent asks it to hand over.
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultSocket is where an agent listens unless told otherwise.
+const DefaultSocket = "/run/sallyport-agent/agent.sock"
+
+// What can be asked.
+const (
+	doFlush    = "flush"
+	doHandOver = "hand over"
+)
+
+type request struct {
+	Do string `json:"do"`
+}
+
+type answer struct {
+	// Told is the time up to which the agent tells what happened, by the clock of the
+	// records; of handing over.
+	Told  uint64 `json:"told,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// Agent is what is spoken to. Its methods are safe for concurrent use.
+type Agent struct {
+	// Flush sends what was seen until now, and returns when it has arrived or ctx ends.
+	Flush func(ctx context.Context) error
+	// HandOver ends the agent, and returns when it has told everything.
+	HandOver func(ctx context.Context) (told uint64, err error)
+}
+
+const (
+	maxLine = 1 << 10
+	// patience bounds how long somebody who connects may take to ask, flushPatience how
+	// long a flush may take, handOverPatience a handing over.
+	patience         = 2 * time.Second
+	flushPatience    = 5 * time.Second
+	handOverPatience = 30 * time.Second
+	// maxConversations bounds how many are answered at a time.
+	maxConversations = 16
+)
+
+// Listen makes the socket, with its folder. A socket that nobody listens on any more is
+// replaced. Everybody on the machine may connect: only root may have it hand over.
+func Listen(path string) (*net.UnixListener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("listen for control: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("listen for control: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen for control: %w", err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen for control: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+// Serve answers until ctx ends, and closes the listener. Who asked to hand over gets the
+// answer before it returns.
+func Serve(ctx context.Context, l *net.UnixListener, a Agent) error {
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	var conversations sync.WaitGroup
+	defer conversations.Wait()
+	slots := make(chan struct{}, maxConversations)
+	for {
+		c, err := l.AcceptUnix()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("listen for control: %w", err)
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			_ = c.Close() // whoever floods it waits in vain
+			continue
+		}
+		conversations.Go(func() {
+			defer func() { <-slots }()
+			defer func() { _ = c.Close() }()
+			converse(c, a)
+		})
+	}
+}
+
+func converse(c *net.UnixConn, a Agent) {
+	if c.SetDeadline(time.Now().Add(patience)) != nil {
+		return
+	}
+	var q request
+	line, err := bufio.NewReaderSize(c, maxLine).ReadSlice('\n')
+	if err != nil || json.Unmarshal(line, &q) != nil {
+		return
+	}
+	var out answer
+	if err := c.SetDeadline(time.Now().Add(handOverPatience + patience)); err != nil {
+		return
+	}
+	switch q.Do {
+	case doFlush:
+		ctx, cancel := context.WithTimeout(context.Background(), flushPatience)
+		defer cancel()
+		if err := a.Flush(ctx); err != nil {
+			out.Error = err.Error()
+		}
+	case doHandOver:
+		ctx, cancel := context.WithTimeout(context.Background(), handOverPatience)
+		defer cancel()
+		if uid, err := peer(c); err != nil || uid != 0 {
+			out.Error = "only root may have the agent hand over"
+		} else if out.Told, err = a.HandOver(ctx); err != nil {
+			out.Error = err.Error()
+		}
+	default:
+		out.Error = fmt.Sprintf("the agent cannot %q", q.Do)
+	}
+	data, err := json.Marshal(out)
+	if err != nil {
+		return
+	}
+	_, _ = c.Write(append(data, '\n')) // whoever asked has gone
+}
+
+// peer returns the user at the other end.
+func peer(c *net.UnixConn) (uid uint32, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var credentials *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		credentials, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if failed != nil {
+		return 0, failed
+	}
+	return credentials.Uid, nil
+}
+
+// ErrNobody is wrapped by errors that say that no agent listens on the socket.
+var ErrNobody = errors.New("no agent listens")
+
+// Flush has the agent send what it has seen until now, and waits until that has arrived,
+// five seconds at most.
+func Flush(ctx context.Context, socket string) error {
+	_, err := ask(ctx, socket, doFlush, flushPatience+patience)
+	return err
+}
+
+// HandOver ends the agent that listens and returns the time, by the clock of the
+// records, up to which it has told what happened.
+func HandOver(ctx context.Context, socket string) (told uint64, err error) {
+	return ask(ctx, socket, doHandOver, handOverPatience+patience)
+}
+
+func ask(ctx context.Context, socket, what string, timeout time.Duration) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", socket)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		return 0, fmt.Errorf("ask agent to %s: %w on %s", what, ErrNobody, socket)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask agent to %s: %w", what, err)
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return 0, fmt.Errorf("ask agent to %s: %w", what, err)
+	}
+	data, err := json.Marshal(request{what})
+	if err != nil {
+		return 0, fmt.Errorf("ask agent to %s: %w", what, err)
+	}
+	if _, err := c.Write(append(data, '\n')); err != nil {
+		return 0, fmt.Errorf("ask agent to %s: %w", what, err)
+	}
+	var got answer
+	if err := json.NewDecoder(c).Decode(&got); err != nil {
+		return 0, fmt.Errorf("ask agent to %s: %w", what, err)
+	}
+	if got.Error != "" {
+		return 0, fmt.Errorf("ask agent to %s: %s", what, got.Error)
+	}
+	return got.Told, nil
+}

@@ -1,0 +1,119 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func serve(t *testing.T, a Agent) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "run", "agent.sock")
+	l, err := Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, l, a) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return socket
+}
+
+func TestAskAndAnswer(t *testing.T) {
+	flushed := 0
+	socket := serve(t, Agent{
+		Flush:    func(context.Context) error { flushed++; return nil },
+		HandOver: func(context.Context) (uint64, error) { return 1 << 60, nil },
+	})
+	if err := Flush(t.Context(), socket); err != nil || flushed != 1 {
+		t.Errorf("%v, flushed %d times", err, flushed)
+	}
+	if told, err := HandOver(t.Context(), socket); err != nil || told != 1<<60 {
+		t.Errorf("%d, %v", told, err)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	socket := serve(t, Agent{Flush: func(context.Context) error { return errors.New("the stream is away") }})
+	if err := Flush(t.Context(), socket); err == nil || !strings.Contains(err.Error(), "the stream is away") {
+		t.Errorf("%v", err)
+	}
+	if err := Flush(t.Context(), socket+"-not"); !errors.Is(err, ErrNobody) {
+		t.Errorf("%v", err)
+	}
+	if _, err := ask(t.Context(), socket, "dance", time.Second); err == nil || !strings.Contains(err.Error(), "cannot") {
+		t.Errorf("%v", err)
+	}
+	// A socket that nobody listens on any more is nobody, and can be taken over.
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket + "2", Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Flush(t.Context(), socket+"2"); !errors.Is(err, ErrNobody) {
+		t.Errorf("%v", err)
+	}
+	if l, err = Listen(socket + "2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSilentAndForeign: who connects and says nothing, or nonsense, holds nobody up.
+func TestSilentAndForeign(t *testing.T) {
+	socket := serve(t, Agent{Flush: func(context.Context) error { return nil }})
+	for _, words := range []string{"", "\n", "{}\n", strings.Repeat("x", 1<<20)} {
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		_, _ = c.Write([]byte(words)) // it may have hung up already
+	}
+	if err := Flush(t.Context(), socket); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOnlyRootHandsOver: anybody may ask to flush.
+func TestOnlyRootHandsOver(t *testing.T) {
+	handed := false
+	socket := serve(t, Agent{
+		Flush:    func(context.Context) error { return nil },
+		HandOver: func(context.Context) (uint64, error) { handed = true; return 0, nil },
+	})
+	for dir := filepath.Dir(socket); dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		if err := syscall.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("/usr/bin/python3", "-c", `import socket, sys
+for what in "hand over", "flush":
+    s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+    s.send(b'{"do": "%s"}\n' % what.encode()); print(s.recv(1000).decode().strip())`, socket)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if want := "{\"error\":\"only root may have the agent hand over\"}\n{}\n"; string(out) != want || handed {
+		t.Errorf("%s, handed over %t", out, handed)
+	}
+}
