@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -134,7 +135,7 @@ type Agent struct {
 	damage       []string
 	found        sallyportv1.Inventory
 	statuses     int
-	replaced     bool // another agent goes on
+	tellUntil    uint64 // another agent goes on from then
 	lifeFailed   bool
 	malformedLog sync.Once
 
@@ -168,8 +169,9 @@ func New(cfg Config) (*Agent, error) {
 		cfg.WatchList = watchlist.Default()
 	}
 	a := &Agent{
-		now:     boot,
-		started: boot,
+		now:       boot,
+		started:   boot,
+		tellUntil: math.MaxUint64,
 		// What was there before the agent is to be counted in its first status.
 		nextStatus: boot + uint64(firstStatus),
 		offset:     offset,
@@ -338,7 +340,7 @@ func (a *Agent) finish() {
 		a.emitUnanswered(q)
 	}
 	end := "replaced"
-	if !a.replaced {
+	if a.tellUntil == math.MaxUint64 {
 		end = "stopped"
 		a.processes.eachWorker(func(w *process) {
 			a.endJobs(w, a.now, sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED)
@@ -381,8 +383,8 @@ func (a *Agent) emit(e *sallyportv1.Event, p *process, at *attribution, kind str
 	if at == nil && a.cfg.OnlyAttributed && e.GetAgentStatus() == nil {
 		return
 	}
-	if e.GetTimeUnixNano() < a.wall(a.cfg.TellFrom) && a.cfg.TellFrom != 0 && e.GetAgentStatus() == nil {
-		return // the agent before has told it
+	if boot := uint64(int64(e.GetTimeUnixNano()) - a.offset); e.GetAgentStatus() == nil && (boot < a.cfg.TellFrom || boot >= a.tellUntil) {
+		return // the agent before has told it, or the next one does
 	}
 	a.builder.add(e, p, at, a.now)
 	a.metrics.event(kind)

@@ -21,15 +21,23 @@ import (
 type machine struct {
 	*script
 	*kept
-	t    *testing.T
-	root string
-	next uint64
+	t     *testing.T
+	root  string
+	next  uint64
+	beats chan *sallyportv1.Heartbeat
 }
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{script: newScript(), kept: &kept{}, t: t, root: t.TempDir()}
-	a, err := New(Config{AgentID: "test", Source: m.script, Sink: m.kept, MachineRoot: m.root})
+	m := &machine{script: newScript(), kept: &kept{}, t: t, root: t.TempDir(), beats: make(chan *sallyportv1.Heartbeat, 1000)}
+	beat := func(h *sallyportv1.Heartbeat) error {
+		select {
+		case m.beats <- h:
+		default: // nobody listens
+		}
+		return nil
+	}
+	a, err := New(Config{AgentID: "test", Source: m.script, Sink: m.kept, MachineRoot: m.root, Beat: beat})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,13 +69,13 @@ func (a *Agent) beat(stopping bool) {
 }
 
 // HandOver has Run end as one agent ends whose work another goes on with: jobs are not
-// said to be over. It returns the time up to which this agent has told what happened,
-// by the clock of the records; call it before the context of Run ends.
+// said to be over. It returns the time before which this agent tells what happened, by
+// the clock of the records; call it before the context of Run ends.
 func (a *Agent) HandOver() (boot uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.readClock()
-	a.replaced = true
+	a.tellUntil = a.now
 	return a.now
 }
 

@@ -265,6 +265,9 @@ func (s *stack) startDetector(ctx context.Context) error {
 		return err
 	}
 	s.parts.start("detector", s.detector.Run)
+	s.parts.start("heartbeats", detector.NewAgents(detector.AgentsConfig{
+		JetStream: s.js, Logger: s.log, Metrics: s.registry,
+	}).Run)
 	return nil
 }
 
@@ -365,9 +368,15 @@ func (s *stack) startAgent(context.Context) error {
 	if err != nil {
 		return errors.Join(err, sensor.Close())
 	}
+	life, err := agent.OpenLife(dir)
+	if err != nil {
+		publisher.Close()
+		return errors.Join(err, sensor.Close())
+	}
 	a, err := agent.New(agent.Config{
 		AgentID: s.agentID, Hostname: hostname, Version: version, Source: sensor, Watcher: sensor, WatchList: files,
-		RequestHosts: agent.RequestHosts(s.o.requestHosts), Sink: publisher,
+		RequestHosts: agent.RequestHosts(s.o.requestHosts), Sink: publisher, Life: life,
+		Beat:    func(h *sallyportv1.Heartbeat) error { return stream.PublishHeartbeat(s.js.Conn(), h) },
 		Waiting: publisher.Waiting, Spilled: publisher.Spilled, Registerer: s.registry, Logger: s.log,
 	})
 	if err != nil {

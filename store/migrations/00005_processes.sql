@@ -31,6 +31,11 @@ ALTER TABLE job_events
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+ALTER TABLE findings
+    MODIFY COLUMN behaviour Enum8('' = 0, 'egress' = 1, 'exec' = 2, 'process_access' = 3, 'pipe' = 4, 'agent' = 5) COMMENT 'Kind of the behaviour judged. agent: something was done to an agent';
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 ALTER TABLE agent_status
     ADD COLUMN IF NOT EXISTS previous_end Enum8('' = 0, 'stopped' = 1, 'replaced' = 2, 'killed' = 3, 'machine_down' = 4) COMMENT 'How the agent before this one ended: in order, by handing over to this one, by neither, or with the machine. Only in an agent''s first row, like the four columns below' AFTER stopping,
     ADD COLUMN IF NOT EXISTS previous_seen DateTime64(9, 'UTC') COMMENT 'Last sign of life of the agent before' AFTER previous_end,
