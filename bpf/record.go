@@ -179,7 +179,7 @@ type Flow struct {
 // DNS reports a datagram to or from UDP port 53, with the identity of the process
 // that asked. On loopback the port that the process gave to connect or sendto
 // counts, since a container's resolver sits behind a translated one. What a socket
-// bound to port 53 sends is not reported: a server's answers.
+// bound to port 53 answers is not reported.
 type DNS struct {
 	Header
 	// Response is true for a datagram received, false for one sent.
