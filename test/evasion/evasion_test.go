@@ -30,6 +30,8 @@ type trick struct {
 	wait []string
 	// unseen says why nothing of want is reported: a row of docs/limits.md.
 	unseen string
+	// beside starts what works outside of the job.
+	beside func(*testing.T, *step)
 	// needs is what the machine must have, if not all have it.
 	needs func() (missing string)
 }
@@ -96,8 +98,12 @@ func (w *world) start(t *testing.T, c trick) *step {
 	s := &step{job: "job-" + strconv.Itoa(n), dir: t.TempDir(), began: time.Now()}
 	port := receiver(t, address)
 	resolver(t, netip.AddrPortFrom(address, 53))
+	resolver(t, netip.AddrPortFrom(address, 54))
 	s.replace = strings.NewReplacer("ADDRESS", address.String(), "PORT", strconv.Itoa(int(port)), "NAME", domain(address), "DIR", s.dir)
 	s.prepare(t, c)
+	if c.beside != nil {
+		c.beside(t, s)
+	}
 
 	run := []string{w.find(t, c.run[0])}
 	switch filepath.Ext(c.run[0]) {
