@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -262,6 +263,10 @@ func (t *fileTable) explain(r *bpf.File, by *sallyportv1.Process, list *watchlis
 	return "", reason{}, false
 }
 
+// birthSlack is how far a file's time of birth may lie before its true one: file systems
+// go by the tick of the clock.
+const birthSlack = 10 * time.Millisecond
+
 // bornSince says whether a file is younger than a time in Unix nanoseconds. Where the
 // file system does not know, none is.
 func bornSince(path string, started uint64) bool {
@@ -269,7 +274,7 @@ func bornSince(path string, started uint64) bool {
 	if unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME, &stat) != nil || stat.Mask&unix.STATX_BTIME == 0 {
 		return false
 	}
-	return uint64(stat.Btime.Sec)*1e9+uint64(stat.Btime.Nsec) >= started
+	return uint64(stat.Btime.Sec)*1e9+uint64(stat.Btime.Nsec)+uint64(birthSlack) >= started
 }
 
 // checksOut says whether a program is the machine's git, which writes what is checked
