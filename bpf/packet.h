@@ -165,6 +165,14 @@ static __always_inline bool is_link_dns(struct __sk_buff *skb, const struct data
 	return (flags >> 7) == response;
 }
 
+/* Whether a DNS message is an answer, by its QR bit (RFC 1035, 4.1.1), or is none. */
+static __always_inline bool is_answer(struct __sk_buff *skb, const struct datagram *d)
+{
+	u8 flags;
+
+	return bpf_skb_load_bytes(skb, d->offset + 2, &flags, 1) || flags & 0x80;
+}
+
 static __always_inline struct tracked *tracked_of(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -299,19 +307,31 @@ static __always_inline void hand_all_over(struct __sk_buff *skb, struct pieces *
 #define TLS_HANDSHAKE 0x16
 #define TLS_CLIENT_HELLO 1
 #define TLS_RECORD_HEADER 5
+#define TLS_MESSAGE_HEADER 4
 /* Longer first messages are cut. */
 #define MAX_HELLO 8192
 
 /*
- * Hands over what a TLS client says first: the record that begins here, or goes on
- * here. A message in several records is taken as far as the first one goes.
+ * How much is taken: the record, or all up to the most if the message goes on behind it,
+ * or its lengths are not here yet.
  */
+static __always_inline s32 hello_size(const u8 *b, u32 have)
+{
+	s32 record = b[3] << 8 | b[4], message = b[6] << 16 | b[7] << 8 | b[8];
+
+	if (have < TLS_RECORD_HEADER + TLS_MESSAGE_HEADER ||
+	    record < TLS_MESSAGE_HEADER + message || record > MAX_HELLO - TLS_RECORD_HEADER)
+		return MAX_HELLO;
+	return TLS_RECORD_HEADER + record;
+}
+
+/* Hands over what a TLS client says first: what begins here, or goes on here. */
 static __noinline int tls_out(struct __sk_buff *skb, struct segment *s, u64 cookie)
 {
 	struct connection *c = bpf_map_lookup_elem(&connections, &cookie);
 	struct pieces p = {};
 	s32 left;
-	u8 b[TLS_RECORD_HEADER + 1] = {};
+	u8 b[TLS_RECORD_HEADER + TLS_MESSAGE_HEADER] = {};
 	u32 have = s->size < sizeof(b) ? s->size : sizeof(b);
 
 	if (!c)
@@ -323,12 +343,7 @@ static __noinline int tls_out(struct __sk_buff *skb, struct segment *s, u64 cook
 		    (have > TLS_RECORD_HEADER && b[TLS_RECORD_HEADER] != TLS_CLIENT_HELLO))
 			return 0;
 		c->hello_seen = 1;
-		/* A length that is not here yet: all up to the most is taken. */
-		left = have >= TLS_RECORD_HEADER ? TLS_RECORD_HEADER + (b[3] << 8 | b[4]) :
-						   MAX_HELLO;
-		if (left > MAX_HELLO)
-			left = MAX_HELLO;
-		c->hello_end = s->sequence + left;
+		c->hello_end = s->sequence + hello_size(b, have);
 		c->hello_open = 1;
 		__sync_fetch_and_add(&hellos_open, 1);
 	} else if (!c->hello_open) {
@@ -356,7 +371,7 @@ static __noinline int dns_over_tcp(struct __sk_buff *skb, struct segment *s, u64
 	struct connection *c = bpf_map_lookup_elem(&connections, &cookie);
 	struct pieces p = {};
 
-	if (!c)
+	if (!c || c->direction != FLOW_OUTBOUND)
 		return 0;
 	fill(&p.header, KIND_PAYLOAD, bpf_ktime_get_boot_ns(), c->process, c->pid, c->uid);
 	p.flow = c->flow;
@@ -442,8 +457,8 @@ int packet_out(struct __sk_buff *skb)
 		return 1;
 	quic_out(skb, &key, &d);
 
-	/* From port 53 a server speaks, not one who asks. */
-	if (d.source_port == DNS_PORT)
+	/* From port 53 a server speaks; who asks may have taken that port, too. */
+	if (d.source_port == DNS_PORT && is_answer(skb, &d))
 		return 1;
 	/*
 	 * A container's resolver on loopback is reached through a translated port, but
@@ -466,7 +481,7 @@ int packet_in(struct __sk_buff *skb)
 
 	switch (look_at(skb, &s)) {
 	case LOOK_AT_TCP:
-		if (s.source_port == DNS_PORT && s.destination_port != DNS_PORT)
+		if (s.source_port == DNS_PORT)
 			dns_over_tcp(skb, &s, bpf_get_socket_cookie(skb), true);
 		return 1;
 	case LOOK_AWAY:
@@ -481,7 +496,8 @@ int packet_in(struct __sk_buff *skb)
 	key.port = d.source_port;
 	key.protocol = d.protocol;
 	udp_received(&key, d.size);
-	if (d.protocol == IPPROTO_UDP && d.source_port == DNS_PORT && d.destination_port != DNS_PORT)
+	if (d.protocol == IPPROTO_UDP && d.source_port == DNS_PORT &&
+	    (d.destination_port != DNS_PORT || is_answer(skb, &d)))
 		dns(skb, tracked_of(skb), &d, true, DNS_PORT);
 	else if (is_link_dns(skb, &d, d.source_port, true))
 		dns(skb, tracked_of(skb), &d, true, d.source_port);

@@ -209,7 +209,7 @@ type Flow struct {
 // ports of multicast DNS (5353) and LLMNR (5355), with the identity of the process that
 // asked, or of each that hears an answer meant for several. On loopback the port that the process gave to connect or sendto
 // counts, since a container's resolver sits behind a translated one. What a socket
-// bound to port 53 sends is not reported: a server's answers.
+// bound to port 53 answers is not reported.
 type DNS struct {
 	Header
 	// Response is true for a datagram received, false for one sent.
