@@ -70,6 +70,9 @@ type Config struct {
 	// TellFrom is the time, by the clock of the records, before which another agent told
 	// what happened: of that this one only takes note.
 	TellFrom uint64
+	// Redactor takes secrets out of what is told; the built-in rules without digests if
+	// nil.
+	Redactor *Redactor
 	// RequestHosts are the hosts whose HTTP requests are read from within TLS: names, or
 	// *. with a name for all below it. None if empty.
 	RequestHosts []string
@@ -144,6 +147,7 @@ type Agent struct {
 	workspaces *workspaces
 	digests    *digests
 	requests   *requests
+	redactor   *Redactor
 }
 
 // New returns an agent. The error says which setting is missing or wrong.
@@ -191,6 +195,9 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a.workspaces = newWorkspaces(a)
 	a.digests = newDigests(a)
+	if a.redactor = cfg.Redactor; a.redactor == nil {
+		a.redactor = &Redactor{}
+	}
 	if a.requests, err = newRequests(a, cfg.RequestHosts); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}

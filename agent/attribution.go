@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/proto"
@@ -18,13 +19,37 @@ import (
 // steps.
 type attribution struct {
 	message *sallyportv1.Attribution
+	secrets *secrets // of its execution; nil if none are known
 	// index of the attribution in batch number batch.
 	batch uint64
 	index uint32
 }
 
+// secrets are the values of the variables of an execution whose names say that they are
+// secrets. They are kept in memory, to be taken out of what is told, and nowhere else.
+type secrets struct{ values []string }
+
+func (s *secrets) add(values []string) {
+	for _, v := range values {
+		if len(s.values) < maxSecrets && !slices.Contains(s.values, v) {
+			s.values = append(s.values, v)
+		}
+	}
+	// The longest first: one may hold another.
+	slices.SortStableFunc(s.values, func(a, b string) int { return len(b) - len(a) })
+}
+
+// secrets returns those of a process that may be nil.
+func (p *process) secrets() []string {
+	if p == nil || p.at == nil || p.at.secrets == nil {
+		return nil
+	}
+	return p.at.secrets.values
+}
+
 // execution is one execution of a job.
 type execution struct {
+	secrets *secrets
 	// between is the job without a step.
 	between *attribution
 	ended   bool
@@ -84,14 +109,15 @@ func (b *environmentBuffer) add(r *bpf.Environment) {
 	b.pieces[r.Process] = append(data, r.Data...)
 }
 
-// take returns the variables of a process that say where it belongs.
-func (b *environmentBuffer) take(process uint64) map[string]string {
+// take returns the variables of a process that say where it belongs, and the values of
+// those that are secrets.
+func (b *environmentBuffer) take(process uint64) (map[string]string, []string) {
 	data, ok := b.pieces[process]
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	defer b.wipe(process)
-	return parseEnvironment(data)
+	return parseEnvironment(data), secretsOf(data)
 }
 
 func (b *environmentBuffer) wipe(process uint64) {
@@ -138,7 +164,7 @@ func parseEnvironment(data []byte) map[string]string {
 }
 
 // startStep attributes the first program of a step.
-func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]string) {
+func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]string, values []string) {
 	m := a.cfg.Command
 	switch {
 	case m != nil:
@@ -159,7 +185,8 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 	if e == nil {
 		between := proto.CloneOf(m)
 		between.Step, between.Action = "", ""
-		e = &execution{between: &attribution{message: between}}
+		own := &secrets{}
+		e = &execution{secrets: own, between: &attribution{message: between, secrets: own}}
 		if w.worker.executions == nil {
 			w.worker.executions = make(map[string]*execution)
 		}
@@ -170,6 +197,8 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 			Body:         &sallyportv1.Event_JobStarted{JobStarted: &sallyportv1.JobStarted{}},
 		}, w, e.between, "job")
 	}
+	e.secrets.add(values)
+	p.at.secrets = e.secrets
 	if a.cfg.Command != nil && environment != nil && environment["GITHUB_WORKSPACE"] == "" {
 		environment["GITHUB_WORKSPACE"] = r.WorkingDirectory
 	}

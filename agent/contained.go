@@ -89,9 +89,10 @@ func (c *contained) told() *sallyportv1.Container {
 // environment, if it names a job that runs on this machine; the container itself, if
 // it is known; its pod, if that is a runner's or was made for one; or, outside of pods,
 // that only one job runs here. docs/attribution.md has the reasons.
-func (a *Agent) enterContainer(p *process, c *contained, environment map[string]string) {
+func (a *Agent) enterContainer(p *process, c *contained, environment map[string]string, values []string) {
 	if e, m := a.executionOf(environment); e != nil {
-		p.at = &attribution{message: m}
+		e.secrets.add(values)
+		p.at = &attribution{message: m, secrets: e.secrets}
 		if c.at == nil {
 			c.at = e.between
 		}

@@ -88,6 +88,11 @@ func (a *Agent) emitUnanswered(q *question) {
 }
 
 func (a *Agent) emitExchange(q *question, x *sallyportv1.DnsExchange, boot uint64) {
+	x.Name = a.redactor.domain(x.GetName(), q.asker.secrets())
+	x.CanonicalNames = slices.Clone(x.GetCanonicalNames())
+	for i, name := range x.GetCanonicalNames() {
+		x.CanonicalNames[i] = a.redactor.domain(name, q.asker.secrets())
+	}
 	x.ServerAddress = q.server.Addr().AsSlice()
 	x.ServerPort = uint32(q.server.Port())
 	a.emit(&sallyportv1.Event{

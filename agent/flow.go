@@ -53,7 +53,7 @@ func (a *Agent) flow(r *bpf.Flow) {
 		Id:        r.ID, Phase: flowPhases[r.State], Protocol: sallyportv1.Protocol(r.Protocol),
 		SourceAddress: r.Source.Addr().AsSlice(), SourcePort: uint32(r.Source.Port()),
 		DestinationAddress: r.Destination.Addr().AsSlice(), DestinationPort: uint32(r.Destination.Port()),
-		Domain: f.domain, DomainSource: f.domainSource, BytesSent: r.Sent, BytesReceived: r.Received,
+		Domain: a.redactor.domain(f.domain, f.process.secrets()), DomainSource: f.domainSource, BytesSent: r.Sent, BytesReceived: r.Received,
 		StartTimeUnixNano: a.wall(r.Started),
 	}
 	if r.State == bpf.FlowEnded {

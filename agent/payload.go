@@ -147,7 +147,7 @@ func (a *Agent) identify(r *bpf.Payload, f *flow, h hello.Hello, err error, as s
 			SourceAddress: f.source.Addr().AsSlice(), SourcePort: uint32(f.source.Port()),
 			DestinationAddress: f.destination.Addr().AsSlice(), DestinationPort: uint32(f.destination.Port()),
 			Domain: f.domain, DomainSource: f.domainSource, StartTimeUnixNano: a.wall(f.started),
-			ServerName: text(h.ServerName), EncryptedHello: h.Encrypted, Application: application(as, h, f.destination.Port()),
+			ServerName: a.redactor.domain(text(h.ServerName), f.process.secrets()), EncryptedHello: h.Encrypted, Application: application(as, h, f.destination.Port()),
 		}},
 	}, f.process, f.process.attributed(), "flow")
 }

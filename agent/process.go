@@ -178,7 +178,7 @@ func (a *Agent) emitFork(p *process) {
 }
 
 func (a *Agent) exec(r *bpf.Exec) {
-	environment := a.environment.take(r.Process)
+	environment, secrets := a.environment.take(r.Process)
 	previous := a.processes.get(r.Previous)
 	parent := a.processes.get(r.Parent)
 	started := r.Time
@@ -196,7 +196,6 @@ func (a *Agent) exec(r *bpf.Exec) {
 		ArgumentPipe:       pipeDescriptor(r.ArgumentPipe),
 		ExecutableInode:    r.Inode, ExecutableDevice: r.Device,
 	}
-	m.Arguments = redactArguments(splitArguments(r.Arguments))
 	if !r.Found {
 		m.Gid, m.EffectiveUid, m.Capabilities = r.GID, r.EUID, uint64(r.Capabilities)
 		m.ExecutableDeleted, m.ExecutableInMemory = r.Deleted, r.InMemory
@@ -236,14 +235,15 @@ func (a *Agent) exec(r *bpf.Exec) {
 	}
 	a.processes.put(p)
 	if w := workerOf(p, previous); w != nil && r.Step {
-		a.startStep(p, w, r, environment)
+		a.startStep(p, w, r, environment, secrets)
 	} else if p.at == nil && r.Container && p.container != nil {
-		a.enterContainer(p, p.container, environment)
+		a.enterContainer(p, p.container, environment, secrets)
 		a.adopt(p, r.Time)
 		if p.at != nil {
 			a.requests.enter(r.PID)
 		}
 	}
+	m.Arguments = a.redactor.arguments(splitArguments(r.Arguments), p.secrets())
 	if p.at != nil {
 		a.requests.look(looking{key: fileKey{r.Inode, r.Device}, pid: r.PID, path: m.GetExecutable(), exe: true}, r.Changed)
 	}

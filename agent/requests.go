@@ -328,7 +328,7 @@ func (a *Agent) plaintext(r *bpf.Plaintext) {
 		a.emit(&sallyportv1.Event{
 			TimeUnixNano: a.wall(r.Time),
 			Body: &sallyportv1.Event_HttpRequest{HttpRequest: &sallyportv1.HttpRequest{
-				Method: request.Method, Host: request.Host, Path: redact(text(path)), Version: request.Version,
+				Method: request.Method, Host: request.Host, Path: a.redactor.words(text(path), p.secrets()), Version: request.Version,
 				Library: sallyportv1.TlsLibrary(r.Library),
 			}},
 		}, p, p.at, "request")
