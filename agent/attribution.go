@@ -107,7 +107,7 @@ var variableNames = map[string]bool{
 	"GITHUB_REF_PROTECTED": true, "GITHUB_EVENT_NAME": true, "GITHUB_ACTOR": true,
 	"RUNNER_NAME": true,
 	// Where the step's files are (workspace.go).
-	"GITHUB_WORKSPACE": true, "GITHUB_ENV": true, "GITHUB_PATH": true, "PATH": true,
+	"GITHUB_WORKSPACE": true, "GITHUB_ENV": true, "GITHUB_PATH": true, "PATH": true, "HOME": true,
 }
 
 // maxVariable bounds a variable's value in bytes.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +20,7 @@ type Watcher interface {
 	CanWatch() bool
 	WatchName(name string, what bpf.Watched) error
 	WatchFile(stat *unix.Stat_t, what bpf.Watched) error
+	WatchReads(path string) (unix.Stat_t, error)
 	UnwatchFile(stat *unix.Stat_t) error
 	WatchFolder(path string) error
 	UnwatchFolder(path string) error
@@ -44,8 +46,9 @@ type fileKey struct {
 
 // watchedFile is a file that is watched by its inode.
 type watchedFile struct {
-	path string
-	reason
+	path   string
+	reason                 // why writes to it matter, zero if they do not
+	read   *watchlist.Rule // why reads of it matter, nil if they do not
 }
 
 // isStill says whether a file that was changed under some name is the one that was
@@ -64,9 +67,21 @@ func keyOf(stat *unix.Stat_t) fileKey {
 
 // watchedFolder is a folder whose entries are watched: all of them, or only some.
 type watchedFolder struct {
-	reason
+	reason // of all entries
 	except func(program string) bool
-	only   map[string]bool // names of entries; all if nil
+	only   map[string]reason // of these entries alone, when they change; all if nil
+}
+
+// of returns why what was done to an entry matters; false if it does not.
+func (f watchedFolder) of(name, program string, done bpf.FileAccess) (reason, bool) {
+	if f.except != nil && f.except(program) {
+		return reason{}, false
+	}
+	if f.only == nil {
+		return f.reason, true
+	}
+	why, ok := f.only[name]
+	return why, ok && done != bpf.FileRead
 }
 
 // fileTable knows what is watched.
@@ -150,7 +165,7 @@ func (a *Agent) file(r *bpf.File) {
 	if p.attributed() == nil {
 		return
 	}
-	path, why, ok := a.files.explain(r, p.message.GetExecutable(), a.cfg.WatchList)
+	path, why, ok := a.files.explain(r, p.message, a.cfg.WatchList)
 	if !ok {
 		return
 	}
@@ -204,19 +219,31 @@ func (a *Agent) emitTimes(p *process, boot uint64) {
 	p.files = nil
 }
 
-// explain finds the path of a file and why it matters to whom; false if it does not.
-func (t *fileTable) explain(r *bpf.File, program string, list *watchlist.List) (string, reason, bool) {
+// explain finds the path of a file and why it matters that a process did it; false if it
+// does not.
+func (t *fileTable) explain(r *bpf.File, by *sallyportv1.Process, list *watchlist.List) (string, reason, bool) {
+	program, started := by.GetExecutable(), by.GetStartTimeUnixNano()
 	if r.Whole {
-		f, ok := t.folders[filepath.Dir(r.Path)]
-		if !ok || (f.only != nil && !f.only[filepath.Base(r.Path)]) || (f.except != nil && f.except(program)) {
+		folder, name := filepath.Split(r.Path)
+		f, ok := t.folders[filepath.Clean(folder)]
+		if !ok {
 			return "", reason{}, false
 		}
-		return r.Path, f.reason, true
+		why, ok := f.of(name, program, r.Access)
+		return r.Path, why, ok
 	}
 	key := fileKey{r.Inode, r.Device}
-	if f, ok := t.files[key]; ok && r.Access == bpf.FileWrite && !f.isStill(key, r.Path) {
+	f, ok := t.files[key]
+	if r.Watched&bpf.WatchedInodeRead != 0 { // the kernel knows that it is the same file
+		if !ok || f.read == nil || f.read.Excepts(program) {
+			return "", reason{}, false
+		}
+		return f.path, reason{f.read.Name, f.read.Category}, true
+	}
+	ok = ok && f.reason != reason{} && r.Access == bpf.FileWrite
+	if ok && !f.isStill(key, r.Path) {
 		delete(t.files, key) // the number is that of another file by now
-	} else if ok && r.Access == bpf.FileWrite {
+	} else if ok {
 		if f.reason == sourceReason && checksOut(program) {
 			return "", reason{}, false
 		}
@@ -225,11 +252,29 @@ func (t *fileTable) explain(r *bpf.File, program string, list *watchlist.List) (
 	if r.Path == "" {
 		return "", reason{}, false
 	}
-	rule := list.Match(r.Path, program, r.Access == bpf.FileWrite)
-	if rule == nil {
-		return "", reason{}, false
+	path := t.mounts.path(r.Device, r.Path)
+	if rule := list.Match(r.Path, program, r.Access == bpf.FileWrite); rule != nil {
+		return path, reason{rule.Name, rule.Category}, true
 	}
-	return t.mounts.path(r.Device, r.Path), reason{rule.Name, rule.Category}, true
+	// What a process has put into a folder of PATH itself is told of as having come there.
+	if f := t.folders[filepath.Dir(path)]; f.reason == pathFolderReason && r.Access == bpf.FileWrite && !bornSince(path, started) {
+		return path, pathFolderReason, true
+	}
+	return "", reason{}, false
+}
+
+// birthSlack is how far a file's time of birth may lie before its true one: file systems
+// go by the tick of the clock.
+const birthSlack = 10 * time.Millisecond
+
+// bornSince says whether a file is younger than a time in Unix nanoseconds. Where the
+// file system does not know, none is.
+func bornSince(path string, started uint64) bool {
+	var stat unix.Statx_t
+	if unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME, &stat) != nil || stat.Mask&unix.STATX_BTIME == 0 {
+		return false
+	}
+	return uint64(stat.Btime.Sec)*1e9+uint64(stat.Btime.Nsec)+uint64(birthSlack) >= started
 }
 
 // checksOut says whether a program is the machine's git, which writes what is checked

@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-ci/sallyport/agent/gitindex"
+	"github.com/sallyport-ci/sallyport/agent/watchlist"
 	"github.com/sallyport-ci/sallyport/bpf"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
@@ -20,6 +22,9 @@ const (
 	// maxSources and maxSourceFolders bound what is watched of one checkout.
 	maxSources       = 50_000
 	maxSourceFolders = 8_000
+	// releasePatience is how long files of a job that has ended stay watched: what its
+	// last processes did may be told after that they are gone.
+	releasePatience = 2 * time.Second
 	// maxIndex bounds a git index in bytes.
 	maxIndex = 64 << 20
 )
@@ -41,6 +46,13 @@ type workspaces struct {
 
 	// Of work alone.
 	armed map[string]*armed // by execution
+	ended []ended           // oldest first
+}
+
+// ended is an execution whose files are to be let go of.
+type ended struct {
+	execution string
+	at        time.Time
 }
 
 // armed is what is watched for an execution.
@@ -66,7 +78,7 @@ func (w *workspaces) arm(s workspace) {
 	}
 }
 
-// disarm lets go of the files of an execution that has ended.
+// disarm lets go of the files of an execution that has ended, after a while.
 func (w *workspaces) disarm(execution string) {
 	select {
 	case w.waiting <- workspace{execution: execution, disarm: true}:
@@ -75,13 +87,20 @@ func (w *workspaces) disarm(execution string) {
 }
 
 func (w *workspaces) work(stop <-chan struct{}) {
+	ticker := time.NewTicker(releasePatience / 2)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-stop:
 			return
+		case now := <-ticker.C:
+			for len(w.ended) > 0 && now.Sub(w.ended[0].at) >= releasePatience {
+				w.release(w.ended[0].execution)
+				w.ended = w.ended[1:]
+			}
 		case s := <-w.waiting:
 			if s.disarm {
-				w.release(s.execution)
+				w.ended = append(w.ended, ended{s.execution, time.Now()})
 				continue
 			}
 			w.watch(s)
@@ -135,10 +154,18 @@ func (w *workspaces) watch(s workspace) {
 			// The runner makes it empty: somebody was faster than we are.
 			w.changedBefore(path, why, s.step)
 		}
+		// Another file may take its place.
+		w.watchFolder(at, filepath.Dir(path), watchedFolder{only: map[string]reason{filepath.Base(path): why}})
 	}
 	for _, folder := range filepath.SplitList(s.environment["PATH"]) {
 		if filepath.IsAbs(folder) {
 			w.watchFolder(at, folder, watchedFolder{reason: pathFolderReason})
+			w.watchEntries(folder)
+		}
+	}
+	if home := s.environment["HOME"]; filepath.IsAbs(home) {
+		for _, f := range w.a.cfg.WatchList.Readable(home) {
+			w.watchReads(at, f.Path, f.Rule)
 		}
 	}
 	if top := s.environment["GITHUB_WORKSPACE"]; filepath.IsAbs(top) {
@@ -153,10 +180,24 @@ func (w *workspaces) watchFile(at *armed, path string, why reason) (stat unix.St
 	key := keyOf(&stat)
 	at.files[key] = stat
 	w.a.mu.Lock()
-	w.a.files.files[key] = watchedFile{path, why}
+	w.a.files.files[key] = watchedFile{path: path, reason: why, read: w.a.files.files[key].read}
 	w.a.mu.Unlock()
 	w.noted(w.a.cfg.Watcher.WatchFile(&stat, bpf.WatchedWrite))
 	return stat, true
+}
+
+// watchReads watches a file whatever it is called when it is read.
+func (w *workspaces) watchReads(at *armed, path string, rule *watchlist.Rule) {
+	stat, err := w.a.cfg.Watcher.WatchReads(path)
+	w.noted(err)
+	if err != nil {
+		return // by its name it is watched all the same
+	}
+	key := keyOf(&stat)
+	at.files[key] = stat
+	w.a.mu.Lock()
+	defer w.a.mu.Unlock()
+	w.a.files.files[key] = watchedFile{path: path, reason: w.a.files.files[key].reason, read: rule}
 }
 
 func (w *workspaces) watchFolder(at *armed, path string, f watchedFolder) {
@@ -165,8 +206,16 @@ func (w *workspaces) watchFolder(at *armed, path string, f watchedFolder) {
 		return
 	}
 	w.a.mu.Lock()
-	_, before := w.a.files.folders[real]
+	known, before := w.a.files.folders[real]
 	if !before || at.folders[real] {
+		if f.only != nil && before && known.only == nil {
+			f = known // all of it is watched
+		}
+		for name, why := range known.only {
+			if _, ok := f.only[name]; !ok && f.only != nil {
+				f.only[name] = why
+			}
+		}
 		w.a.files.folders[real] = f
 	}
 	w.a.mu.Unlock()
@@ -175,6 +224,16 @@ func (w *workspaces) watchFolder(at *armed, path string, f watchedFolder) {
 	}
 	at.folders[real] = true
 	w.noted(w.a.cfg.Watcher.WatchFolder(real))
+}
+
+// watchEntries watches what is written to files of a folder, by its name: no file of it
+// comes or leaves then.
+func (w *workspaces) watchEntries(folder string) {
+	real, err := filepath.EvalSymlinks(folder)
+	if err != nil || len(filepath.Base(real)) > bpf.MaxWatchedName {
+		return
+	}
+	w.noted(w.a.cfg.Watcher.WatchName(filepath.Base(real), bpf.WatchedChildWrite))
 }
 
 // changedBefore says that a file was changed before it was watched.
@@ -210,7 +269,7 @@ func (w *workspaces) watchSources(at *armed, top string, before *attribution) {
 		w.a.metrics.unwatched.Inc()
 	}
 	at.index = [2]int64{info.ModTime().UnixNano(), info.Size()}
-	folders := map[string]map[string]bool{}
+	folders := map[string]map[string]reason{}
 	for _, e := range entries {
 		file := filepath.Join(top, e.Path)
 		stat, ok := w.watchFile(at, file, sourceReason)
@@ -227,12 +286,12 @@ func (w *workspaces) watchSources(at *armed, top string, before *attribution) {
 			if len(folders) >= maxSourceFolders {
 				continue
 			}
-			folders[folder] = map[string]bool{}
+			folders[folder] = map[string]reason{}
 		}
-		folders[folder][filepath.Base(file)] = true
+		folders[folder][filepath.Base(file)] = sourceReason
 	}
 	for folder, names := range folders {
-		w.watchFolder(at, folder, watchedFolder{reason: sourceReason, except: checksOut, only: names})
+		w.watchFolder(at, folder, watchedFolder{except: checksOut, only: names})
 	}
 }
 

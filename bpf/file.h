@@ -180,9 +180,17 @@ static __always_inline int read_of(struct inode *inode)
 			    .parent = WATCHED_CHILD_READ };
 	u32 zero = 0;
 	struct filter *f = bpf_map_lookup_elem(&filters, &zero);
+	struct watched_file *file;
+	struct hlist_node *node;
 
-	if (f && inode)
-		ask_names(f, &s);
+	if (!f || !inode)
+		return 0;
+	file = watched_by_inode(f, BPF_CORE_READ(inode, i_ino), BPF_CORE_READ(inode, i_sb, s_dev));
+	node = BPF_CORE_READ(inode, i_dentry.first);
+	if (file && node && file->watched & WATCHED_INODE_READ &&
+	    file->generation == BPF_CORE_READ(inode, i_generation))
+		return report_file(alias_of(node), inode, FILE_READ, WATCHED_INODE_READ);
+	ask_names(f, &s);
 	return 0;
 }
 

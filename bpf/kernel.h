@@ -81,6 +81,7 @@ struct inode {
 	struct hlist_head i_dentry;
 	long long i_atime_sec, i_ctime_sec;
 	u32 i_atime_nsec, i_ctime_nsec;
+	u32 i_generation;
 };
 
 struct address_space {

@@ -231,10 +231,11 @@ int BPF_PROG(process_exit, struct task_struct *task)
 	last = *p;
 	id = last.id;
 	flags = last.flags;
+	/* At no time in neither of the two: folder.go may be looking for it. */
+	bpf_map_update_elem(&ended, &tgid, &last, BPF_ANY);
 	/* Two last threads may both have seen zero: one of them reports. */
 	if (bpf_map_delete_elem(&processes, &tgid))
 		return 0;
-	bpf_map_update_elem(&ended, &tgid, &last, BPF_ANY);
 	r = reserve(KIND_EXIT, struct exit_record);
 	if (!r)
 		return 0;

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -15,10 +16,11 @@ type Watched uint32
 
 // What may be watched, as in watch.h.
 const (
-	WatchedRead       Watched = 1 // reads of the file
-	WatchedWrite      Watched = 2 // writes to the file
-	WatchedChildRead  Watched = 4 // reads of files in the folder, by name only
-	WatchedChildWrite Watched = 8 // writes to files in the folder, by name only
+	WatchedRead       Watched = 1  // reads of the file
+	WatchedWrite      Watched = 2  // writes to the file
+	WatchedChildRead  Watched = 4  // reads of files in the folder, by name only
+	WatchedChildWrite Watched = 8  // writes to files in the folder, by name only
+	WatchedInodeRead  Watched = 16 // reads of this very file, whatever its name (WatchReads)
 )
 
 // Sizes, as in watch.h.
@@ -30,6 +32,10 @@ const (
 	hashMultiplier  = 0x9e3779b97f4a7c15
 )
 
+// getVersion is FS_IOC_GETVERSION (include/uapi/linux/fs.h): a number that files which had
+// one inode number after the other differ in.
+const getVersion = 0x80087601
+
 // MaxWatchedName is how many bytes a watched name may have.
 const MaxWatchedName = nameSize - 1
 
@@ -40,7 +46,7 @@ var ErrCannotWatch = errors.New("this kernel cannot watch files")
 type watch struct {
 	mu      sync.Mutex
 	filters []byte // shared with the kernel
-	files   map[watchedInode]bool
+	files   map[watchedInode]watchedFile
 }
 
 type watchedInode struct {
@@ -50,9 +56,9 @@ type watchedInode struct {
 }
 
 type watchedFile struct {
-	Changed  uint64
-	Watched  uint32
-	Reserved uint32
+	Changed    uint64
+	Watched    uint32
+	Generation uint32
 }
 
 func (s *Sensor) openWatch() error {
@@ -61,7 +67,7 @@ func (s *Sensor) openWatch() error {
 	if err != nil {
 		return fmt.Errorf("map filters of watched files: %w", err)
 	}
-	s.watch.filters, s.watch.files = b, make(map[watchedInode]bool)
+	s.watch.filters, s.watch.files = b, make(map[watchedInode]watchedFile)
 	return nil
 }
 
@@ -129,20 +135,53 @@ var ErrTooMany = errors.New("too many files are watched")
 // WatchFile watches one file, as stat told of it, for WatchedWrite. It is safe for concurrent
 // use.
 func (s *Sensor) WatchFile(stat *unix.Stat_t, what Watched) error {
+	return s.watchInode(stat, watchedFile{Changed: uint64(stat.Ctim.Nano()), Watched: uint32(what)})
+}
+
+// WatchReads watches who reads one file, whatever its name is by then, and returns what
+// stat tells of it. The error wraps ErrCannotWatch where its file system does not tell
+// files apart that had one number one after the other. It is safe for concurrent use.
+func (s *Sensor) WatchReads(path string) (stat unix.Stat_t, err error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return stat, fmt.Errorf("watch reads: %w", &os.PathError{Op: "open", Path: path, Err: err})
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return stat, fmt.Errorf("watch reads: %w", &os.PathError{Op: "fstat", Path: path, Err: err})
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return stat, fmt.Errorf("watch reads of %s: %w: it is no regular file", path, ErrCannotWatch)
+	}
+	generation, err := unix.IoctlGetUint32(fd, getVersion)
+	if err != nil {
+		return stat, fmt.Errorf("watch reads of %s: %w: %w", path, ErrCannotWatch, err)
+	}
+	return stat, s.watchInode(&stat, watchedFile{
+		Changed: uint64(stat.Ctim.Nano()), Watched: uint32(WatchedInodeRead), Generation: generation,
+	})
+}
+
+// watchInode watches a file for one thing more.
+func (s *Sensor) watchInode(stat *unix.Stat_t, value watchedFile) error {
 	key := inodeOf(stat)
 	s.watch.mu.Lock()
 	defer s.watch.mu.Unlock()
 	if s.watch.filters == nil {
 		return ErrCannotWatch
 	}
-	if len(s.watch.files) >= maxWatchedFiles && !s.watch.files[key] {
+	before, known := s.watch.files[key]
+	if len(s.watch.files) >= maxWatchedFiles && !known {
 		return ErrTooMany
 	}
-	value := watchedFile{Changed: uint64(stat.Ctim.Nano()), Watched: uint32(what)}
+	value.Watched |= before.Watched
+	if value.Generation == 0 {
+		value.Generation = before.Generation
+	}
 	if err := s.objects.WatchedInodes.Put(key, value); err != nil {
 		return fmt.Errorf("watch inode %d: %w", key.Number, err)
 	}
-	s.watch.files[key] = true
+	s.watch.files[key] = value
 	s.watch.set(nameBits, inodeBit(key))
 	return nil
 }

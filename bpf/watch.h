@@ -17,6 +17,7 @@ enum watched {
 	WATCHED_WRITE = 2,		/* writes to the file */
 	WATCHED_CHILD_READ = 4,		/* reads of files in the folder */
 	WATCHED_CHILD_WRITE = 8,	/* writes to files in the folder */
+	WATCHED_INODE_READ = 16,	/* reads of this very inode, whatever its name */
 };
 
 struct watched_name {
@@ -40,7 +41,7 @@ struct {
 struct watched_file {
 	u64 changed;	/* its time of change when last looked at, in ns */
 	u32 watched;
-	u32 reserved;
+	u32 generation;	/* of WATCHED_INODE_READ: numbers are used again */
 };
 
 struct {

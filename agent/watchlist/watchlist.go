@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -173,7 +174,7 @@ func (l *List) Names() []Name {
 	return slices.Compact(names)
 }
 
-// Folder is a folder to be watched, and the rule by which it is.
+// Folder is a folder or file to be watched, and the rule by which it is.
 type Folder struct {
 	Path string
 	Rule *Rule
@@ -184,6 +185,27 @@ func (l *List) Folders() (all []Folder) {
 	for i := range l.rules {
 		for _, f := range l.rules[i].Folders {
 			all = append(all, Folder{path.Clean(f), &l.rules[i]})
+		}
+	}
+	return all
+}
+
+// Readable returns the files that there are now whose reading matters, below a home
+// folder and, of patterns with a leading slash, below the root.
+func (l *List) Readable(home string) (all []Folder) {
+	for i := range l.rules {
+		for _, text := range l.rules[i].Read {
+			top := home
+			if path.IsAbs(text) {
+				top, text = "/", text[1:]
+			}
+			found, err := fs.Glob(os.DirFS(top), text)
+			if err != nil {
+				continue // folders that cannot be read are passed over, and patterns were checked
+			}
+			for _, name := range found {
+				all = append(all, Folder{path.Join(top, name), &l.rules[i]})
+			}
 		}
 	}
 	return all

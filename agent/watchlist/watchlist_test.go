@@ -1,6 +1,8 @@
 package watchlist
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -81,4 +83,25 @@ func FuzzMatch(f *testing.F) {
 	f.Add("/root/.ssh/id_rsa", "/usr/bin/cat", false)
 	f.Add("", "", true)
 	f.Fuzz(func(_ *testing.T, file, program string, write bool) { l.Match(file, program, write) })
+}
+
+func TestReadable(t *testing.T) {
+	home := t.TempDir()
+	for _, name := range []string{".aws/credentials", ".aws/other", ".ssh/id_new", "credentials"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(home, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(home, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for _, f := range Default().Readable(home) {
+		if below, ok := strings.CutPrefix(f.Path, home); ok {
+			got = append(got, f.Rule.Name+" "+below)
+		}
+	}
+	if want := []string{"aws_credentials /.aws/credentials", "ssh_keys /.ssh/id_new"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

@@ -129,9 +129,6 @@ func (w *world) start(t *testing.T, c trick) *step {
 	}
 	var begin io.WriteCloser
 	if len(c.wait) > 0 {
-		for _, name := range c.wait {
-			w.sensor.forget(filepath.Join(s.dir, name))
-		}
 		var err error
 		if begin, err = s.worker.StdinPipe(); err != nil {
 			t.Fatal(err)
@@ -229,7 +226,8 @@ func (w *world) await(t *testing.T, s *step, what string, is func(event) bool) (
 		for _, e := range w.sink.events(s.job) {
 			seen = append(seen, describe(e))
 		}
-		t.Fatalf("not reported: %s\nbut\n%s\noutput\n%s", what, strings.Join(seen, "\n"), &s.output)
+		lost, err := w.sensor.Lost()
+		t.Fatalf("not reported: %s\nbut\n%s\noutput\n%s\nlost by the kernel %v %v", what, strings.Join(seen, "\n"), &s.output, lost, err)
 	}
 	return found
 }

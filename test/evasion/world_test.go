@@ -123,7 +123,16 @@ type watched struct {
 	folders map[string]bool
 }
 
-type watchedFile struct{ device, inode uint64 }
+// watchedFile tells a file from others that had its number before: they are changed at
+// other times.
+type watchedFile struct {
+	device, inode uint64
+	changed       int64
+}
+
+func identify(stat *unix.Stat_t) watchedFile {
+	return watchedFile{stat.Dev, stat.Ino, stat.Ctim.Nano()}
+}
 
 func (w *watched) WatchName(name string, what bpf.Watched) error {
 	err := w.Sensor.WatchName(name, what)
@@ -137,8 +146,16 @@ func (w *watched) WatchFile(stat *unix.Stat_t, what bpf.Watched) error {
 	err := w.Sensor.WatchFile(stat, what)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.files[watchedFile{stat.Dev, stat.Ino}] = true
+	w.files[identify(stat)] = true
 	return err
+}
+
+func (w *watched) WatchReads(path string) (unix.Stat_t, error) {
+	stat, err := w.Sensor.WatchReads(path)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.files[identify(&stat)] = err == nil
+	return stat, err
 }
 
 func (w *watched) WatchFolder(path string) error {
@@ -155,17 +172,6 @@ func (w *watched) namesWatched() int {
 	return w.names
 }
 
-// forget forgets that a file is watched: it has the number of one that was removed.
-func (w *watched) forget(path string) {
-	var stat unix.Stat_t
-	if unix.Stat(path, &stat) != nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.files, watchedFile{stat.Dev, stat.Ino})
-}
-
 // watches says whether a file or folder is watched.
 func (w *watched) watches(path string) bool {
 	var stat unix.Stat_t
@@ -174,7 +180,7 @@ func (w *watched) watches(path string) bool {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.folders[path] || w.files[watchedFile{stat.Dev, stat.Ino}]
+	return w.folders[path] || w.files[identify(&stat)]
 }
 
 // event is an event with what its batch says of it.
