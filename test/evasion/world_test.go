@@ -94,6 +94,9 @@ func newWorld() (*world, error) {
 	if w.dir, err = os.MkdirTemp("", "evasion"); err != nil {
 		return nil, errors.Join(err, w.stop())
 	}
+	if err := os.WriteFile(filepath.Join(w.dir, "tool"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		return nil, errors.Join(err, w.stop())
+	}
 	w.compileAll()
 	if err := until(func() bool { return w.sensor.namesWatched() == len(list.Names()) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("the watch list is not watched: %w", err), w.stop())
