@@ -43,4 +43,7 @@ elif way == "plain text":
 elif way == "more":
     s.send(hello[:1], socket.MSG_MORE)
     s.send(hello[1:])
-s.recv(1)
+# All of it has got there when all has come back.
+left = len(hello)
+while left > 0:
+    left -= len(s.recv(left)) or sys.exit("the connection has ended")
