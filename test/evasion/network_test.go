@@ -55,6 +55,8 @@ var networkTricks = []trick{
 	{name: "TCP without SYN", run: []string{"tcp_repair.c"}, want: []string{"tcp_repair sent tcp ADDRESS:PORT"}},
 	{name: "TCP to itself", run: []string{"tcp_self.c"}, want: []string{"tcp_self sent tcp ADDRESS:9"}},
 	{name: "UDP by sendto", run: []string{"udp_sendto.c"}, want: []string{"udp_sendto sent udp ADDRESS:PORT"}},
+	{name: "UDP over IPv6", run: []string{"udp6.c"}, want: []string{"udp6 sent udp [::1]:PORT"}},
+	{name: "UDP in segments", run: []string{"udp_segments.c"}, want: []string{"udp_segments sent udp ADDRESS:PORT"}},
 	{name: "UDP by sendmsg", run: []string{"udp_sendmsg.c"}, want: []string{"udp_sendmsg sent udp ADDRESS:PORT"}},
 	{name: "UDP by sendmmsg", run: []string{"udp_sendmmsg.c"}, want: []string{"udp_sendmmsg sent udp ADDRESS:PORT"}},
 	{name: "UDP to a mapped address", run: []string{"udp_mapped.c"}, want: []string{"udp_mapped sent udp ADDRESS:PORT"}},
@@ -117,6 +119,7 @@ var networkTricks = []trick{
 	{name: "DNS over TCP from port 53", run: []string{"dns_tcp.c", "53"}, want: []string{"dns_tcp asked NAME A", "dns_tcp sent tcp ADDRESS:PORT as NAME by process"}},
 	{name: "DNS in mixed case", run: []string{"dns_mixed.c"}, want: []string{"dns_mixed asked NAME A", "dns_mixed sent tcp ADDRESS:PORT as NAME by process"}},
 	{name: "DNS packet made by hand", run: []string{"dns_by_hand.c"}, want: []string{"dns_by_hand asked NAME A", "dns_by_hand sent tcp ADDRESS:PORT as NAME by process"}},
+	{name: "DNS by a raw socket alone", run: []string{"dns_raw_answer.c"}, want: []string{"dns_raw_answer asked NAME A", "dns_raw_answer sent tcp ADDRESS:PORT as NAME by process"}},
 	{name: "DNS question from port 53", run: []string{"dns_from_53.c"}, want: []string{"dns_from_53 asked NAME A", "dns_from_53 sent tcp ADDRESS:PORT as NAME by process"}},
 	{
 		name: "DNS on another port", run: []string{"dns_other_port.c"}, want: []string{"dns_other_port asked *"},
