@@ -169,7 +169,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	running.Go(func() { a.workspaces.work(stopTicking) })
 	var closeErr error
-	stopClosing := context.AfterFunc(ctx, func() { closeErr = a.cfg.Source.Close() })
+	closed := make(chan struct{})
+	stopClosing := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		closeErr = a.cfg.Source.Close()
+	})
 
 	err := a.read()
 	close(stopTicking)
@@ -179,6 +183,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	<-published
 	if stopClosing() { // the source ended by itself
 		closeErr = a.cfg.Source.Close()
+	} else {
+		<-closed
 	}
 	if err != nil {
 		return err
