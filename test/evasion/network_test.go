@@ -33,12 +33,13 @@ func handOutConnections(t *testing.T, s *step) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = file.Close() })
+	connection := unix.UnixRights(int(file.Fd()))
 	go func() {
 		asker, err := l.Accept()
 		if err != nil {
 			return
 		}
-		_, _, _ = asker.(*net.UnixConn).WriteMsgUnix([]byte{0}, unix.UnixRights(int(file.Fd())), nil)
+		_, _, _ = asker.(*net.UnixConn).WriteMsgUnix([]byte{0}, connection, nil)
 		_ = asker.Close()
 	}()
 }
