@@ -23,6 +23,7 @@ var processTricks = []trick{
 	{name: "name of the worker", run: []string{"proc_worker_name.c"}, want: []string{"proc_worker_name ran child sends", "proc_worker_name" + sent}},
 	{name: "program in memory", run: []string{"memfd.c"}, want: []string{"memfd:ghost (deleted) ran innocent again"}},
 	{name: "program that removes itself", run: []string{"proc_deleted.c"}, want: []string{"gone ran gone now", "gone" + sent}},
+	{name: "program three hundred folders down", run: []string{"proc_buried.c"}, want: []string{"buried ran buried deep", "buried" + sent}},
 	{name: "LD_PRELOAD", run: []string{"proc_preload.sh"}, want: []string{"true" + sent}},
 	{name: "program run by the loader", run: []string{"proc_loader.sh"}, want: []string{"ld-linux ran *"}},
 	{name: "script with an interpreter", run: []string{"proc_script.c"}, want: []string{"proc_script ran BIN/proc_script one DIR/script two", "proc_script" + sent}},
