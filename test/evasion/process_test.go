@@ -55,7 +55,7 @@ var processTricks = []trick{
 	{name: "worker's memory by process_vm_readv", run: []string{"reach.c", "vm"}, want: []string{"reach reached vm_read of the worker"}},
 	{name: "worker's memory by ptrace", run: []string{"reach.c", "ptrace"}, want: []string{"reach reached ptrace of the worker"}},
 	{name: "worker's environment", run: []string{"reach.c", "environ"}, want: []string{"reach reached proc_environ of the worker"}},
-	{name: "worker's map of memory", run: []string{"reach.c", "maps"}, wait: []string{"path"}, want: []string{"reach reached proc_maps of the worker"}},
+	{name: "worker's map of memory", run: []string{"reach.c", "maps"}, wait: []string{"path"}, lingers: true, want: []string{"reach reached proc_maps of the worker"}},
 	{name: "worker's map of memory by another mount", run: []string{"reach.c", "maps elsewhere"}, want: []string{"reach reached *"}, unseen: "not through a second mount of proc"},
 	{name: "worker seized without signals", run: []string{"reach.c", "seize"}, want: []string{"reach reached *"}, unseen: "unless the tracer ignores SIGCHLD"},
 	{name: "worker's open file by pidfd_getfd", run: []string{"reach.c", "descriptor"}, want: []string{"reach reached *"}, unseen: "Taking a process's descriptor (`pidfd_getfd`, `/proc/PID/fd`)"},
