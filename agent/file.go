@@ -21,7 +21,7 @@ type Watcher interface {
 	CanWatch() bool
 	WatchName(name string, what bpf.Watched) error
 	WatchFile(stat *unix.Stat_t, what bpf.Watched) error
-	WatchReads(path string) (unix.Stat_t, error)
+	WatchReads(path string) error
 	UnwatchFile(stat *unix.Stat_t) error
 	WatchFolder(path string) error
 	UnwatchFolder(path string) error

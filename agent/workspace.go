@@ -22,8 +22,8 @@ const (
 	// maxSources and maxSourceFolders bound what is watched of one checkout.
 	maxSources       = 50_000
 	maxSourceFolders = 8_000
-	// releasePatience is how long files of a job that has ended stay watched: what its
-	// last processes did may be told after that they are gone.
+	// releasePatience is how long folders of a job that has ended stay watched: what its
+	// last processes did in them may be told after they are gone.
 	releasePatience = 2 * time.Second
 	// maxIndex bounds a git index in bytes.
 	maxIndex = 64 << 20
@@ -47,9 +47,13 @@ type workspaces struct {
 	// Of work alone.
 	armed map[string]*armed // by execution
 	ended []ended           // oldest first
+	// Who watches what: jobs share folders, and a file may have the number of one that a
+	// job before it had.
+	files   map[fileKey]string         // execution that watched it last
+	folders map[string]map[string]bool // executions by folder
 }
 
-// ended is an execution whose files are to be let go of.
+// ended is an execution whose folders are to be let go of.
 type ended struct {
 	execution string
 	at        time.Time
@@ -57,13 +61,17 @@ type ended struct {
 
 // armed is what is watched for an execution.
 type armed struct {
-	index   [2]int64 // time of modification and size of the index that was read
-	files   map[fileKey]unix.Stat_t
-	folders map[string]bool
+	execution string
+	index     [2]int64 // time of modification and size of the index that was read
+	files     map[fileKey]unix.Stat_t
+	folders   map[string]bool
 }
 
 func newWorkspaces(a *Agent) *workspaces {
-	return &workspaces{a: a, waiting: make(chan workspace, maxArming), armed: make(map[string]*armed)}
+	return &workspaces{
+		a: a, waiting: make(chan workspace, maxArming), armed: make(map[string]*armed),
+		files: make(map[fileKey]string), folders: make(map[string]map[string]bool),
+	}
 }
 
 // arm has the files of a step that starts watched, soon.
@@ -95,11 +103,12 @@ func (w *workspaces) work(stop <-chan struct{}) {
 			return
 		case now := <-ticker.C:
 			for len(w.ended) > 0 && now.Sub(w.ended[0].at) >= releasePatience {
-				w.release(w.ended[0].execution)
+				w.releaseFolders(w.ended[0].execution)
 				w.ended = w.ended[1:]
 			}
 		case s := <-w.waiting:
 			if s.disarm {
+				w.releaseFiles(s.execution)
 				w.ended = append(w.ended, ended{s.execution, time.Now()})
 				continue
 			}
@@ -108,24 +117,42 @@ func (w *workspaces) work(stop <-chan struct{}) {
 	}
 }
 
-func (w *workspaces) release(execution string) {
+// releaseFiles lets go of the files of an execution: what was done to them has been told
+// before the end of its worker.
+func (w *workspaces) releaseFiles(execution string) {
+	a := w.armed[execution]
+	if a == nil {
+		return
+	}
+	for key, stat := range a.files {
+		if w.files[key] != execution {
+			continue // it has become another job's
+		}
+		delete(w.files, key)
+		w.a.mu.Lock()
+		delete(w.a.files.files, key)
+		w.a.mu.Unlock()
+		w.noted(w.a.cfg.Watcher.UnwatchFile(&stat))
+	}
+	a.files = map[fileKey]unix.Stat_t{}
+}
+
+// releaseFolders lets go of the folders of an execution.
+func (w *workspaces) releaseFolders(execution string) {
 	a := w.armed[execution]
 	delete(w.armed, execution)
 	if a == nil {
 		return
 	}
-	w.a.mu.Lock()
-	for key := range a.files {
-		delete(w.a.files.files, key)
-	}
 	for folder := range a.folders {
+		delete(w.folders[folder], execution)
+		if len(w.folders[folder]) > 0 {
+			continue
+		}
+		delete(w.folders, folder)
+		w.a.mu.Lock()
 		delete(w.a.files.folders, folder)
-	}
-	w.a.mu.Unlock()
-	for _, stat := range a.files {
-		w.noted(w.a.cfg.Watcher.UnwatchFile(&stat))
-	}
-	for folder := range a.folders {
+		w.a.mu.Unlock()
 		w.noted(w.a.cfg.Watcher.UnwatchFolder(folder))
 	}
 }
@@ -142,7 +169,7 @@ func (w *workspaces) noted(err error) {
 func (w *workspaces) watch(s workspace) {
 	at := w.armed[s.execution]
 	if at == nil {
-		at = &armed{files: make(map[fileKey]unix.Stat_t), folders: make(map[string]bool)}
+		at = &armed{execution: s.execution, files: make(map[fileKey]unix.Stat_t), folders: make(map[string]bool)}
 		w.armed[s.execution] = at
 	}
 	for name, why := range map[string]reason{"GITHUB_ENV": environmentReason, "GITHUB_PATH": pathFileReason} {
@@ -178,7 +205,7 @@ func (w *workspaces) watchFile(at *armed, path string, why reason) (stat unix.St
 		return stat, false
 	}
 	key := keyOf(&stat)
-	at.files[key] = stat
+	at.files[key], w.files[key] = stat, at.execution
 	w.a.mu.Lock()
 	w.a.files.files[key] = watchedFile{path: path, reason: why, read: w.a.files.files[key].read}
 	w.a.mu.Unlock()
@@ -186,18 +213,19 @@ func (w *workspaces) watchFile(at *armed, path string, why reason) (stat unix.St
 	return stat, true
 }
 
-// watchReads watches a file whatever it is called when it is read.
+// watchReads watches a file whatever it is called when it is read. Where that fails it is
+// watched by its name all the same.
 func (w *workspaces) watchReads(at *armed, path string, rule *watchlist.Rule) {
-	stat, err := w.a.cfg.Watcher.WatchReads(path)
-	w.noted(err)
-	if err != nil {
-		return // by its name it is watched all the same
+	var stat unix.Stat_t
+	if unix.Stat(path, &stat) != nil {
+		return
 	}
 	key := keyOf(&stat)
-	at.files[key] = stat
-	w.a.mu.Lock()
-	defer w.a.mu.Unlock()
+	at.files[key], w.files[key] = stat, at.execution
+	w.a.mu.Lock() // known before the first read of it can be told
 	w.a.files.files[key] = watchedFile{path: path, reason: w.a.files.files[key].reason, read: rule}
+	w.a.mu.Unlock()
+	w.noted(w.a.cfg.Watcher.WatchReads(path))
 }
 
 func (w *workspaces) watchFolder(at *armed, path string, f watchedFolder) {
@@ -207,22 +235,26 @@ func (w *workspaces) watchFolder(at *armed, path string, f watchedFolder) {
 	}
 	w.a.mu.Lock()
 	known, before := w.a.files.folders[real]
-	if !before || at.folders[real] {
-		if f.only != nil && before && known.only == nil {
-			f = known // all of it is watched
+	ours := w.folders[real] != nil // or of the watch list
+	if before && ours && known.only == nil {
+		f = known // all of it is watched
+	}
+	for name, why := range known.only {
+		if _, ok := f.only[name]; !ok && f.only != nil {
+			f.only[name] = why
 		}
-		for name, why := range known.only {
-			if _, ok := f.only[name]; !ok && f.only != nil {
-				f.only[name] = why
-			}
-		}
+	}
+	if !before || ours {
 		w.a.files.folders[real] = f
 	}
 	w.a.mu.Unlock()
-	if before {
-		return // by another job, or by the watch list
+	if before && !ours {
+		return
 	}
-	at.folders[real] = true
+	if !ours {
+		w.folders[real] = make(map[string]bool)
+	}
+	w.folders[real][at.execution], at.folders[real] = true, true
 	w.noted(w.a.cfg.Watcher.WatchFolder(real))
 }
 

@@ -220,6 +220,7 @@ func (f *folders) events(b []byte, lookup func(uint32) (process, bool), tell fun
 func opened(fd int, h Header, lookup func(uint32) (process, bool)) Record {
 	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 	_ = unix.Close(fd)
+	path = strings.TrimSuffix(path, " (deleted)") // the worker has ended
 	if err != nil || filepath.Base(path) != "maps" {
 		return nil
 	}

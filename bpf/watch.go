@@ -138,26 +138,27 @@ func (s *Sensor) WatchFile(stat *unix.Stat_t, what Watched) error {
 	return s.watchInode(stat, watchedFile{Changed: uint64(stat.Ctim.Nano()), Watched: uint32(what)})
 }
 
-// WatchReads watches who reads one file, whatever its name is by then, and returns what
-// stat tells of it. The error wraps ErrCannotWatch where its file system does not tell
-// files apart that had one number one after the other. It is safe for concurrent use.
-func (s *Sensor) WatchReads(path string) (stat unix.Stat_t, err error) {
+// WatchReads watches who reads one file, whatever its name is by then. The error wraps
+// ErrCannotWatch where its file system does not tell files apart that had one number one
+// after the other. It is safe for concurrent use.
+func (s *Sensor) WatchReads(path string) error {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return stat, fmt.Errorf("watch reads: %w", &os.PathError{Op: "open", Path: path, Err: err})
+		return fmt.Errorf("watch reads: %w", &os.PathError{Op: "open", Path: path, Err: err})
 	}
 	defer func() { _ = unix.Close(fd) }()
+	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
-		return stat, fmt.Errorf("watch reads: %w", &os.PathError{Op: "fstat", Path: path, Err: err})
+		return fmt.Errorf("watch reads: %w", &os.PathError{Op: "fstat", Path: path, Err: err})
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		return stat, fmt.Errorf("watch reads of %s: %w: it is no regular file", path, ErrCannotWatch)
+		return fmt.Errorf("watch reads of %s: %w: it is no regular file", path, ErrCannotWatch)
 	}
 	generation, err := unix.IoctlGetUint32(fd, getVersion)
 	if err != nil {
-		return stat, fmt.Errorf("watch reads of %s: %w: %w", path, ErrCannotWatch, err)
+		return fmt.Errorf("watch reads of %s: %w: %w", path, ErrCannotWatch, err)
 	}
-	return stat, s.watchInode(&stat, watchedFile{
+	return s.watchInode(&stat, watchedFile{
 		Changed: uint64(stat.Ctim.Nano()), Watched: uint32(WatchedInodeRead), Generation: generation,
 	})
 }

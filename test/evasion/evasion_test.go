@@ -34,6 +34,8 @@ type trick struct {
 	environment []string
 	// far says that it is done so far below the worker that a batch does not name it.
 	far bool
+	// lingers says that the step ends only when what it did has been reported.
+	lingers bool
 	// beside starts what works outside of the job.
 	beside func(*testing.T, *step)
 	// needs is what the machine must have, if not all have it.
@@ -66,17 +68,26 @@ type step struct {
 	began   time.Time
 	output  bytes.Buffer
 	worker  *exec.Cmd
+	begin   io.WriteCloser // a byte lets the program go on; nil if it does not wait
 }
 
 // try runs a trick and compares what was reported.
 func (w *world) try(t *testing.T, c trick) {
 	s := w.start(t, c)
-	if err := s.worker.Wait(); err != nil {
-		t.Fatalf("the trick itself failed: %v\n%s", err, &s.output)
-	}
 	var want []string
 	for _, line := range c.want {
 		want = append(want, s.replace.Replace(line))
+	}
+	if c.lingers {
+		for _, line := range want {
+			w.await(t, s, line, func(e event) bool { return matches(line, describe(e)) })
+		}
+		if err := s.begin.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.worker.Wait(); err != nil {
+		t.Fatalf("the trick itself failed: %v\n%s", err, &s.output)
 	}
 	if c.unseen != "" {
 		w.passBarrier(t)
@@ -130,10 +141,9 @@ func (w *world) start(t *testing.T, c trick) *step {
 		"GITHUB_JOB="+s.job, "GITHUB_ACTION="+s.job,
 		"GITHUB_ENV="+s.dir+"/commands/env", "GITHUB_PATH="+s.dir+"/commands/path", "GITHUB_WORKSPACE="+s.dir+"/work",
 	)
-	var begin io.WriteCloser
 	if len(c.wait) > 0 {
 		var err error
-		if begin, err = s.worker.StdinPipe(); err != nil {
+		if s.begin, err = s.worker.StdinPipe(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -145,8 +155,8 @@ func (w *world) start(t *testing.T, c trick) *step {
 			t.Fatalf("%s is not watched: %v\n%s", name, err, &s.output)
 		}
 	}
-	if begin != nil {
-		if _, err := begin.Write([]byte("\n")); err != nil {
+	if s.begin != nil {
+		if _, err := s.begin.Write([]byte("\n")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -313,6 +323,12 @@ func describe(e event) string {
 	case e.GetFileAccess() != nil:
 		f := e.GetFileAccess()
 		what = lower(f.Operation, "FILE_OPERATION_") + " " + f.Path + " " + f.Rule
+	case e.GetPrivilegeUse() != nil:
+		u := e.GetPrivilegeUse()
+		what = strings.Join(slices.Concat([]string{"privilege", lower(u.Kind, "PRIVILEGE_KIND_")}, u.Namespaces), " ")
+		if u.Kind == sallyportv1.PrivilegeKind_PRIVILEGE_KIND_GAINED {
+			what += fmt.Sprintf(" %d to %d", u.EffectiveUidBefore, u.EffectiveUid)
+		}
 	case e.GetJobStarted() != nil:
 		what = "job started"
 	case e.GetJobEnded() != nil:

@@ -2,6 +2,8 @@ package evasion
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 )
 
@@ -17,6 +19,10 @@ func longEnvironment() (variables []string) {
 }
 
 var processTricks = []trick{
+	{name: "rights taken back", run: []string{"priv_regain.c"}, want: []string{"priv_regain privilege gained 1 to 0"}},
+	{name: "namespaces without a program", run: []string{"priv_unshare.c"}, want: []string{"priv_unshare privilege namespaces mnt net"}},
+	{name: "eBPF program that is gone at once", run: []string{"priv_bpf.c"}, want: []string{"priv_bpf privilege bpf"}},
+	{name: "signal to the agent", run: []string{"priv_signal.c", strconv.Itoa(os.Getpid())}, want: []string{"priv_signal privilege signal"}},
 	{name: "process of a millisecond", run: []string{"proc_short.c"}, want: []string{"proc_short ran blink once", "proc_short" + sent, "proc_short exited 0 0"}},
 	{name: "name of another", run: []string{"proc_renamed.c"}, want: []string{"proc_renamed" + sent}},
 	{name: "exec -a", run: []string{"proc_exec_a.sh"}, want: []string{"udp_sendto ran git status", "udp_sendto" + sent}},
@@ -55,7 +61,7 @@ var processTricks = []trick{
 	{name: "worker's memory by process_vm_readv", run: []string{"reach.c", "vm"}, want: []string{"reach reached vm_read of the worker"}},
 	{name: "worker's memory by ptrace", run: []string{"reach.c", "ptrace"}, want: []string{"reach reached ptrace of the worker"}},
 	{name: "worker's environment", run: []string{"reach.c", "environ"}, want: []string{"reach reached proc_environ of the worker"}},
-	{name: "worker's map of memory", run: []string{"reach.c", "maps"}, wait: []string{"path"}, want: []string{"reach reached proc_maps of the worker"}},
+	{name: "worker's map of memory", run: []string{"reach.c", "maps"}, wait: []string{"path"}, lingers: true, want: []string{"reach reached proc_maps of the worker"}},
 	{name: "worker's map of memory by another mount", run: []string{"reach.c", "maps elsewhere"}, want: []string{"reach reached *"}, unseen: "not through a second mount of proc"},
 	{name: "worker seized without signals", run: []string{"reach.c", "seize"}, want: []string{"reach reached *"}, unseen: "unless the tracer ignores SIGCHLD"},
 	{name: "worker's open file by pidfd_getfd", run: []string{"reach.c", "descriptor"}, want: []string{"reach reached *"}, unseen: "Taking a process's descriptor (`pidfd_getfd`, `/proc/PID/fd`)"},

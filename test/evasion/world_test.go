@@ -153,12 +153,16 @@ func (w *watched) WatchFile(stat *unix.Stat_t, what bpf.Watched) error {
 	return err
 }
 
-func (w *watched) WatchReads(path string) (unix.Stat_t, error) {
-	stat, err := w.Sensor.WatchReads(path)
+func (w *watched) WatchReads(path string) error {
+	err := w.Sensor.WatchReads(path)
+	var stat unix.Stat_t
+	if err != nil || unix.Stat(path, &stat) != nil {
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.files[identify(&stat)] = err == nil
-	return stat, err
+	w.files[identify(&stat)] = true
+	return nil
 }
 
 func (w *watched) WatchFolder(path string) error {
