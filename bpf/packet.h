@@ -119,6 +119,20 @@ static __always_inline void fill_dns(struct dns_record *r, struct tracked *t, u6
 	__builtin_memset(r->reserved, 0, sizeof(r->reserved));
 }
 
+/*
+ * Whether a length is 1 to a limit, so that verifiers until Linux 6.4 see it, too: they
+ * learn no lower bound from a comparison with 0, and none of either kind from the one
+ * comparison that the compiler makes of two.
+ */
+#define is_between(length, limit)				\
+	({							\
+		asm volatile("" : "+r"(length));		\
+		(s32)(length) < 1 ? false : ({			\
+			asm volatile("" : "+r"(length));	\
+			(length) <= (limit);			\
+		});						\
+	})
+
 /* Hands a DNS message over, short or long. */
 #define report_dns(type, limit) ({							\
 	type *r_ = reserve(KIND_DNS, type);						\
@@ -126,7 +140,8 @@ static __always_inline void fill_dns(struct dns_record *r, struct tracked *t, u6
 	if (r_) {									\
 		if (length_ > limit)							\
 			length_ = limit;						\
-		if (length_ == 0 || bpf_skb_load_bytes(skb, offset, r_->payload, length_)) \
+		if (!is_between(length_, limit) ||					\
+		    bpf_skb_load_bytes(skb, offset, r_->payload, length_))		\
 			length_ = 0;							\
 		fill_dns(&r_->dns, t, bpf_ktime_get_boot_ns(), server, server_port, port, \
 			 size, length_, response);					\
@@ -284,7 +299,8 @@ static __always_inline bool hand_over(struct __sk_buff *skb, struct pieces *p)
 	r->sequence = p->sequence;
 	r->use = p->use;
 	r->received = p->received;
-	if (length > PAYLOAD_PIECE || bpf_skb_load_bytes(skb, p->offset, r->data, length))
+	if (!is_between(length, PAYLOAD_PIECE) ||
+	    bpf_skb_load_bytes(skb, p->offset, r->data, length))
 		length = 0;
 	r->length = length;
 	submit(r);
@@ -337,7 +353,7 @@ static __noinline int tls_out(struct __sk_buff *skb, struct segment *s, u64 cook
 	if (!c)
 		return 0;
 	if (!c->hello_seen) {
-		if (have < 1 || have > sizeof(b) || bpf_skb_load_bytes(skb, s->offset, b, have))
+		if (!is_between(have, sizeof(b)) || bpf_skb_load_bytes(skb, s->offset, b, have))
 			return 0;
 		if (b[0] != TLS_HANDSHAKE || (have > 1 && b[1] != 3) ||
 		    (have > TLS_RECORD_HEADER && b[TLS_RECORD_HEADER] != TLS_CLIENT_HELLO))

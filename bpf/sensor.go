@@ -80,6 +80,7 @@ func (c Config) withDefaults() Config {
 type Sensor struct {
 	objects   sensorObjects
 	byObjects bool // files and memory are watched, not calls
+	lacks     []string
 	watch     watch
 	folders   *folders // nil where folders cannot be watched
 	loads     *loads   // nil where the kernel does not tell of eBPF programs
@@ -187,7 +188,7 @@ var (
 
 // choose leaves of the programs that look at calls or at objects those that this
 // kernel has hooks for, objects first.
-func choose(spec *ebpf.CollectionSpec, calls bool, has func(hook string) bool) (byObjects bool) {
+func choose(spec *ebpf.CollectionSpec, calls bool, has func(hook string) bool) (byObjects bool, lacks []string) {
 	missing := func(program string) bool { return !has(spec.Programs[program].AttachTo) }
 	byObjects = !calls && !slices.ContainsFunc(objectPrograms, missing)
 	for _, program := range objectPrograms {
@@ -199,14 +200,44 @@ func choose(spec *ebpf.CollectionSpec, calls bool, has func(hook string) bool) (
 	for _, program := range optionalPrograms {
 		if missing(program) {
 			blank(spec.Programs[program])
+			lacks = append(lacks, optionalLacks[program])
 		}
+	}
+	if !byObjects {
+		lacks = append(lacks, lacksFiles, lacksMemory)
 	}
 	for _, program := range callPrograms {
 		if byObjects || missing(program) { // io_uring may be left out of a kernel
 			blank(spec.Programs[program])
 		}
 	}
-	return byObjects
+	return byObjects, lacks
+}
+
+// What a kernel may lack, in the words of docs/kernels.md.
+const (
+	lacksFiles   = "files that matter"
+	lacksMemory  = "memory of other processes, by whatever call"
+	lacksSends   = "who sends on somebody else's socket, or by a packet socket"
+	lacksModules = "kernel modules being loaded"
+	lacksBPF     = "eBPF programs being loaded"
+	lacksFolders = "what comes into folders and leaves them"
+)
+
+var optionalLacks = map[string]string{sensorProgModuleLoaded: lacksModules, sensorProgSocketSent: lacksSends}
+
+// Lacks says what this kernel, or these privileges, do not let the sensor see that others
+// do (docs/kernels.md).
+func (s *Sensor) Lacks() []string {
+	lacks := slices.Clone(s.lacks)
+	if s.loads == nil {
+		lacks = append(lacks, lacksBPF)
+	}
+	if s.folders == nil {
+		lacks = append(lacks, lacksFolders)
+	}
+	slices.Sort(lacks)
+	return lacks
 }
 
 // blank leaves nothing of a program, at a hook that every kernel has and that is
@@ -223,7 +254,7 @@ func (s *Sensor) load(spec *ebpf.CollectionSpec, cfg Config) error {
 		return err
 	}
 	var failed error
-	s.byObjects = choose(spec, cfg.calls, func(hook string) bool {
+	s.byObjects, s.lacks = choose(spec, cfg.calls, func(hook string) bool {
 		_, err := kernel.AnyTypeByName("btf_trace_" + hook)
 		if err != nil && !errors.Is(err, btf.ErrNotFound) {
 			failed = err

@@ -316,7 +316,7 @@ func TestChoice(t *testing.T) {
 		if err := configure(spec, Config{}.withDefaults()); err != nil {
 			t.Fatal(err)
 		}
-		byObjects := choose(spec, false, func(hook string) bool { return hook != c.missing && hook != "module_load" })
+		byObjects, _ := choose(spec, false, func(hook string) bool { return hook != c.missing && hook != "module_load" })
 		if byObjects != c.byObjects {
 			t.Errorf("without %q by objects: %t", c.missing, byObjects)
 		}
@@ -388,6 +388,29 @@ func copyBinary(t *testing.T, path string) {
 	for dir := filepath.Dir(path); dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestLacks prints what this kernel does not give, for test/kernels; a kernel of 6.12 or
+// later lacks nothing but modules, if it was built without.
+func TestLacks(t *testing.T) {
+	s := openSensor(t, Config{})
+	lacks := s.Lacks()
+	for _, what := range lacks {
+		t.Log("lacks: " + what)
+	}
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	if major > 6 || major == 6 && minor >= 12 {
+		if len(lacks) > 1 || len(lacks) == 1 && lacks[0] != lacksModules {
+			t.Errorf("%q", lacks)
 		}
 	}
 }
