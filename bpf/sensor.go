@@ -267,7 +267,7 @@ func (s *Sensor) load(spec *ebpf.CollectionSpec, cfg Config) error {
 	if err := spec.Variables[sensorVarObjects].Set(s.byObjects); err != nil {
 		return fmt.Errorf("set %s: %w", sensorVarObjects, err)
 	}
-	return spec.LoadAndAssign(&s.objects, nil)
+	return load(spec, kernel, &s.objects)
 }
 
 func readNumber(path string) (int, error) {
