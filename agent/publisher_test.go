@@ -13,6 +13,7 @@ import (
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
 
 // road is a publisher to a NATS server that comes and goes.
@@ -20,7 +21,7 @@ type road struct {
 	t      *testing.T
 	dir    string
 	port   int
-	server *stream.Server
+	server *natsserver.Server
 	js     jetstream.JetStream
 	next   uint64
 }
@@ -37,7 +38,7 @@ func newRoad(t *testing.T) *road {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	nc, err := nats.Connect("nats://"+stream.AgentUser+":"+agentPassword+"@127.0.0.1:"+strconv.Itoa(r.port),
+	nc, err := nats.Connect("nats://"+natsserver.AgentUser+":"+agentPassword+"@127.0.0.1:"+strconv.Itoa(r.port),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectBufSize(-1))
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +54,7 @@ func newRoad(t *testing.T) *road {
 func (r *road) up() {
 	r.t.Helper()
 	var err error
-	r.server, err = stream.StartServer(stream.ServerConfig{Dir: filepath.Join(r.dir, "nats"), Port: r.port, AgentPassword: agentPassword})
+	r.server, err = natsserver.Start(natsserver.Config{Dir: filepath.Join(r.dir, "nats"), Port: r.port, AgentPassword: agentPassword})
 	if err != nil {
 		r.t.Fatal(err)
 	}

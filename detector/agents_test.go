@@ -13,6 +13,7 @@ import (
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
 
 // clock is a clock that a test sets.
@@ -140,7 +141,7 @@ func TestAgents(t *testing.T) {
 // TestAgentsOnNATS: what is found is published once, and messages that are no heartbeat
 // are passed over.
 func TestAgentsOnNATS(t *testing.T) {
-	server, err := stream.StartServer(stream.ServerConfig{Dir: t.TempDir(), AgentPassword: "secret"})
+	server, err := natsserver.Start(natsserver.Config{Dir: t.TempDir(), AgentPassword: "secret"})
 	if err != nil {
 		t.Fatal(err)
 	}

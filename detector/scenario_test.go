@@ -20,6 +20,7 @@ import (
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
 
 // story is a job told to a detector.
@@ -36,7 +37,7 @@ type story struct {
 // tell starts a detector on an embedded NATS server.
 func tell(t *testing.T) *story {
 	t.Helper()
-	server, err := stream.StartServer(stream.ServerConfig{Dir: t.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

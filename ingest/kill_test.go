@@ -20,6 +20,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/store"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
 
 func lengthOf(values any) int { return reflect.ValueOf(values).Len() }
@@ -46,7 +47,7 @@ func runChild() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	err := func() error {
-		nc, err := nats.Connect(os.Getenv(childVariable), nats.UserInfo(stream.OperatorUser, operatorPassword), nats.MaxReconnects(-1))
+		nc, err := nats.Connect(os.Getenv(childVariable), nats.UserInfo(natsserver.OperatorUser, operatorPassword), nats.MaxReconnects(-1))
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport-ci/sallyport/store"
 	"github.com/sallyport-ci/sallyport/store/engine/enginetest"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
 
 func TestMain(m *testing.M) {
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 
 // lab is a stream and a database of one test.
 type lab struct {
-	server *stream.Server
+	server *natsserver.Server
 	js     jetstream.JetStream
 	nc     *nats.Conn
 	engine *enginetest.Engine
@@ -53,7 +54,7 @@ const operatorPassword = "operator"
 
 func newStreamLab(tb testing.TB) *lab {
 	tb.Helper()
-	s, err := stream.StartServer(stream.ServerConfig{Dir: tb.TempDir(), OperatorPassword: operatorPassword})
+	s, err := natsserver.Start(natsserver.Config{Dir: tb.TempDir(), OperatorPassword: operatorPassword})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 	"github.com/sallyport-ci/sallyport/test/slackfake"
 )
 
@@ -85,7 +86,7 @@ const webhookPath = "/services/T0/B0/verysecretpart"
 // rig is a NATS, a Slack and a Notifier between them.
 type rig struct {
 	t        *testing.T
-	server   *stream.Server
+	server   *natsserver.Server
 	js       jetstream.JetStream
 	slack    *slackfake.Receiver
 	webhook  string
@@ -117,7 +118,7 @@ const operatorPassword = "operator-of-a-test"
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	s, err := stream.StartServer(stream.ServerConfig{Dir: t.TempDir(), OperatorPassword: operatorPassword})
+	s, err := natsserver.Start(natsserver.Config{Dir: t.TempDir(), OperatorPassword: operatorPassword})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 	"github.com/sallyport-ci/sallyport/test/slackfake"
 )
 
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 }
 
 func child(address, webhook string) error {
-	nc, err := nats.Connect(address, nats.UserInfo(stream.OperatorUser, operatorPassword))
+	nc, err := nats.Connect(address, nats.UserInfo(natsserver.OperatorUser, operatorPassword))
 	if err != nil {
 		return err
 	}

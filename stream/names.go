@@ -49,6 +49,9 @@ const (
 // EventSubject returns the subject on which an agent publishes.
 func EventSubject(agentID string) string { return eventPrefix + agentID }
 
+// AgentSubjects are the subjects on which agents may publish, with wildcards.
+func AgentSubjects() []string { return []string{eventPrefix + "*", heartbeatPrefix + "*"} }
+
 // ValidAgentID says whether an agent's identity can stand in a subject: 1 to 64
 // characters of [A-Za-z0-9_-].
 func ValidAgentID(id string) bool {

@@ -1,4 +1,4 @@
-package stream
+package stream_test
 
 import (
 	"context"
@@ -13,14 +13,16 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
 
-func startServer(t *testing.T, cfg ServerConfig) (*Server, jetstream.JetStream) {
+func startServer(t *testing.T, cfg natsserver.Config) (*natsserver.Server, jetstream.JetStream) {
 	t.Helper()
 	if cfg.Dir == "" {
 		cfg.Dir = t.TempDir()
 	}
-	s, err := StartServer(cfg)
+	s, err := natsserver.Start(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,26 +36,26 @@ func startServer(t *testing.T, cfg ServerConfig) (*Server, jetstream.JetStream) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Declare(t.Context(), js, Limits{}); err != nil {
+	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	return s, js
 }
 
 func TestEventsStayUntilBothConsumersHaveThem(t *testing.T) {
-	_, js := startServer(t, ServerConfig{})
+	_, js := startServer(t, natsserver.Config{})
 	ctx := t.Context()
-	if err := Declare(ctx, js, Limits{}); err != nil {
+	if err := stream.Declare(ctx, js, stream.Limits{}); err != nil {
 		t.Fatalf("declaring twice: %v", err)
 	}
-	b := sampleBatch()
+	b := stream.SampleBatch()
 	for range 2 {
-		if _, err := js.Publish(ctx, EventSubject(b.GetAgentId()), encode(t, b), jetstream.WithMsgID(BatchID(b))); err != nil {
+		if _, err := js.Publish(ctx, stream.EventSubject(b.GetAgentId()), stream.Encode(t, b), jetstream.WithMsgID(stream.BatchID(b))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	messages := func() uint64 {
-		s, err := js.Stream(ctx, EventsStream)
+		s, err := js.Stream(ctx, stream.EventsStream)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,8 +64,8 @@ func TestEventsStayUntilBothConsumersHaveThem(t *testing.T) {
 	if n := messages(); n != 1 {
 		t.Fatalf("the stream holds %d messages, want 1: a repeat has to be dropped", n)
 	}
-	for i, name := range []string{IngestConsumer, DetectorConsumer} {
-		c, err := js.Consumer(ctx, EventsStream, name)
+	for i, name := range []string{stream.IngestConsumer, stream.DetectorConsumer} {
+		c, err := js.Consumer(ctx, stream.EventsStream, name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +88,7 @@ func TestEventsStayUntilBothConsumersHaveThem(t *testing.T) {
 }
 
 func TestAgentMayOnlyPublishEvents(t *testing.T) {
-	s, _ := startServer(t, ServerConfig{AgentPassword: "secret"})
+	s, _ := startServer(t, natsserver.Config{AgentPassword: "secret"})
 	if _, err := nats.Connect(s.URL()); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("connecting without a password: %v, want an authorization error", err)
 	}
@@ -101,11 +103,11 @@ func TestAgentMayOnlyPublishEvents(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	b := sampleBatch()
-	if _, err := js.Publish(ctx, EventSubject(b.GetAgentId()), encode(t, b)); err != nil {
+	b := stream.SampleBatch()
+	if _, err := js.Publish(ctx, stream.EventSubject(b.GetAgentId()), stream.Encode(t, b)); err != nil {
 		t.Errorf("publishing events: %v", err)
 	}
-	for _, subject := range []string{FindingSubject, "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.DELETE.EVENTS", "$KV.BASELINES.x"} {
+	for _, subject := range []string{stream.FindingSubject, "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.DELETE.EVENTS", "$KV.BASELINES.x"} {
 		if m, err := nc.Request(subject, nil, 200*time.Millisecond); err == nil {
 			t.Errorf("the agent may use %s: %s", subject, m.Data)
 		}
@@ -114,11 +116,11 @@ func TestAgentMayOnlyPublishEvents(t *testing.T) {
 
 func TestServerGoesOnWhereItStopped(t *testing.T) {
 	dir := t.TempDir()
-	s, err := StartServer(ServerConfig{Dir: dir})
+	s, err := natsserver.Start(natsserver.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
-	publish := func(s *Server, first uint64) uint64 {
+	publish := func(s *natsserver.Server, first uint64) uint64 {
 		nc, err := s.Connect()
 		if err != nil {
 			t.Fatal(err)
@@ -128,12 +130,12 @@ func TestServerGoesOnWhereItStopped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Declare(t.Context(), js, Limits{}); err != nil {
+		if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
 			t.Fatal(err)
 		}
-		b := sampleBatch()
+		b := stream.SampleBatch()
 		b.FirstSequence = first
-		ack, err := js.Publish(t.Context(), EventSubject(b.GetAgentId()), encode(t, b))
+		ack, err := js.Publish(t.Context(), stream.EventSubject(b.GetAgentId()), stream.Encode(t, b))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +145,7 @@ func TestServerGoesOnWhereItStopped(t *testing.T) {
 		t.Errorf("first message has sequence %d", n)
 	}
 	s.Shutdown()
-	if s, err = StartServer(ServerConfig{Dir: dir}); err != nil {
+	if s, err = natsserver.Start(natsserver.Config{Dir: dir}); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Shutdown()
@@ -152,28 +154,28 @@ func TestServerGoesOnWhereItStopped(t *testing.T) {
 	}
 }
 
-func TestStartServerSaysWhatIsWrong(t *testing.T) {
-	s, _ := startServer(t, ServerConfig{})
+func TestStartSaysWhatIsWrong(t *testing.T) {
+	s, _ := startServer(t, natsserver.Config{})
 	_, port, _ := strings.Cut(strings.TrimPrefix(s.URL(), "nats://"), ":")
 	n := 0
 	for _, r := range port {
 		n = n*10 + int(r-'0')
 	}
-	_, err := StartServer(ServerConfig{Dir: t.TempDir(), Port: n})
+	_, err := natsserver.Start(natsserver.Config{Dir: t.TempDir(), Port: n})
 	if err == nil || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("error = %v, want one that names the address in use", err)
 	}
 }
 
 func TestFindingIsPublishedOnce(t *testing.T) {
-	_, js := startServer(t, ServerConfig{})
+	_, js := startServer(t, natsserver.Config{})
 	f := &sallyportv1.Finding{Id: strings.Repeat("0a", 16), Time: timestamppb.Now(), Policy: &sallyportv1.Policy{Id: "new_endpoint"}}
 	for range 2 {
-		if err := PublishFinding(t.Context(), js, f); err != nil {
+		if err := stream.PublishFinding(t.Context(), js, f); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c, err := js.Consumer(t.Context(), FindingsStream, NotifyConsumer)
+	c, err := js.Consumer(t.Context(), stream.FindingsStream, stream.NotifyConsumer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +185,7 @@ func TestFindingIsPublishedOnce(t *testing.T) {
 	}
 	var got []*sallyportv1.Finding
 	for m := range batch.Messages() {
-		g, err := DecodeFinding(m.Data())
+		g, err := stream.DecodeFinding(m.Data())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,18 +194,18 @@ func TestFindingIsPublishedOnce(t *testing.T) {
 	if len(got) != 1 || !proto.Equal(got[0], f) {
 		t.Errorf("got %v, want the finding once", got)
 	}
-	if err := PublishFinding(t.Context(), js, &sallyportv1.Finding{Id: "x"}); err == nil {
+	if err := stream.PublishFinding(t.Context(), js, &sallyportv1.Finding{Id: "x"}); err == nil {
 		t.Error("a finding without identity was published")
 	}
 }
 
 func TestDeadLetterKeepsTheMessage(t *testing.T) {
-	_, js := startServer(t, ServerConfig{})
+	_, js := startServer(t, natsserver.Config{})
 	ctx := t.Context()
-	if _, err := js.Publish(ctx, EventSubject("foreign"), []byte("not a batch")); err != nil {
+	if _, err := js.Publish(ctx, stream.EventSubject("foreign"), []byte("not a batch")); err != nil {
 		t.Fatal(err)
 	}
-	c, err := js.Consumer(ctx, EventsStream, IngestConsumer)
+	c, err := js.Consumer(ctx, stream.EventsStream, stream.IngestConsumer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,11 +214,11 @@ func TestDeadLetterKeepsTheMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := PublishDeadLetter(ctx, js, "ingest", m, errors.New("not\na batch: \xff")); err != nil {
+		if err := stream.PublishDeadLetter(ctx, js, "ingest", m, errors.New("not\na batch: \xff")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s, err := js.Stream(ctx, DeadLettersStream)
+	s, err := js.Stream(ctx, stream.DeadLettersStream)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,8 +229,8 @@ func TestDeadLetterKeepsTheMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(letter.Data) != "not a batch" || letter.Header.Get(ReasonHeader) != "not a batch: \uFFFD" ||
-		letter.Header.Get(OriginStreamHeader) != EventsStream || letter.Header.Get(OriginSequenceHeader) != "1" {
+	if string(letter.Data) != "not a batch" || letter.Header.Get(stream.ReasonHeader) != "not a batch: \uFFFD" ||
+		letter.Header.Get(stream.OriginStreamHeader) != stream.EventsStream || letter.Header.Get(stream.OriginSequenceHeader) != "1" {
 		t.Errorf("dead letter is %q with %v", letter.Data, letter.Header)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
 
 // output gathers what a program writes.
@@ -84,7 +85,7 @@ func TestHandOver(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	server, err := stream.StartServer(stream.ServerConfig{Dir: filepath.Join(dir, "nats"), AgentPassword: "secret"})
+	server, err := natsserver.Start(natsserver.Config{Dir: filepath.Join(dir, "nats"), AgentPassword: "secret"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/sallyport-ci/sallyport/store"
 	"github.com/sallyport-ci/sallyport/store/engine"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
 
 // stack is everything that `sallyport up` runs, in the order in which it starts.
@@ -41,7 +42,7 @@ type stack struct {
 	parts    *parts
 
 	engine    *engine.Process
-	nats      *stream.Server
+	nats      *natsserver.Server
 	js        jetstream.JetStream
 	store     *store.Store
 	ingest    *ingest.Ingest
@@ -148,7 +149,7 @@ func (s *stack) startNATS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.nats, err = stream.StartServer(stream.ServerConfig{
+	s.nats, err = natsserver.Start(natsserver.Config{
 		Dir: filepath.Join(s.o.data, "nats"), Host: host, Port: port, AgentPassword: password, Logger: s.log,
 	})
 	if err != nil {

@@ -18,12 +18,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
 
 // agentObserver is bin/sallyport-agent, publishing to a NATS server in this
 // process, as a runner's agent publishes to a server elsewhere.
 type agentObserver struct {
-	server  *stream.Server
+	server  *natsserver.Server
 	dir     string
 	program string
 	metrics string
@@ -46,7 +47,7 @@ func newAgentObserver(ctx context.Context) (*agentObserver, error) {
 		return nil, err
 	}
 	a := &agentObserver{dir: dir, program: path, lost: map[string]float64{}}
-	if a.server, err = stream.StartServer(stream.ServerConfig{Dir: filepath.Join(dir, "nats"), AgentPassword: agentPassword}); err != nil {
+	if a.server, err = natsserver.Start(natsserver.Config{Dir: filepath.Join(dir, "nats"), AgentPassword: agentPassword}); err != nil {
 		return nil, err
 	}
 	nc, err := a.server.Connect()

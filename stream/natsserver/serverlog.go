@@ -1,4 +1,4 @@
-package stream
+package natsserver
 
 import (
 	"crypto/rand"

@@ -1,4 +1,6 @@
-package stream
+// Package natsserver runs the embedded NATS server of `sallyport up`, apart from package
+// stream so that an agent need not carry it.
+package natsserver
 
 import (
 	"errors"
@@ -10,17 +12,19 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/sallyport-ci/sallyport/stream"
 )
 
-// ServerConfig says how the embedded NATS server runs.
-type ServerConfig struct {
+// Config says how the embedded NATS server runs.
+type Config struct {
 	// Dir holds its files.
 	Dir string
 	// Host is the address to listen on; 127.0.0.1 by default.
 	Host string
 	// Port to listen on; 0 takes a free one.
 	Port int
-	// MaxStore bounds its files in bytes; Limits{}.Total() by default.
+	// MaxStore bounds its files in bytes; stream.Limits{}.Total() by default.
 	MaxStore int64
 	// AgentPassword, if set, is asked of connections from outside this process:
 	// user "agent", who may publish events and heartbeats and nothing else. Without it nobody
@@ -60,8 +64,8 @@ func hash(password string) (string, error) {
 	return string(h), nil
 }
 
-// StartServer starts the server and waits until it takes connections.
-func StartServer(cfg ServerConfig) (*Server, error) {
+// Start starts the server and waits until it takes connections.
+func Start(cfg Config) (*Server, error) {
 	if cfg.Host == "" {
 		cfg.Host = "127.0.0.1"
 	}
@@ -69,7 +73,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 		cfg.Port = natsserver.RANDOM_PORT
 	}
 	if cfg.MaxStore == 0 {
-		cfg.MaxStore = Limits{}.Total()
+		cfg.MaxStore = stream.Limits{}.Total()
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -92,7 +96,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 			Username: AgentUser,
 			Password: agentHash,
 			Permissions: &natsserver.Permissions{
-				Publish:   &natsserver.SubjectPermission{Allow: []string{eventPrefix + "*", heartbeatPrefix + "*"}},
+				Publish:   &natsserver.SubjectPermission{Allow: stream.AgentSubjects()},
 				Subscribe: &natsserver.SubjectPermission{Allow: []string{"_INBOX.>"}},
 			},
 		})

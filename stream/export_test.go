@@ -1,0 +1,7 @@
+package stream
+
+// What the tests from outside need.
+var (
+	Encode      = encode
+	SampleBatch = sampleBatch
+)
