@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-ci/sallyport/bpf"
@@ -44,7 +45,7 @@ func newMachine(t *testing.T) *machine {
 	done := make(chan error, 1)
 	go func() { done <- a.Run(context.WithoutCancel(t.Context())) }()
 	t.Cleanup(func() {
-		if err := m.script.Close(); err != nil {
+		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
 		if err := <-done; err != nil {
@@ -187,6 +188,26 @@ func TestProgramsInContainers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNameWithinAContainer: of two names of one address, the one that the container
+// itself looked up.
+func TestNameWithinAContainer(t *testing.T) {
+	l := newLookups(t)
+	l.tell(&bpf.Cgroup{ID: 5, Path: "/docker/" + containerID(5)})
+	exec := func(n int, cgroup uint64) asker {
+		l.tell(&bpf.Exec{Header: bpf.Header{Process: uint64(n) << 10, PID: uint32(n)}, Executable: "/bin/program", Cgroup: cgroup})
+		return asker(n << 10)
+	}
+	inside, beside, outside := exec(1, 5), exec(2, 5), exec(3, 0)
+	for n, p := range []asker{inside, outside} {
+		name := []string{"inside.example.test", "outside.example.test"}[n]
+		q := ask(name, dnsmessage.TypeA)
+		l.dns(p, resolver, uint16(n+1), asking(uint16(n+1), q))
+		l.dns(p, resolver, uint16(n+1), answering(uint16(n+1), questions{q}, address(name, "192.0.2.7")))
+	}
+	l.named(beside, "192.0.2.7", "inside.example.test container")
+	l.named(exec(4, 0), "192.0.2.7", "outside.example.test host")
 }
 
 // TestPodOfTheJob: in Kubernetes mode the runner's hooks make a pod for the job.

@@ -55,8 +55,8 @@ func OpenLife(dir string) (*Life, error) {
 		return nil, fmt.Errorf("read how the agent before ended: %w", err)
 	}
 	var before lived
-	if json.Unmarshal(data, &before) != nil || before.Seen == 0 {
-		return l, nil
+	if broken := json.Unmarshal(data, &before); broken != nil || before.Seen == 0 {
+		return l, nil //nolint:nilerr // as good as none
 	}
 	l.PreviousSeen = before.Seen
 	switch end, known := ends[before.End]; {

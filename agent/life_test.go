@@ -75,14 +75,14 @@ func TestHeartbeat(t *testing.T) {
 	m.tell(&bpf.Exit{Header: bpf.Header{Process: worker}, Worker: true})
 	next("without the job", func(h *sallyportv1.Heartbeat) bool { return len(h.GetJobs()) == 0 })
 	m.script.mu.Lock()
-	m.script.damage = []string{"link of x is detached"}
+	m.damage = []string{"link of x is detached"}
 	m.script.mu.Unlock()
-	next("with damage", func(h *sallyportv1.Heartbeat) bool { return slices.Equal(h.GetDamage(), m.script.damage) })
+	next("with damage", func(h *sallyportv1.Heartbeat) bool { return slices.Equal(h.GetDamage(), m.damage) })
 	m.await(t, m.script, "status with damage", func(e seen) bool { return strings.Join(e.GetAgentStatus().GetDamage(), "") == "link of x is detached" })
 
 	m.pass(30 * time.Second) // as if the agent had not run
 	m.await(t, m.script, "status with a pause", func(e seen) bool { return e.GetAgentStatus().GetLongestPauseNano() >= uint64(30*time.Second) })
-	if err := m.script.Close(); err != nil {
+	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
 	next("at the end", (*sallyportv1.Heartbeat).GetStopping)

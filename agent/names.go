@@ -17,10 +17,11 @@ const (
 	nameKept = time.Hour
 )
 
-// nameKey is an address as somebody sees it: exactly one of process and execution is
-// set, or none for the whole machine.
+// nameKey is an address as somebody sees it: exactly one of process, container and
+// execution is set, or none for the whole machine.
 type nameKey struct {
 	process   uint64
+	container string
 	execution string
 	address   netip.Addr
 }
@@ -45,13 +46,17 @@ func (t *nameTable) learn(asker *process, process uint64, address netip.Addr, do
 	n := name{domain, boot}
 	t.names.Add(nameKey{process: process, address: address}, n)
 	t.names.Add(nameKey{address: address}, n)
+	if asker != nil && asker.container != nil {
+		t.names.Add(nameKey{container: asker.container.group.ID, address: address}, n)
+	}
 	if at := asker.attributed(); at != nil {
 		t.names.Add(nameKey{execution: at.message.GetExecutionId(), address: address}, n)
 	}
 }
 
 // find returns the name that led p to an address: its own look-up first, then that
-// of a process that it came from, then its job's, then the machine's.
+// of a process that it came from, then its container's, then its job's, then the
+// machine's.
 func (t *nameTable) find(p *process, process uint64, address netip.Addr, boot uint64) (string, sallyportv1.DomainSource) {
 	if n, ok := t.get(nameKey{process: process, address: address}, boot); ok {
 		return n, sallyportv1.DomainSource_DOMAIN_SOURCE_PROCESS
@@ -63,6 +68,11 @@ func (t *nameTable) find(p *process, process uint64, address netip.Addr, boot ui
 		}
 		if n, ok := t.get(nameKey{process: q.parent.message.GetId(), address: address}, boot); ok {
 			return n, sallyportv1.DomainSource_DOMAIN_SOURCE_PROCESS
+		}
+	}
+	if p != nil && p.container != nil {
+		if n, ok := t.get(nameKey{container: p.container.group.ID, address: address}, boot); ok {
+			return n, sallyportv1.DomainSource_DOMAIN_SOURCE_CONTAINER
 		}
 	}
 	if at := p.attributed(); at != nil {

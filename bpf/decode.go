@@ -195,6 +195,7 @@ func decodePrivilege(c *cursor, h Header) *Privilege {
 		p.Namespaces = Namespaces(number)
 	case PrivilegeSignal:
 		p.Signal = uint8(number)
+	default: // the number says nothing
 	}
 	return p
 }

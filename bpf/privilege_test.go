@@ -197,7 +197,7 @@ func TestProgramFile(t *testing.T) {
 	}
 
 	e := last(exec.Command(copied))
-	if e.Inode != st.Ino || e.Changed != uint64(st.Ctim.Nano()) || e.Device != uint32(unix.Major(st.Dev)<<20|unix.Minor(st.Dev)) {
+	if e.Inode != st.Ino || e.Changed != uint64(st.Ctim.Nano()) || e.Device != unix.Major(st.Dev)<<20|unix.Minor(st.Dev) {
 		t.Errorf("inode %d on %x of %d, want %+v", e.Inode, e.Device, e.Changed, st)
 	}
 	if e.Deleted || e.InMemory || e.Script || e.EUID != 0 || len(e.Capabilities.Names()) != ownCapabilities(t) {

@@ -122,7 +122,7 @@ func (r *batchRows) addFlow(c eventContext, f *sallyportv1.Flow) {
 	t.DestinationAddress = append(t.DestinationAddress, address16(f.GetDestinationAddress()))
 	t.DestinationPort = append(t.DestinationPort, uint16(f.GetDestinationPort()))
 	t.Domain = append(t.Domain, f.GetDomain())
-	t.DomainSource = append(t.DomainSource, enum(f.GetDomainSource(), sallyportv1.DomainSource_DOMAIN_SOURCE_HOST))
+	t.DomainSource = append(t.DomainSource, enum(f.GetDomainSource(), sallyportv1.DomainSource_DOMAIN_SOURCE_CONTAINER))
 	t.ServerName = append(t.ServerName, f.GetServerName())
 	t.Application = append(t.Application, enum(f.GetApplication(), sallyportv1.Application_APPLICATION_DNS_OVER_QUIC))
 	t.EncryptedHello = append(t.EncryptedHello, f.GetEncryptedHello())

@@ -101,12 +101,13 @@ func Serve(ctx context.Context, l *net.UnixListener, a Agent) error {
 		conversations.Go(func() {
 			defer func() { <-slots }()
 			defer func() { _ = c.Close() }()
-			converse(c, a)
+			// Who asks may ask for the end of ctx: the answer outlives it.
+			converse(context.WithoutCancel(ctx), c, a)
 		})
 	}
 }
 
-func converse(c *net.UnixConn, a Agent) {
+func converse(ctx context.Context, c *net.UnixConn, a Agent) {
 	if c.SetDeadline(time.Now().Add(patience)) != nil {
 		return
 	}
@@ -121,13 +122,13 @@ func converse(c *net.UnixConn, a Agent) {
 	}
 	switch q.Do {
 	case doFlush:
-		ctx, cancel := context.WithTimeout(context.Background(), flushPatience)
+		ctx, cancel := context.WithTimeout(ctx, flushPatience)
 		defer cancel()
 		if err := a.Flush(ctx); err != nil {
 			out.Error = err.Error()
 		}
 	case doHandOver:
-		ctx, cancel := context.WithTimeout(context.Background(), handOverPatience)
+		ctx, cancel := context.WithTimeout(ctx, handOverPatience)
 		defer cancel()
 		if uid, err := peer(c); err != nil || uid != 0 {
 			out.Error = "only root may have the agent hand over"

@@ -2,6 +2,7 @@ package httphead
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"math/rand/v2"
@@ -89,13 +90,15 @@ func conversation(t *testing.T, make func(base string, c *http.Client)) [][]byte
 	defer server.Close()
 	var mu sync.Mutex
 	var writes [][]byte
-	transport := &http2.Transport{DialTLS: func(network, address string, cfg *tls.Config) (net.Conn, error) {
+	// net/http's own Transport takes no connection but *tls.Conn for HTTP/2.
+	transport := &http2.Transport{DialTLSContext: func(ctx context.Context, network, address string, cfg *tls.Config) (net.Conn, error) { //nolint:staticcheck // as above
 		cfg.InsecureSkipVerify = true
-		c, err := tls.Dial(network, address, cfg)
+		d := tls.Dialer{Config: cfg}
+		c, err := d.DialContext(ctx, network, address)
 		return recorded{c, &mu, &writes}, err
 	}}
 	make(server.URL, &http.Client{Transport: transport})
-	transport.CloseIdleConnections()
+	transport.CloseIdleConnections() //nolint:staticcheck // as above
 	mu.Lock()
 	defer mu.Unlock()
 	return writes

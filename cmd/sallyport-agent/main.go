@@ -86,11 +86,13 @@ type options struct {
 	watchList string
 	// requestHosts may be "none".
 	requestHosts []string
-	spoolSize    int64
-	logLevel     string
-	json         bool
-	check        bool
-	version      bool
+
+	redactionKey, redactionRules string
+	spoolSize                    int64
+	logLevel                     string
+	json                         bool
+	check                        bool
+	version                      bool
 	// arguments are none, or hook and what it says.
 	arguments []string
 	log       *slog.Logger
@@ -151,6 +153,8 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringSliceVar(&o.workers, "worker", bpf.DefaultWorkers, "task name of a runner's worker process; may be repeated")
 	f.StringVar(&o.watchList, "watch-list", "", "file of rules on top of the built-in ones for files that matter (docs/files.md)")
 	f.StringSliceVar(&o.requestHosts, "request-host", agent.DefaultRequestHosts(), "host whose HTTP requests are read from within TLS, or *.NAME; may be repeated; none: no host (docs/requests.md)")
+	f.StringVar(&o.redactionKey, "redaction-key", "", "file with the key of the digests that stay of secrets (default: redaction.key in the state folder, made if it is not there)")
+	f.StringVar(&o.redactionRules, "redaction-rules", "", "file of rules on top of the built-in ones for what is a secret (docs/redaction.md)")
 	f.Int64Var(&o.spoolSize, "spool-bytes", 1<<30, "most bytes to keep on disk while NATS is away")
 	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	f.BoolVar(&o.json, "json", false, "log as JSON lines")
@@ -216,6 +220,13 @@ func (o *options) watch(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, sensor.Close())
 	}
+	if o.redactionKey == "" {
+		o.redactionKey = filepath.Join(o.state, "redaction.key")
+	}
+	redactor, err := agent.LoadRedactor(o.redactionKey, o.redactionRules)
+	if err != nil {
+		return errors.Join(err, sensor.Close())
+	}
 	publisher, nc, err := o.publish(registry)
 	if err != nil {
 		return errors.Join(err, sensor.Close())
@@ -225,7 +236,7 @@ func (o *options) watch(ctx context.Context) (err error) {
 		AgentID: o.agentID, Hostname: hostname, Version: version,
 		Source: sensor, Watcher: sensor, WatchList: o.files, RequestHosts: agent.RequestHosts(o.requestHosts), Sink: publisher,
 		Waiting: publisher.Waiting, Spilled: publisher.Spilled,
-		Life: life, TellFrom: told, Beat: func(h *sallyportv1.Heartbeat) error { return stream.PublishHeartbeat(nc, h) },
+		Redactor: redactor, Life: life, TellFrom: told, Beat: func(h *sallyportv1.Heartbeat) error { return stream.PublishHeartbeat(nc, h) },
 		Registerer: registry, Logger: o.log,
 	})
 	if err != nil {

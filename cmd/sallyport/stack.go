@@ -369,6 +369,11 @@ func (s *stack) startAgent(context.Context) error {
 	if err != nil {
 		return errors.Join(err, sensor.Close())
 	}
+	redactor, err := agent.LoadRedactor(filepath.Join(dir, "redaction.key"), s.o.redactionRules)
+	if err != nil {
+		publisher.Close()
+		return errors.Join(err, sensor.Close())
+	}
 	life, err := agent.OpenLife(dir)
 	if err != nil {
 		publisher.Close()
@@ -376,7 +381,7 @@ func (s *stack) startAgent(context.Context) error {
 	}
 	a, err := agent.New(agent.Config{
 		AgentID: s.agentID, Hostname: hostname, Version: version, Source: sensor, Watcher: sensor, WatchList: files,
-		RequestHosts: agent.RequestHosts(s.o.requestHosts), Sink: publisher, Life: life,
+		RequestHosts: agent.RequestHosts(s.o.requestHosts), Sink: publisher, Redactor: redactor, Life: life,
 		Beat:    func(h *sallyportv1.Heartbeat) error { return stream.PublishHeartbeat(s.js.Conn(), h) },
 		Waiting: publisher.Waiting, Spilled: publisher.Spilled, Registerer: s.registry, Logger: s.log,
 	})

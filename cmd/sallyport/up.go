@@ -23,10 +23,12 @@ type upOptions struct {
 	workers      []string
 	watchList    string
 	requestHosts []string
-	baselineRuns int
-	agent        string
-	logLevel     string
-	json         bool
+
+	redactionRules string
+	baselineRuns   int
+	agent          string
+	logLevel       string
+	json           bool
 }
 
 func newUpCommand() *cobra.Command {
@@ -67,6 +69,7 @@ Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage.`,
 	f.StringVar(&o.policies, "policies", "", "folder of your own Rego policies (default <data>/policies)")
 	f.StringVar(&o.watchList, "watch-list", "", "file of rules on top of the built-in ones for files that matter (docs/files.md)")
 	f.StringSliceVar(&o.requestHosts, "request-host", agent.DefaultRequestHosts(), "host whose HTTP requests are read from within TLS, or *.NAME; may be repeated; none: no host (docs/requests.md)")
+	f.StringVar(&o.redactionRules, "redaction-rules", "", "file of rules on top of the built-in ones for what is a secret (docs/redaction.md)")
 	f.StringSliceVar(&o.workers, "worker", nil, "names of processes that are runners' workers (default Runner.Worker, act)")
 	f.IntVar(&o.baselineRuns, "baseline-runs", 5, "clean runs after which a job's baseline can be stable, 1 to 1000")
 	f.StringVar(&o.agent, "agent", "auto", "run the agent in this process: on, off, or auto (as root)")

@@ -21,6 +21,7 @@ ALTER TABLE process_events
 
 -- +goose StatementBegin
 ALTER TABLE flow_events
+    MODIFY COLUMN domain_source Enum8('' = 0, 'process' = 1, 'job' = 2, 'host' = 3, 'container' = 4) COMMENT 'Whose look-up gave the domain: the very process, a process of its container, of its job, or some process on the machine',
     MODIFY COLUMN phase Enum8('' = 0, 'started' = 1, 'active' = 2, 'ended' = 3, 'identified' = 4, 'used' = 5) COMMENT 'Where in its life the flow is. identified: its first bytes said what it is. used: another process than began it, the row''s, sent on it';
 -- +goose StatementEnd
 
@@ -270,7 +271,7 @@ CREATE OR REPLACE VIEW egress
     destination_address String COMMENT 'Remote address as text',
     destination_port UInt16 COMMENT 'Remote port',
     domain String COMMENT 'Domain that led to the address. Empty if there was no look-up',
-    domain_source String COMMENT 'Whose look-up gave the domain: process, job or host',
+    domain_source String COMMENT 'Whose look-up gave the domain: process, container, job or host',
     server_name String COMMENT 'Server name that the client itself gave in TLS or QUIC. Empty if it gave none, or if it was encrypted',
     application String COMMENT 'What the first bytes are: tls, quic, dns_over_tls, dns_over_https, dns_over_quic. Empty if not known',
     encrypted_hello Bool COMMENT 'The client encrypted the true server name (ECH): server_name is the outer one',

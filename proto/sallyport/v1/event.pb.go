@@ -424,6 +424,8 @@ const (
 	DomainSource_DOMAIN_SOURCE_JOB DomainSource = 2
 	// Some process on the machine had looked it up.
 	DomainSource_DOMAIN_SOURCE_HOST DomainSource = 3
+	// A process of the same container had looked it up.
+	DomainSource_DOMAIN_SOURCE_CONTAINER DomainSource = 4
 )
 
 // Enum value maps for DomainSource.
@@ -433,12 +435,14 @@ var (
 		1: "DOMAIN_SOURCE_PROCESS",
 		2: "DOMAIN_SOURCE_JOB",
 		3: "DOMAIN_SOURCE_HOST",
+		4: "DOMAIN_SOURCE_CONTAINER",
 	}
 	DomainSource_value = map[string]int32{
 		"DOMAIN_SOURCE_UNSPECIFIED": 0,
 		"DOMAIN_SOURCE_PROCESS":     1,
 		"DOMAIN_SOURCE_JOB":         2,
 		"DOMAIN_SOURCE_HOST":        3,
+		"DOMAIN_SOURCE_CONTAINER":   4,
 	}
 )
 
@@ -3303,12 +3307,13 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x14FLOW_OUTCOME_REFUSED\x10\x02\x12\x1a\n" +
 	"\x16FLOW_OUTCOME_TIMED_OUT\x10\x03\x12\x16\n" +
 	"\x12FLOW_OUTCOME_RESET\x10\x04\x12\x1c\n" +
-	"\x18FLOW_OUTCOME_UNREACHABLE\x10\x05*w\n" +
+	"\x18FLOW_OUTCOME_UNREACHABLE\x10\x05*\x94\x01\n" +
 	"\fDomainSource\x12\x1d\n" +
 	"\x19DOMAIN_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15DOMAIN_SOURCE_PROCESS\x10\x01\x12\x15\n" +
 	"\x11DOMAIN_SOURCE_JOB\x10\x02\x12\x16\n" +
-	"\x12DOMAIN_SOURCE_HOST\x10\x03*\xb2\x01\n" +
+	"\x12DOMAIN_SOURCE_HOST\x10\x03\x12\x1b\n" +
+	"\x17DOMAIN_SOURCE_CONTAINER\x10\x04*\xb2\x01\n" +
 	"\vApplication\x12\x1b\n" +
 	"\x17APPLICATION_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fAPPLICATION_TLS\x10\x01\x12\x14\n" +
