@@ -27,7 +27,8 @@ test-race: setup-test ## Run the tests of the concurrent parts under the race de
 
 .PHONY: build
 build: ## Build bin/sallyport and bin/sallyport-agent
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/sallyport ./cmd/sallyport-agent
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/sallyport
+	$(GO) build -trimpath -tags agent -ldflags '$(LDFLAGS)' -o bin/ ./cmd/sallyport-agent
 
 .PHONY: engine
 engine: build ## Fetch the embedded ClickHouse into the user's cache, once
@@ -55,6 +56,8 @@ generate: setup-generate generate-proto ## Make all generated files again
 .PHONY: generate-proto
 generate-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/protoc-gen-grpc-gateway $(TOOLS)/protoc-gen-openapiv2
 	$(TOOLS)/buf generate
+	@# What the API needs is left out of the agent (tag agent): gRPC alone doubles it.
+	sed -i '1i //go:build !agent\n' proto/sallyport/v1/service_grpc.pb.go proto/sallyport/v1/service.pb.gw.go
 
 .PHONY: check-generated
 check-generated: generate ## Fail if a committed generated file is out of date
