@@ -101,8 +101,13 @@ func programOf(p *sallyportv1.Process) string {
 	return "pid " + strconv.FormatUint(uint64(p.GetPid()), 10)
 }
 
-// baselineSentence says what the job's baseline knew.
-func baselineSentence(b *sallyportv1.BaselineFacts) string {
+// baselineSentence says what the job's baseline knew; nothing of what is done to an agent,
+// about which no baseline is asked.
+func baselineSentence(f *sallyportv1.Finding) string {
+	if f.GetBehaviour().GetKind() == sallyportv1.BehaviourKind_BEHAVIOUR_KIND_AGENT {
+		return ""
+	}
+	b := f.GetBaseline()
 	if b == nil {
 		return "The baseline of this job was not asked."
 	}
@@ -152,6 +157,9 @@ func checkServerURL(server string) (string, error) {
 
 // startedBy says who or what started the run.
 func startedBy(a *sallyportv1.Attribution) string {
+	if a == nil {
+		return "" // outside of every job
+	}
 	who := a.GetActor()
 	if who == "" {
 		who = "unknown"
@@ -171,6 +179,9 @@ func startedBy(a *sallyportv1.Attribution) string {
 
 // stepOf says which step it was.
 func stepOf(a *sallyportv1.Attribution) string {
+	if a == nil {
+		return "" // outside of every job
+	}
 	switch {
 	case a.GetAction() != "" && a.GetStep() != "":
 		return a.GetStep() + " (" + a.GetAction() + ")"

@@ -128,7 +128,7 @@ func findingBlocks(item Item, server string) []slackBlock {
 	}
 	blocks = append(blocks,
 		mrkdwnSection("*Why*\nPolicy "+code(f.GetPolicy().GetId(), 200)+techniqueText(f.GetPolicy().GetTechnique())),
-		plainSection(strings.Join(nonEmpty(f.GetPolicy().GetDescription(), baselineSentence(f.GetBaseline())), "\n"), slackSectionLimit))
+		plainSection(strings.Join(nonEmpty(f.GetPolicy().GetDescription(), baselineSentence(f)), "\n"), slackSectionLimit))
 	if r := f.GetPolicy().GetRemediation(); r != "" {
 		blocks = append(blocks, mrkdwnSection("*What to do*"), plainSection(r, slackSectionLimit))
 	}

@@ -134,7 +134,7 @@ func (t *Terminal) write(b *strings.Builder, item Item) {
 		if title, value := destination(f.GetBehaviour()); value != "" {
 			line(strings.ToLower(strings.SplitN(title, " (", 2)[0]), value)
 		}
-		line("why", strings.Join(nonEmpty(f.GetPolicy().GetDescription(), baselineSentence(f.GetBaseline()),
+		line("why", strings.Join(nonEmpty(f.GetPolicy().GetDescription(), baselineSentence(f),
 			"Policy "+f.GetPolicy().GetId()+prefixed(", ", f.GetPolicy().GetTechnique())+"."), " "))
 		line("what to do", f.GetPolicy().GetRemediation())
 		line("more", moreSentence(item.More))
