@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -235,5 +236,20 @@ func TestFilesOfOthers(t *testing.T) {
 	r.exitOf(t, pid)
 	if got := matching(r, func(f *File) bool { return int(f.PID) == pid }); len(got) > 0 {
 		t.Errorf("%+v", got[0])
+	}
+}
+
+// TestManyWatchedAtOnce: the kernel's stock of memory for tables runs out for a moment.
+func TestManyWatchedAtOnce(t *testing.T) {
+	s := openSensor(t, Config{})
+	for n := range uint64(30_000) {
+		if err := s.WatchFile(&unix.Stat_t{Ino: 1<<40 + n, Dev: 1}, WatchedWrite); err != nil {
+			t.Fatalf("file %d: %v", n, err)
+		}
+	}
+	for n := range 1000 {
+		if err := s.WatchName(strconv.Itoa(n), WatchedRead); err != nil {
+			t.Fatalf("name %d: %v", n, err)
+		}
 	}
 }

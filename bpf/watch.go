@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -101,6 +102,19 @@ func inodeBit(i watchedInode) int {
 	return int(((i.Number ^ uint64(i.Device)) * hashMultiplier) >> (64 - 20))
 }
 
+// put enters an entry into a table whose memory the kernel allocates as it is needed: from
+// a small stock, which many entries one after another use up faster than it is filled.
+// Until it is, the kernel says that there is no memory.
+func put(table *ebpf.Map, key, value any) error {
+	for wait := 20 * time.Microsecond; ; wait *= 2 {
+		err := table.Put(key, value)
+		if !errors.Is(err, unix.ENOMEM) || wait > 100*time.Millisecond {
+			return err
+		}
+		time.Sleep(wait)
+	}
+}
+
 // CanWatch says whether files can be watched.
 func (s *Sensor) CanWatch() bool { return s.byObjects }
 
@@ -122,7 +136,7 @@ func (s *Sensor) WatchName(name string, what Watched) error {
 	if err := s.objects.WatchedNames.Lookup(key, &before); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("watch files named %q: %w", name, err)
 	}
-	if err := s.objects.WatchedNames.Put(key, before|uint32(what)); err != nil {
+	if err := put(s.objects.WatchedNames, key, before|uint32(what)); err != nil {
 		return fmt.Errorf("watch files named %q: %w", name, err)
 	}
 	s.watch.set(0, nameBit(name))
@@ -179,7 +193,7 @@ func (s *Sensor) watchInode(stat *unix.Stat_t, value watchedFile) error {
 	if value.Generation == 0 {
 		value.Generation = before.Generation
 	}
-	if err := s.objects.WatchedInodes.Put(key, value); err != nil {
+	if err := put(s.objects.WatchedInodes, key, value); err != nil {
 		return fmt.Errorf("watch inode %d: %w", key.Number, err)
 	}
 	s.watch.files[key] = value

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -80,6 +81,7 @@ func newWorld() (*world, error) {
 	a, err := agent.New(agent.Config{
 		AgentID: "evasion", Hostname: "h", Version: "v",
 		Source: sensor, Watcher: w.sensor, WatchList: list, Sink: w.sink, OnlyAttributed: true,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		return nil, errors.Join(err, sensor.Close())
@@ -99,7 +101,7 @@ func newWorld() (*world, error) {
 	}
 	w.compileAll()
 	if err := until(func() bool { return w.sensor.namesWatched() == len(list.Names()) }); err != nil {
-		return nil, errors.Join(fmt.Errorf("the watch list is not watched: %w", err), w.stop())
+		return nil, errors.Join(fmt.Errorf("%d of %d names of the watch list are watched: %w", w.sensor.namesWatched(), len(list.Names()), err), w.stop())
 	}
 	return w, nil
 }
