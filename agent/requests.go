@@ -284,6 +284,9 @@ func (q *requests) tap(f *os.File, path string) {
 			convention = bpf.ConventionGo
 		}
 		l, err := q.a.cfg.Watcher.WatchTLS("/proc/self/fd/"+strconv.Itoa(int(f.Fd())), function.Offset, convention, uint64(function.Library))
+		if errors.Is(err, os.ErrClosed) {
+			return // the agent stops
+		}
 		if err != nil {
 			q.a.log.Warn("requests of a program are not seen", "path", path, "error", err)
 			continue

@@ -42,8 +42,14 @@ const (
 
 // WatchTLS watches a function that encrypts, in all processes that run the file at path
 // or have it mapped, now or later: at offset bytes in the file. Close of the result
-// ends it; so does that of the sensor. It is safe for concurrent use.
+// ends it; so does that of the sensor, after which the error is os.ErrClosed. It is safe
+// for concurrent use.
 func (s *Sensor) WatchTLS(path string, offset uint64, convention Convention, library uint64) (io.Closer, error) {
+	s.attaching.RLock()
+	defer s.attaching.RUnlock()
+	if s.closing.Load() {
+		return nil, fmt.Errorf("watch TLS: %w", os.ErrClosed)
+	}
 	executable, err := link.OpenExecutable(path)
 	if err != nil {
 		return nil, fmt.Errorf("watch TLS: %w", err)

@@ -112,6 +112,9 @@ type Sensor struct {
 	stopSweeping chan struct{}
 	sweepErr     error // read after sweeping has ended
 
+	// Held for reading while a program is being attached, which takes long: programs are
+	// released after that.
+	attaching sync.RWMutex
 	closing   atomic.Bool
 	closeOnce sync.Once
 	closeErr  error
@@ -527,6 +530,9 @@ func (s *Sensor) detach() error {
 // release frees the ring and the programs. The maps stay, so that Lost can be asked to
 // the end; they go with the Sensor.
 func (s *Sensor) release() error {
+	s.closing.Store(true) // it may never have been open
+	s.attaching.Lock()
+	defer s.attaching.Unlock()
 	err := errors.Join(s.objects.sensorPrograms.Close(), s.watch.close())
 	if s.reader != nil {
 		err = errors.Join(err, s.reader.Close())

@@ -223,6 +223,9 @@ func TestReadEndsAfterClose(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Errorf("second close: %v", err)
 	}
+	if _, err := s.WatchTLS("/proc/self/exe", 0, ConventionGo, 0); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("function watched after the end: %v, want %v", err, os.ErrClosed)
+	}
 }
 
 func TestCloseWakesReader(t *testing.T) {
