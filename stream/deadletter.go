@@ -18,7 +18,7 @@ const (
 	OriginStreamHeader = "Sallyport-Origin-Stream"
 	// OriginSequenceHeader is its sequence there.
 	OriginSequenceHeader = "Sallyport-Origin-Sequence"
-	// OriginSubjectHeader is its subject there.
+	// OriginSubjectHeader is the subject on which it was published.
 	OriginSubjectHeader = "Sallyport-Origin-Subject"
 )
 
@@ -39,7 +39,7 @@ func PublishDeadLetter(ctx context.Context, js jetstream.JetStream, part string,
 	letter.Header.Set(ReasonHeader, headerText(reason.Error()))
 	letter.Header.Set(OriginStreamHeader, meta.Stream)
 	letter.Header.Set(OriginSequenceHeader, sequence)
-	letter.Header.Set(OriginSubjectHeader, m.Subject())
+	letter.Header.Set(OriginSubjectHeader, PublishedSubject(m.Subject()))
 	id := strings.Join([]string{"deadletter", part, meta.Stream, sequence}, ".")
 	if _, err := js.PublishMsg(ctx, letter, jetstream.WithMsgID(id)); err != nil {
 		return fmt.Errorf("keep dead letter of %s %s: %w", meta.Stream, sequence, err)

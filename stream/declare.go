@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,6 +24,9 @@ type Limits struct {
 	// DeadLetterBytes bounds DEADLETTERS; 1 GiB by default. When it is full,
 	// the oldest are dropped.
 	DeadLetterBytes int64
+	// EventPartitions is into how many partitions EVENTS is divided among ingest
+	// processes, 1 to MaxPartitions; 1 by default. It can be changed at any time.
+	EventPartitions int
 }
 
 // Default limits, and room for buckets, that the embedded server has to offer.
@@ -34,6 +38,9 @@ const (
 )
 
 func (l Limits) withDefaults() Limits {
+	if l.EventPartitions == 0 {
+		l.EventPartitions = 1
+	}
 	if l.EventsBytes == 0 {
 		l.EventsBytes = defaultEventsBytes
 	}
@@ -58,6 +65,9 @@ func (l Limits) Total() int64 {
 // message only for the consumers that it has.
 func Declare(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	l = l.withDefaults()
+	if l.EventPartitions < 0 || l.EventPartitions > MaxPartitions {
+		return fmt.Errorf("declare stream %s: %d partitions, want 1 to %d", EventsStream, l.EventPartitions, MaxPartitions)
+	}
 	streams := []struct {
 		config    jetstream.StreamConfig
 		consumers []string
@@ -70,7 +80,7 @@ func Declare(ctx context.Context, js jetstream.JetStream, l Limits) error {
 			Discard:     jetstream.DiscardNew,
 			MaxBytes:    l.EventsBytes,
 			Duplicates:  duplicateWindow,
-		}, []string{IngestConsumer, DetectorConsumer}},
+		}, []string{DetectorConsumer}},
 		{jetstream.StreamConfig{
 			Name:        FindingsStream,
 			Description: "Findings from the detector, kept until ingest and notify have acknowledged them.",
@@ -93,18 +103,16 @@ func Declare(ctx context.Context, js jetstream.JetStream, l Limits) error {
 	}
 	for _, s := range streams {
 		s.config.Storage = jetstream.FileStorage
-		if _, err := js.CreateOrUpdateStream(ctx, s.config); err != nil {
+		if s.config.Name == EventsStream {
+			if err := declareEvents(ctx, js, s.config, l.EventPartitions); err != nil {
+				return err
+			}
+		} else if _, err := js.CreateOrUpdateStream(ctx, s.config); err != nil {
 			return fmt.Errorf("declare stream %s: %w", s.config.Name, err)
 		}
 		for _, name := range s.consumers {
-			_, err := js.CreateOrUpdateConsumer(ctx, s.config.Name, jetstream.ConsumerConfig{
-				Durable:       name,
-				AckPolicy:     jetstream.AckExplicitPolicy,
-				AckWait:       time.Minute,
-				MaxAckPending: 100_000,
-			})
-			if err != nil {
-				return fmt.Errorf("declare consumer %s of stream %s: %w", name, s.config.Name, err)
+			if err := declareConsumer(ctx, js, s.config.Name, name, ""); err != nil {
+				return err
 			}
 		}
 	}
@@ -113,6 +121,48 @@ func Declare(ctx context.Context, js jetstream.JetStream, l Limits) error {
 		if _, err := js.CreateOrUpdateKeyValue(ctx, config); err != nil {
 			return fmt.Errorf("declare bucket %s: %w", bucket, err)
 		}
+	}
+	return nil
+}
+
+// declareEvents declares EVENTS with the consumers of its partitions. They come before
+// messages are stored for them: EVENTS keeps a message only for the consumers that it has.
+func declareEvents(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig, partitions int) error {
+	_, err := js.Stream(ctx, EventsStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = js.CreateStream(ctx, config)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			err = nil // another process has just made it
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("declare stream %s: %w", EventsStream, err)
+	}
+	for _, p := range eventPartitions(partitions) {
+		if err := declareConsumer(ctx, js, EventsStream, p.Consumer, p.Subject); err != nil {
+			return err
+		}
+	}
+	config.SubjectTransform = eventTransform(partitions)
+	s, err := js.CreateOrUpdateStream(ctx, config)
+	if err != nil {
+		return fmt.Errorf("declare stream %s: %w", EventsStream, err)
+	}
+	return removeEmptyPartitions(ctx, s, partitions)
+}
+
+// declareConsumer declares a durable consumer of all messages, or of those that match a
+// subject.
+func declareConsumer(ctx context.Context, js jetstream.JetStream, streamName, name, subject string) error {
+	_, err := js.CreateOrUpdateConsumer(ctx, streamName, jetstream.ConsumerConfig{
+		Durable:       name,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       time.Minute,
+		MaxAckPending: 100_000,
+		FilterSubject: subject,
+	})
+	if err != nil {
+		return fmt.Errorf("declare consumer %s of stream %s: %w", name, streamName, err)
 	}
 	return nil
 }
