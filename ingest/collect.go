@@ -19,7 +19,13 @@ const (
 	// message, 8 MiB.
 	fetchMessages = 2000
 	fetchBytes    = 16 << 20
+	// maxTaken is how many intervals of messages in hand are remembered before those
+	// that are done are joined.
+	maxTaken = 1 << 16
 )
+
+// heartbeatTrouble ends the name of the trouble that NATS does not answer.
+const heartbeatTrouble = ".heartbeat"
 
 // collect gathers messages into groups until ctx ends, and hands over the last
 // group then. While all workers are busy it fills one group and fetches no more.
@@ -94,7 +100,7 @@ func (l *lane) full(messages, bytes int) bool {
 func (l *lane) take(m *message) bool {
 	if l.journal.isDone(m.sequence) {
 		if err := m.Ack(); err != nil {
-			l.ingest.cfg.Logger.Debug("acknowledge again", "stream", l.streamName, "sequence", m.sequence, "error", err)
+			l.ingest.cfg.Logger.Debug("acknowledge again", "stream", l.partition.Name, "sequence", m.sequence, "error", err)
 		}
 		return false
 	}
@@ -102,6 +108,10 @@ func (l *lane) take(m *message) bool {
 		return false
 	}
 	l.taken.add(m.sequence)
+	if len(l.taken) > maxTaken {
+		// What is done needs no remembering here.
+		l.taken.addFloor(l.journal.firstGap())
+	}
 	return true
 }
 
@@ -109,7 +119,7 @@ func (l *lane) take(m *message) bool {
 func (l *lane) fetch(ctx context.Context, messages chan<- *message) {
 	for ctx.Err() == nil {
 		var it jetstream.MessagesContext
-		err := l.ingest.retry(ctx, l.streamName, "read stream "+l.streamName, func() (err error) {
+		err := l.ingest.retry(ctx, l.partition.Name, "read "+l.partition.Name, func() (err error) {
 			it, err = l.consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(fetchMessages, fetchBytes))
 			return err
 		})
@@ -119,7 +129,7 @@ func (l *lane) fetch(ctx context.Context, messages chan<- *message) {
 		err = l.iterate(ctx, it, messages)
 		it.Stop()
 		if err != nil {
-			l.ingest.cfg.Logger.Warn("reading the stream broke off, trying again", "stream", l.streamName, "error", err)
+			l.ingest.cfg.Logger.Warn("reading the stream broke off, trying again", "stream", l.partition.Name, "error", err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(firstPause):
@@ -136,15 +146,15 @@ func (l *lane) iterate(ctx context.Context, it jetstream.MessagesContext, messag
 			return nil //nolint:nilerr // stopped; whatever Next says of that
 		case errors.Is(err, jetstream.ErrNoHeartbeat):
 			// NATS is away; the client library reconnects and goes on.
-			l.ingest.setTrouble(l.streamName+".heartbeat", "NATS does not answer")
+			l.ingest.setTrouble(l.partition.Name+heartbeatTrouble, "NATS does not answer")
 			continue
 		case err != nil:
 			return err
 		}
-		l.ingest.setTrouble(l.streamName+".heartbeat", "")
+		l.ingest.setTrouble(l.partition.Name+heartbeatTrouble, "")
 		m, err := newMessage(msg)
 		if err != nil {
-			l.ingest.cfg.Logger.Warn("a message without metadata was passed over", "stream", l.streamName, "error", err)
+			l.ingest.cfg.Logger.Warn("a message without metadata was passed over", "stream", l.partition.Name, "error", err)
 			continue
 		}
 		select {

@@ -2,7 +2,7 @@ package ingest
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are ingest's own; all have the label stream.
+// metrics are ingest's own; all but one have the label stream: a stream, or its partition.
 type metrics struct {
 	events      *prometheus.CounterVec
 	batches     *prometheus.CounterVec
@@ -16,6 +16,7 @@ type metrics struct {
 	lagMessages *prometheus.GaugeVec
 	lagSeconds  *prometheus.GaugeVec
 	insert      *prometheus.HistogramVec
+	partitions  prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -47,11 +48,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 14),
 		}, []string{"stream"}),
 	}
+	m.partitions = prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: "sallyport", Subsystem: "ingest", Name: "partitions",
+		Help: "Partitions of the streams that this process works on.",
+	})
 	if r == nil {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{m.events, m.batches, m.rows, m.ranges, m.deadLetters, m.retries,
-		m.clamped, m.unknown, m.missing, m.lagMessages, m.lagSeconds, m.insert} {
+		m.clamped, m.unknown, m.missing, m.lagMessages, m.lagSeconds, m.insert, m.partitions} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
