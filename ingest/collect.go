@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -28,15 +29,20 @@ const (
 const heartbeatTrouble = ".heartbeat"
 
 // collect gathers messages into groups until ctx ends, and hands over the last
-// group then. While all workers are busy it fills one group and fetches no more.
-func (l *lane) collect(ctx, work context.Context, groups chan<- []*message) {
+// group then, unless handing has ended. The error is jetstream.ErrConsumerNotFound if the
+// partition's consumer was deleted. While all workers are busy it fills one group and fetches no more.
+func (l *lane) collect(ctx, handing context.Context, groups chan<- []*message) (err error) {
+	var fetchErr error
 	messages := make(chan *message)
 	var fetching sync.WaitGroup
 	fetching.Go(func() {
 		defer close(messages)
-		l.fetch(ctx, messages)
+		fetchErr = l.fetch(ctx, messages)
 	})
-	defer fetching.Wait()
+	defer func() {
+		fetching.Wait()
+		err = fetchErr
+	}()
 
 	var group []*message
 	bytes, aged := 0, false
@@ -53,8 +59,8 @@ func (l *lane) collect(ctx, work context.Context, groups chan<- []*message) {
 		select {
 		case m, ok := <-in:
 			if !ok {
-				l.handLast(work, groups, group)
-				return
+				l.handLast(handing, groups, group)
+				return nil
 			}
 			if !l.take(m) {
 				continue
@@ -70,19 +76,19 @@ func (l *lane) collect(ctx, work context.Context, groups chan<- []*message) {
 		case <-timer.C:
 			aged = true
 		case <-ctx.Done():
-			l.handLast(work, groups, group)
-			return
+			l.handLast(handing, groups, group)
+			return nil
 		}
 	}
 }
 
-func (l *lane) handLast(work context.Context, groups chan<- []*message, group []*message) {
+func (l *lane) handLast(handing context.Context, groups chan<- []*message, group []*message) {
 	if len(group) == 0 {
 		return
 	}
 	select {
 	case groups <- group:
-	case <-work.Done(): // not begun: it will be delivered again
+	case <-handing.Done(): // not begun: it will be delivered again
 	}
 }
 
@@ -115,8 +121,8 @@ func (l *lane) take(m *message) bool {
 	return true
 }
 
-// fetch reads the consumer until ctx ends.
-func (l *lane) fetch(ctx context.Context, messages chan<- *message) {
+// fetch reads the consumer until ctx ends or the consumer is deleted.
+func (l *lane) fetch(ctx context.Context, messages chan<- *message) error {
 	for ctx.Err() == nil {
 		var it jetstream.MessagesContext
 		err := l.ingest.retry(ctx, l.partition.Name, "read "+l.partition.Name, func() (err error) {
@@ -124,10 +130,13 @@ func (l *lane) fetch(ctx context.Context, messages chan<- *message) {
 			return err
 		})
 		if err != nil {
-			return
+			return nil //nolint:nilerr // stopped
 		}
 		err = l.iterate(ctx, it, messages)
 		it.Stop()
+		if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("read %s: %w", l.partition.Name, jetstream.ErrConsumerNotFound)
+		}
 		if err != nil {
 			l.ingest.cfg.Logger.Warn("reading the stream broke off, trying again", "stream", l.partition.Name, "error", err)
 			select {
@@ -136,6 +145,7 @@ func (l *lane) fetch(ctx context.Context, messages chan<- *message) {
 			}
 		}
 	}
+	return nil
 }
 
 func (l *lane) iterate(ctx context.Context, it jetstream.MessagesContext, messages chan<- *message) error {

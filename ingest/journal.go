@@ -179,13 +179,12 @@ func (j *journal) write(ctx context.Context, key string, s intervals) error {
 		if getErr != nil && !errors.Is(getErr, jetstream.ErrKeyNotFound) {
 			return fmt.Errorf("write %s of bucket %s: %w", key, j.kv.Bucket(), errors.Join(err, getErr))
 		}
-		if getErr == nil && entry.Revision() > revision && string(entry.Value()) == string(value) {
+		switch {
+		case getErr == nil && entry.Revision() > revision && string(entry.Value()) == string(value):
 			written, err = entry.Revision(), nil
-		} else if getErr == nil && entry.Revision() <= revision {
-			// A replica that is behind: ask again.
-			return fmt.Errorf("write %s of bucket %s: %w", key, j.kv.Bucket(), err)
-		} else {
-			return fmt.Errorf("write %s of bucket %s: %w", key, j.kv.Bucket(), errTaken)
+		case getErr == nil && entry.Revision() <= revision: // a replica that is behind: ask again
+		default:
+			err = errTaken
 		}
 	}
 	if err != nil {

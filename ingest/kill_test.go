@@ -41,6 +41,8 @@ func metricValue(tb testing.TB, c prometheus.Metric) float64 {
 const (
 	childVariable    = "SALLYPORT_INGESTTEST_NATS"
 	childDSNVariable = "SALLYPORT_INGESTTEST_DSN"
+	// Its name among ingest processes.
+	childNameVariable = "SALLYPORT_INGESTTEST_NAME"
 )
 
 func runChild() int {
@@ -61,7 +63,7 @@ func runChild() int {
 			return err
 		}
 		defer s.Close()
-		in, err := New(Config{JS: js, Store: s, MaxEvents: 4000, MaxAge: 30 * time.Millisecond})
+		in, err := New(Config{JS: js, Store: s, Name: os.Getenv(childNameVariable), MaxEvents: 4000, MaxAge: 30 * time.Millisecond})
 		if err != nil {
 			return err
 		}
@@ -75,10 +77,10 @@ func runChild() int {
 	return 0
 }
 
-func (l *lab) startChild(tb testing.TB) *exec.Cmd {
+func (l *lab) startChild(tb testing.TB, name string) *exec.Cmd {
 	tb.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+l.server.URL(), childDSNVariable+"="+l.dsn)
+	cmd.Env = append(os.Environ(), childVariable+"="+l.server.URL(), childDSNVariable+"="+l.dsn, childNameVariable+"="+name)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -145,7 +147,7 @@ func TestKilledIngestInsertsEveryEventOnce(t *testing.T) {
 	kills := 0
 	var want uint64
 	for want == 0 {
-		child := l.startChild(t)
+		child := l.startChild(t, "")
 		time.Sleep(time.Duration(r.IntN(700)) * time.Millisecond)
 		if err := child.Process.Kill(); err != nil {
 			t.Fatal(err)
@@ -158,7 +160,7 @@ func TestKilledIngestInsertsEveryEventOnce(t *testing.T) {
 		}
 	}
 	t.Logf("killed %d times under %d events", kills, want)
-	last := l.startChild(t)
+	last := l.startChild(t, "")
 	l.waitDone(t, stream.EventsStream)
 	if err := last.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -74,19 +74,26 @@ func (l *lane) run(ctx, work context.Context) error {
 	errs := make(chan error, l.workers)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	// The last group is handed over only if all workers are there to take it.
+	handing, fail := context.WithCancel(work)
+	defer fail()
 	for n := range l.workers {
 		workers.Go(func() {
 			if err := l.work(work, n, groups); err != nil {
 				errs <- err
+				fail()
 				stop()
 			}
 		})
 	}
-	l.collect(ctx, work, groups)
+	err := l.collect(ctx, handing, groups)
 	close(groups)
 	workers.Wait()
 	close(errs)
-	return <-errs
+	if failed := <-errs; failed != nil {
+		return failed
+	}
+	return err
 }
 
 // open finds the stream, its consumer and the journal. What is missing may be
@@ -246,7 +253,7 @@ func (l *lane) work(ctx context.Context, worker int, groups <-chan []*message) e
 				// Stopped with a range in hand: the journal has it, and the next
 				// start finishes it.
 				l.ingest.cfg.Logger.Warn("stopped before a range was finished", "stream", l.partition.Name, "error", err)
-				return nil //nolint:nilerr // said above; nothing is lost
+				return nil // said above; nothing is lost
 			}
 			return err
 		}

@@ -74,7 +74,7 @@ type shares struct {
 	leases     map[string]lease
 	members    map[string]member
 	beats      uint64 // of ours that have arrived
-	listed     uint64 // at which the partitions were listed
+	listed     uint64 // beat at which the partitions were listed; 0 if that is to be done
 	running    map[string]*running
 	ended      chan ended
 
@@ -147,7 +147,7 @@ func (s *shares) share(ctx, work context.Context) error {
 // stopped leaves out what comes of being stopped.
 func stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // whatever it was
 	}
 	return err
 }
@@ -198,7 +198,7 @@ func (s *shares) follow(ctx, work context.Context) error {
 			if err := s.beat(ctx); err != nil {
 				return err
 			}
-			if s.beats-s.listed >= relistBeats {
+			if s.listed == 0 || s.beats-s.listed >= relistBeats {
 				if err := s.list(ctx); err != nil {
 					return err
 				}
@@ -219,15 +219,18 @@ func (s *shares) list(ctx context.Context) error {
 	if err = errors.Join(final, err); err != nil {
 		return fmt.Errorf("ingest: %w (stream.Declare makes it)", err)
 	}
-	s.listed = s.beats
+	s.listed = max(s.beats, 1)
 	s.partitions = make(map[string]stream.Partition, len(all))
 	for _, p := range all {
 		s.partitions[p.Name] = p
 	}
 	for name, r := range s.running {
 		if _, ok := s.partitions[name]; !ok {
-			r.stop() // it is empty, and its consumer has gone
+			r.stop() // it was empty, and its consumer has gone
 		}
+	}
+	if len(s.partitions) < 2 {
+		return fmt.Errorf("ingest of %s: %w (stream.Declare makes it)", stream.EventsStream, jetstream.ErrConsumerNotFound)
 	}
 	return nil
 }
@@ -394,10 +397,12 @@ func (s *shares) laneEnded(work context.Context, e ended) error {
 	case errors.Is(e.err, errTaken):
 		s.log.Warn("another process has taken a partition over", "partition", e.partition)
 		return nil
+	case errors.Is(e.err, jetstream.ErrConsumerNotFound) && e.partition != stream.FindingsStream:
+		// It was empty, and went; unless it is there again.
+		delete(s.partitions, e.partition)
+		s.listed = 0
 	case e.err != nil:
-		if _, ok := s.partitions[e.partition]; ok || !errors.Is(e.err, jetstream.ErrConsumerNotFound) {
-			return e.err
-		}
+		return e.err
 	}
 	if r.giving || s.leases[e.partition].holder == s.self {
 		s.release(work, e.partition)

@@ -75,11 +75,14 @@ func Declare(ctx context.Context, js jetstream.JetStream, l Limits) error {
 		{jetstream.StreamConfig{
 			Name:        EventsStream,
 			Description: "Batches of events from agents, kept until ingest and detector have acknowledged them.",
-			Subjects:    []string{eventPrefix + "*"},
-			Retention:   jetstream.InterestPolicy,
-			Discard:     jetstream.DiscardNew,
-			MaxBytes:    l.EventsBytes,
-			Duplicates:  duplicateWindow,
+			// What is published, and how it is stored if there are partitions. With one
+			// subject alone, the server would take the consumer of that subject for one
+			// of all messages, and keep for it what it never reads.
+			Subjects:   []string{eventPrefix + "*", eventPrefix + "*.*.*"},
+			Retention:  jetstream.InterestPolicy,
+			Discard:    jetstream.DiscardNew,
+			MaxBytes:   l.EventsBytes,
+			Duplicates: duplicateWindow,
 		}, []string{DetectorConsumer}},
 		{jetstream.StreamConfig{
 			Name:        FindingsStream,
