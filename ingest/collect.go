@@ -65,6 +65,9 @@ func (l *lane) collect(ctx, handing context.Context, groups chan<- []*message) (
 			if !l.take(m) {
 				continue
 			}
+			if !l.claim(ctx, m) {
+				continue // stopped
+			}
 			if len(group) == 0 {
 				timer.Reset(l.ingest.cfg.MaxAge)
 			}

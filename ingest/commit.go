@@ -57,6 +57,9 @@ func (l *lane) insertRange(ctx context.Context, rows rowSet, sequences intervals
 		m.deadLetters.WithLabelValues(l.partition.Name).Inc()
 		l.ingest.cfg.Logger.Warn("kept a dead letter", "stream", l.partition.Name, "sequence", b.message.sequence, "error", b.reason)
 	}
+	if err := l.note(ctx, messages, bad); err != nil {
+		return err
+	}
 	err := l.ingest.retry(ctx, l.partition.Name, "finish range of "+l.partition.Name, func() error {
 		return l.journal.finish(ctx, sequences, func() uint64 { return l.floor(ctx) })
 	})
@@ -71,6 +74,27 @@ func (l *lane) insertRange(ctx context.Context, rows rowSet, sequences intervals
 	m.clamped.WithLabelValues(l.partition.Name).Add(float64(clamped))
 	m.unknown.WithLabelValues(l.partition.Name).Add(float64(unknown))
 	return nil
+}
+
+// note writes down which batches are in the tables.
+func (l *lane) note(ctx context.Context, messages []*message, bad []refused) error {
+	if l.repeats == nil {
+		return nil
+	}
+	dead := make(map[uint64]bool, len(bad))
+	for _, b := range bad {
+		dead[b.message.sequence] = true
+		l.repeats.drop(b.message)
+	}
+	batches := make([]batchRef, 0, len(messages))
+	for _, m := range messages {
+		if !m.repeated && !dead[m.sequence] {
+			batches = append(batches, m.batch)
+		}
+	}
+	return l.ingest.retry(ctx, l.partition.Name, "write down what agents have told", func() error {
+		return l.repeats.note(ctx, batches)
+	})
 }
 
 // insertTable inserts the rows of one table. Rows that ClickHouse refuses are
@@ -109,7 +133,9 @@ func (l *lane) insertTable(ctx context.Context, table int, rows store.Rows, sequ
 	if len(messages) <= 1 {
 		var bad []refused
 		for _, m := range messages {
-			bad = append(bad, refused{m, err})
+			if !m.repeated {
+				bad = append(bad, refused{m, err})
+			}
 		}
 		return bad, nil
 	}
@@ -133,6 +159,9 @@ func (l *lane) insertHalf(ctx context.Context, table int, messages []*message) (
 	var sequences intervals
 	for _, m := range messages {
 		sequences.add(m.sequence)
+		if m.repeated {
+			continue
+		}
 		if err := half.add(m); err != nil {
 			continue // the whole range has it among its dead letters already
 		}

@@ -42,7 +42,15 @@ type journal struct {
 	done      intervals
 	revisions map[string]uint64 // of the entries that are ours; 0 if there is none yet
 	// unfinished are the ranges that an earlier owner began, oldest first.
-	unfinished []intervals
+	unfinished []begun
+}
+
+// begun is a range that was begun.
+type begun struct {
+	sequences intervals
+	// repeated are those of them whose batches are not inserted, because another message
+	// has them, too.
+	repeated intervals
 }
 
 // record is the value of a key.
@@ -53,6 +61,20 @@ type record struct {
 	Owner string `json:"owner,omitempty"`
 	// Sequences of the stream.
 	Sequences intervals `json:"sequences"`
+	// Repeated are those of them that are not inserted.
+	Repeated intervals `json:"repeated,omitempty"`
+}
+
+// set makes a set of what was read.
+func set(read intervals) (intervals, error) {
+	var s intervals
+	for _, v := range read {
+		if v[0] == 0 || v[1] < v[0] {
+			return nil, fmt.Errorf("interval %d to %d", v[0], v[1])
+		}
+		s.addInterval(v)
+	}
+	return s, nil
 }
 
 // sequenceRange is the identity of a range: all tokens are made of it.
@@ -87,25 +109,27 @@ func takeJournal(ctx context.Context, kv jetstream.KeyValue, partition, owner st
 		keys = append(keys, key)
 	}
 	slices.SortFunc(keys, strings.Compare)
-	var ranges []intervals
+	var ranges []begun
 	for _, key := range keys {
-		s, err := j.take(ctx, key)
+		b, err := j.take(ctx, key)
 		if err != nil {
 			return nil, err
 		}
-		ranges = append(ranges, s)
+		ranges = append(ranges, b)
 	}
-	if j.done, err = j.take(ctx, j.doneKey()); err != nil {
+	done, err := j.take(ctx, j.doneKey())
+	if err != nil {
 		return nil, err
 	}
-	for _, s := range ranges {
+	j.done = done.sequences
+	for _, b := range ranges {
 		// A range is finished as a whole, so one sequence speaks for all.
-		if len(s) > 0 && !j.isDone(s[0][0]) {
-			j.unfinished = append(j.unfinished, s)
+		if len(b.sequences) > 0 && !j.isDone(b.sequences[0][0]) {
+			j.unfinished = append(j.unfinished, b)
 		}
 	}
-	slices.SortFunc(j.unfinished, func(a, b intervals) int {
-		if a[0][0] < b[0][0] {
+	slices.SortFunc(j.unfinished, func(a, b begun) int {
+		if a.sequences[0][0] < b.sequences[0][0] {
 			return -1
 		}
 		return 1
@@ -115,32 +139,32 @@ func takeJournal(ctx context.Context, kv jetstream.KeyValue, partition, owner st
 
 func (j *journal) doneKey() string { return j.partition + ".done" }
 
-// take makes a key ours and returns its sequences: none if the key is missing or speaks
+// take makes a key ours and returns what it has: nothing if the key is missing or speaks
 // of an earlier stream of this name.
-func (j *journal) take(ctx context.Context, key string) (intervals, error) {
+func (j *journal) take(ctx context.Context, key string) (begun, error) {
 	for {
 		r, revision, err := j.get(ctx, key)
 		if err != nil {
-			return nil, err
+			return begun{}, err
 		}
-		var s intervals
+		var b begun
 		if r.Created == j.created.UnixNano() {
-			for _, v := range r.Sequences {
-				if v[0] == 0 || v[1] < v[0] {
-					return nil, fmt.Errorf("read %s of bucket %s: interval %d to %d", key, j.kv.Bucket(), v[0], v[1])
-				}
-				s.addInterval(v)
+			var err, err2 error
+			b.sequences, err = set(r.Sequences)
+			b.repeated, err2 = set(r.Repeated)
+			if err := errors.Join(err, err2); err != nil {
+				return begun{}, fmt.Errorf("read %s of bucket %s: %w", key, j.kv.Bucket(), err)
 			}
 		}
 		j.revisions[key] = revision
-		err = j.write(ctx, key, s)
+		err = j.write(ctx, key, b)
 		if !errors.Is(err, errTaken) {
-			return s, err
+			return b, err
 		}
 		// The earlier owner has written once more meanwhile, or what was read was old.
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("take %s of bucket %s: %w", key, j.kv.Bucket(), ctx.Err())
+			return begun{}, fmt.Errorf("take %s of bucket %s: %w", key, j.kv.Bucket(), ctx.Err())
 		case <-time.After(firstPause):
 		}
 	}
@@ -164,8 +188,8 @@ func (j *journal) get(ctx context.Context, key string) (record, uint64, error) {
 
 // write replaces our entry of a key. The error is errTaken if it is not ours any more.
 // It may be called for different keys at the same time.
-func (j *journal) write(ctx context.Context, key string, s intervals) error {
-	value, err := json.Marshal(record{Created: j.created.UnixNano(), Owner: j.owner, Sequences: s})
+func (j *journal) write(ctx context.Context, key string, b begun) error {
+	value, err := json.Marshal(record{Created: j.created.UnixNano(), Owner: j.owner, Sequences: b.sequences, Repeated: b.repeated})
 	if err != nil {
 		return fmt.Errorf("encode %s of bucket %s: %w", key, j.kv.Bucket(), err)
 	}
@@ -217,8 +241,8 @@ func replace(ctx context.Context, kv jetstream.KeyValue, key string, value []byt
 }
 
 // begin writes down that a worker starts to insert a range.
-func (j *journal) begin(ctx context.Context, worker int, sequences intervals) error {
-	return j.write(ctx, fmt.Sprintf("%s.range.%d", j.partition, worker), sequences)
+func (j *journal) begin(ctx context.Context, worker int, b begun) error {
+	return j.write(ctx, fmt.Sprintf("%s.range.%d", j.partition, worker), b)
 }
 
 // maxDone is how many intervals may be done before finish asks for the floor: a stream
@@ -240,7 +264,7 @@ func (j *journal) finish(ctx context.Context, sequences intervals, floor func() 
 	if len(done) > maxDone {
 		done.addFloor(floor())
 	}
-	if err := j.write(ctx, j.doneKey(), done); err != nil {
+	if err := j.write(ctx, j.doneKey(), begun{sequences: done}); err != nil {
 		return err
 	}
 	j.mu.Lock()

@@ -43,6 +43,8 @@ type lane struct {
 	stream   jetstream.Stream
 	consumer jetstream.Consumer
 	journal  *journal
+	// repeats recognises batches that came before; nil where messages are no batches.
+	repeats *repeats
 	// taken holds all messages that this process has taken in hand, so that one
 	// delivered again is not inserted again. Only the collector uses it.
 	taken intervals
@@ -117,6 +119,13 @@ func (l *lane) open(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if l.partition.Stream == stream.EventsStream {
+			ingested, err := js.KeyValue(ctx, stream.IngestedBucket)
+			if err != nil {
+				return isFinal(&final, err, jetstream.ErrBucketNotFound)
+			}
+			l.repeats = &repeats{kv: ingested, js: js, agents: make(map[agentStart]*told)}
+		}
 		l.journal, err = takeJournal(ctx, kv, l.partition.Name, l.ingest.self.Start, info)
 		return err
 	})
@@ -163,21 +172,24 @@ func (l *lane) recover(ctx, work context.Context) error {
 		return err
 	}
 	l.recovering = true
-	for _, sequences := range l.journal.unfinished {
-		messages, err := l.readRange(ctx, sequences)
+	for _, b := range l.journal.unfinished {
+		messages, err := l.readRange(ctx, b.sequences)
 		if err != nil {
 			return err
 		}
-		l.ingest.cfg.Logger.Info("finishing a range of an earlier start", "stream", l.partition.Name,
-			"first", sequences[0][0], "last", sequences[len(sequences)-1][1], "messages", len(messages))
+		l.ingest.cfg.Logger.Info("finishing a range of an earlier start", "partition", l.partition.Name,
+			"first", b.sequences[0][0], "last", b.sequences[len(b.sequences)-1][1], "messages", len(messages))
 		rows.reset()
 		var bad []refused
 		for _, m := range messages {
+			if m.repeated = b.repeated.contains(m.sequence); m.repeated {
+				continue
+			}
 			if err := rows.add(m); err != nil {
 				bad = append(bad, refused{m, err})
 			}
 		}
-		if err := l.insertRange(work, rows, sequences, messages, bad); err != nil {
+		if err := l.insertRange(work, rows, b.sequences, messages, bad); err != nil {
 			return err
 		}
 	}
@@ -231,6 +243,9 @@ func (l *lane) catchUp(ctx, work context.Context, rows rowSet, first, last uint6
 		if m == nil || !l.partition.Has(m.Subject()) {
 			continue
 		}
+		if !l.claim(ctx, m) {
+			return ctx.Err()
+		}
 		group = append(group, m)
 		if bytes += len(m.Data()); bytes >= maxGroupBytes || len(group) >= maxGroupMessages {
 			if err := flush(); err != nil {
@@ -239,6 +254,25 @@ func (l *lane) catchUp(ctx, work context.Context, rows rowSet, first, last uint6
 		}
 	}
 	return flush()
+}
+
+// claim finds out whether a message's batch came before. It says false if ctx ended.
+func (l *lane) claim(ctx context.Context, m *message) bool {
+	if l.repeats == nil {
+		return true
+	}
+	err := l.ingest.retry(ctx, l.partition.Name, "read what agents have told", func() error {
+		fresh, err := l.repeats.claim(ctx, m)
+		m.repeated = !fresh
+		return err
+	})
+	if err != nil {
+		return false
+	}
+	if m.repeated {
+		l.ingest.metrics.repeated.WithLabelValues(l.partition.Name).Inc()
+	}
+	return true
 }
 
 // work inserts groups of messages until there are no more.
@@ -268,16 +302,18 @@ func (l *lane) process(ctx context.Context, worker int, rows rowSet, group []*me
 	for len(group) > 0 {
 		rows.reset()
 		var bad []refused
-		var sequences intervals
+		var b begun
 		n, size := 0, 0
 		for _, msg := range group {
 			if events, bytes := rows.size(); events >= cfg.MaxEvents || bytes >= cfg.MaxBytes {
 				break
 			}
-			if err := rows.add(msg); err != nil {
+			b.sequences.add(msg.sequence)
+			if msg.repeated {
+				b.repeated.add(msg.sequence)
+			} else if err := rows.add(msg); err != nil {
 				bad = append(bad, refused{msg, err})
 			}
-			sequences.add(msg.sequence)
 			size += len(msg.Data())
 			n++
 		}
@@ -287,12 +323,12 @@ func (l *lane) process(ctx context.Context, worker int, rows rowSet, group []*me
 			l.eventBytes.Store(int64(size) * 256 / int64(events))
 		}
 		err := l.ingest.retry(ctx, l.partition.Name, "write range of "+l.partition.Name, func() error {
-			return l.journal.begin(ctx, worker, sequences)
+			return l.journal.begin(ctx, worker, b)
 		})
 		if err != nil {
 			return err
 		}
-		if err := l.insertRange(ctx, rows, sequences, part, bad); err != nil {
+		if err := l.insertRange(ctx, rows, b.sequences, part, bad); err != nil {
 			return err
 		}
 		for _, msg := range part {

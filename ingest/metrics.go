@@ -13,6 +13,7 @@ type metrics struct {
 	clamped     *prometheus.CounterVec
 	unknown     *prometheus.CounterVec
 	missing     *prometheus.CounterVec
+	repeated    *prometheus.CounterVec
 	lagMessages *prometheus.GaugeVec
 	lagSeconds  *prometheus.GaugeVec
 	insert      *prometheus.HistogramVec
@@ -40,6 +41,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		clamped:     counter("clamped_times_total", "Events whose time was replaced by their arrival: a clock that jumped."),
 		unknown:     counter("unknown_events_total", "Events of a kind that this version does not know, passed over."),
 		missing:     counter("missing_messages_total", "Messages of an unfinished range that the stream had lost."),
+		repeated:    counter("repeated_batches_total", "Batches that were in the stream twice, and inserted once."),
 		lagMessages: gauge("lag_messages", "Messages waiting in the stream behind the last one inserted."),
 		lagSeconds:  gauge("lag_seconds", "Age of the last message inserted, since the stream stored it, when its rows could be asked for."),
 		insert: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -56,7 +58,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{m.events, m.batches, m.rows, m.ranges, m.deadLetters, m.retries,
-		m.clamped, m.unknown, m.missing, m.lagMessages, m.lagSeconds, m.insert, m.partitions} {
+		m.clamped, m.unknown, m.missing, m.repeated, m.lagMessages, m.lagSeconds, m.insert, m.partitions} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

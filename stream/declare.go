@@ -14,6 +14,10 @@ import (
 // before a batch could be stored twice.
 const duplicateWindow = 30 * time.Minute
 
+// RepeatWindow is how long after its last batch was inserted a batch of an agent's start is
+// recognised if it comes again.
+const RepeatWindow = 7 * 24 * time.Hour
+
 // Limits bounds what the streams keep, in bytes. Zero means the default.
 type Limits struct {
 	// EventsBytes bounds EVENTS; 8 GiB by default. When it is full, publishing
@@ -56,7 +60,7 @@ func (l Limits) withDefaults() Limits {
 // Total returns the bytes that all streams and buckets may take together.
 func (l Limits) Total() int64 {
 	l = l.withDefaults()
-	return l.EventsBytes + l.FindingsBytes + l.DeadLetterBytes + 4*bucketBytes
+	return l.EventsBytes + l.FindingsBytes + l.DeadLetterBytes + 6*bucketBytes
 }
 
 // Declare creates the streams, their durable consumers and the buckets, or
@@ -119,8 +123,11 @@ func Declare(ctx context.Context, js jetstream.JetStream, l Limits) error {
 			}
 		}
 	}
-	for _, bucket := range []string{BaselinesBucket, IngestBucket, DetectorBucket, NotifyBucket} {
+	for _, bucket := range []string{BaselinesBucket, IngestBucket, IngestedBucket, DetectorBucket, NotifyBucket} {
 		config := jetstream.KeyValueConfig{Bucket: bucket, History: 1, MaxBytes: bucketBytes}
+		if bucket == IngestedBucket {
+			config.TTL, config.MaxBytes = RepeatWindow, 2*bucketBytes
+		}
 		if _, err := js.CreateOrUpdateKeyValue(ctx, config); err != nil {
 			return fmt.Errorf("declare bucket %s: %w", bucket, err)
 		}
