@@ -45,36 +45,30 @@ const (
 	childNameVariable = "SALLYPORT_INGESTTEST_NAME"
 )
 
-func runChild() int {
+func runChild() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	err := func() error {
-		nc, err := nats.Connect(os.Getenv(childVariable), nats.UserInfo(natsserver.OperatorUser, operatorPassword), nats.MaxReconnects(-1))
-		if err != nil {
-			return err
-		}
-		defer nc.Close()
-		js, err := jetstream.New(nc)
-		if err != nil {
-			return err
-		}
-		s, err := store.Open(ctx, os.Getenv(childDSNVariable))
-		if err != nil {
-			return err
-		}
-		defer s.Close()
-		in, err := New(Config{JS: js, Store: s, Name: os.Getenv(childNameVariable), MaxEvents: 4000, MaxAge: 30 * time.Millisecond})
-		if err != nil {
-			return err
-		}
-		fmt.Println("running")
-		return in.Run(ctx)
-	}()
+	nc, err := nats.Connect(os.Getenv(childVariable), nats.UserInfo(natsserver.OperatorUser, operatorPassword),
+		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.RetryOnFailedConnect(true))
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "child:", err)
-		return 1
+		return err
 	}
-	return 0
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(ctx, os.Getenv(childDSNVariable))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	in, err := New(Config{JS: js, Store: s, Name: os.Getenv(childNameVariable), MaxEvents: 4000, MaxAge: 30 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	fmt.Println("running")
+	return in.Run(ctx)
 }
 
 func (l *lab) startChild(tb testing.TB, name string) *exec.Cmd {
