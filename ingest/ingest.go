@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -215,6 +216,13 @@ func (in *Ingest) setTrouble(key, text string) bool {
 	return !had
 }
 
+// forgetTroubles forgets what failed in a partition that is no longer worked on.
+func (in *Ingest) forgetTroubles(partition string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	maps.DeleteFunc(in.troubles, func(key, _ string) bool { return strings.HasPrefix(key, partition+": ") })
+}
+
 const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = 5 * time.Second
@@ -224,23 +232,24 @@ const (
 // logs the first failure and the recovery. An error that wraps store.ErrRefused or
 // errTaken is returned at once.
 func (in *Ingest) retry(ctx context.Context, key, what string, f func() error) error {
+	trouble := key + ": " + what
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		err := f()
 		if err == nil {
-			if in.setTrouble(key, "") {
+			if in.setTrouble(trouble, "") {
 				in.cfg.Logger.Info("works again", "what", what)
 			}
 			return nil
 		}
 		if errors.Is(err, store.ErrRefused) || errors.Is(err, errTaken) {
-			in.setTrouble(key, "")
+			in.setTrouble(trouble, "")
 			return err
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: stopped: %w", what, err)
 		}
 		in.metrics.retries.WithLabelValues(key).Inc()
-		if in.setTrouble(key, err.Error()) {
+		if in.setTrouble(trouble, err.Error()) {
 			in.cfg.Logger.Warn("fails, trying again until it works", "what", what, "error", err)
 		}
 		timer := time.NewTimer(pause)

@@ -169,7 +169,20 @@ func (s *stack) startNATS(ctx context.Context) error {
 	if s.js, err = jetstream.New(nc); err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	return stream.Declare(ctx, s.js, stream.Limits{})
+	if err := stream.Declare(ctx, s.js, stream.Limits{}); err != nil {
+		return err
+	}
+	space := &natsserver.Space{JS: s.js, Dir: s.o.data, Logger: s.log}
+	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sallyport_nats_disk_short", Help: "1 while the disk is nearly full and agents keep their events themselves.",
+	}, func() float64 {
+		if space.Short() {
+			return 1
+		}
+		return 0
+	}))
+	s.parts.start("disk space", space.Run)
+	return nil
 }
 
 func (s *stack) startStore(ctx context.Context) error {
