@@ -35,12 +35,16 @@ engine: build ## Fetch the embedded ClickHouse into the user's cache, once
 	$(AS_ROOT) bin/sallyport db fetch
 
 .PHONY: bench
-bench: setup-bench build engine ## Measure cost, throughput and latency against the goals
+bench: setup-bench build engine ## Measure cost, pipeline and latency against the goals
 	$(AS_ROOT) go run ./test/bench
 
 .PHONY: bench-agent
 bench-agent: setup-bench build ## Measure what observing costs, against auditd and bpftrace
 	$(AS_ROOT) go run ./test/bench -only cost
+
+.PHONY: bench-pipeline
+bench-pipeline: setup-bench build engine ## Measure stream to queryable rows, against clickhouse-go alone
+	$(AS_ROOT) go run ./test/bench -only pipeline
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint Go and protobuf, check that proto stays compatible
