@@ -40,7 +40,7 @@ bench: setup-bench build engine ## Measure cost, pipeline and latency against th
 
 .PHONY: bench-agent
 bench-agent: setup-bench build ## Measure what observing costs, against auditd and bpftrace
-	$(AS_ROOT) go run ./test/bench -only cost
+	$(AS_ROOT) go run ./test/bench -only cost,loss
 
 .PHONY: bench-pipeline
 bench-pipeline: setup-bench build engine ## Measure stream to queryable rows, against clickhouse-go alone

@@ -221,7 +221,7 @@ func BenchmarkSteady(b *testing.B) {
 }
 
 // peakMemory is the most that a process had resident, in bytes.
-func peakMemory(b *testing.B, pid int) uint64 {
+func peakMemory(b testing.TB, pid int) uint64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

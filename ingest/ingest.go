@@ -36,10 +36,11 @@ type Config struct {
 	// Workers decode and insert ranges of events side by side, for each partition; 2 by
 	// default, 1 if there are several partitions.
 	Workers int
-	// MaxEvents ends a range; 100,000 by default. A range takes about 1 KiB of
-	// memory an event in each worker.
+	// MaxEvents ends a range; 40,000 by default. With a backlog a process has some 10 KiB
+	// for each: two workers, a copy that the driver makes, and what the garbage
+	// collector leaves.
 	MaxEvents int
-	// MaxBytes ends a range by the memory of its rows; 96 MiB by default.
+	// MaxBytes ends a range by the memory of its rows; 40 MiB by default.
 	MaxBytes int
 	// MaxAge is how long the first message of a range waits for others; 500 ms by
 	// default.
@@ -88,10 +89,10 @@ func New(cfg Config) (*Ingest, error) {
 		return nil, fmt.Errorf("configure ingest: name %q is not 1 to %d characters of [A-Za-z0-9_-]", cfg.Name, maxName)
 	}
 	if cfg.MaxEvents <= 0 {
-		cfg.MaxEvents = 100_000
+		cfg.MaxEvents = 40_000
 	}
 	if cfg.MaxBytes <= 0 {
-		cfg.MaxBytes = 96 << 20
+		cfg.MaxBytes = 40 << 20
 	}
 	if cfg.MaxAge <= 0 {
 		cfg.MaxAge = 500 * time.Millisecond

@@ -209,3 +209,46 @@ func TestDiskOfClickHouseFull(t *testing.T) {
 		t.Errorf("%d dead letters, want none: a full disk is nobody's fault", len(dead))
 	}
 }
+
+// TestBacklog gives an ingest process a backlog while ClickHouse is away, and then
+// ClickHouse: it waits in little memory, and catches up.
+func TestBacklog(t *testing.T) {
+	addr := freeAddr(t)
+	l := newStreamLab(t)
+	l.dsn = "http://default:later@" + addr + "/later"
+	l.store = openStore(t, l.dsn)
+	r := rand.New(rand.NewPCG(25, 26))
+	const batches, events = 2000, 500
+	e, err := stream.NewEncoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range batches {
+		data, err := e.Encode(nil, realisticBatch(r, "agent-1", uint64(n*events+1), events, time.Now()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.js.PublishAsync(stream.EventSubject("agent-1"), data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-l.js.PublishAsyncComplete()
+	t.Setenv(childPlainVariable, "1")
+	child := l.startChild(t, "")
+	t.Cleanup(func() {
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	})
+	time.Sleep(2 * time.Second)
+	waiting := peakMemory(t, child.Process.Pid)
+	begin := time.Now()
+	newOwnEngine(t, addr, "later")
+	l.waitDone(t, stream.EventsStream)
+	took := time.Since(begin)
+	l.checkOnce(t, batches*events)
+	most := peakMemory(t, child.Process.Pid)
+	t.Logf("%d MiB while ClickHouse was away, %d MiB at most; %d events in %s", waiting>>20, most>>20, batches*events, took)
+	if waiting > 128<<20 || most > 512<<20 {
+		t.Errorf("%d MiB while ClickHouse was away and %d MiB at most, want 128 and 512 at most", waiting>>20, most>>20)
+	}
+}

@@ -31,7 +31,7 @@ func main() {
 	builds := flag.Int("builds", 3, "rounds of the go build")
 	samples := flag.Int("samples", 15, "samples of the latency from kernel to webhook")
 	repeats := flag.Int("repeats", 3, "repeats of each part of the pipeline")
-	only := flag.String("only", "cost,pipeline,latency", "parts to run")
+	only := flag.String("only", "cost,loss,pipeline,latency", "parts to run")
 	loads := flag.String("loads", "", "loads of the cost to run, separated by commas (default all)")
 	seed := flag.Uint64("seed", 1, "seed of the order of observers")
 	flag.Parse()
@@ -44,12 +44,14 @@ func main() {
 		switch part {
 		case "cost":
 			err = measureCost(ctx, *loads, *rounds, *builds, rand.New(rand.NewPCG(*seed, 0)))
+		case "loss":
+			err = measureLoss(ctx)
 		case "pipeline":
 			err = measurePipeline(ctx, *repeats)
 		case "latency":
 			err = measureLatency(ctx, *samples)
 		default:
-			err = fmt.Errorf("there is no part %q; there are cost, pipeline and latency", part)
+			err = fmt.Errorf("there is no part %q; there are cost, loss, pipeline and latency", part)
 		}
 		if err != nil {
 			fatal(fmt.Errorf("%s: %w", part, err))
