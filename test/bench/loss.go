@@ -111,7 +111,7 @@ func stormUnder(ctx context.Context, s storm, storms, events int, reading bool) 
 	}
 	running.Wait()
 	after, lostErr := sensor.Lost()
-	if err := errors.Join(append(failed, lostErr, sensor.Close())...); err != nil {
+	if err := errors.Join(errors.Join(failed...), lostErr, sensor.Close()); err != nil {
 		return l, err
 	}
 	if !reading {
