@@ -250,7 +250,8 @@ func (s *declared) declare(ctx context.Context, js jetstream.JetStream, l Limits
 			if _, err = js.CreateStream(ctx, fresh); err == nil {
 				return doneMade, nil
 			}
-			if try == 2 {
+			var refused *jetstream.APIError
+			if try == 2 || !errors.As(err, &refused) {
 				return "", err
 			}
 			// Another process may be making it: then it is there already, or seems to take

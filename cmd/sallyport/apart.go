@@ -182,7 +182,7 @@ func (o *options) runApart(ctx context.Context, part string, steps func(*stack) 
 		all = append([]step{s.startMetrics}, all...)
 	}
 	return s.runSteps(ctx, all, func() error {
-		s.log.Info("up", "part", part, "version", version, "took", time.Since(start).Round(time.Millisecond))
+		s.log.Info("up", "part", part, "version", version, "took", time.Since(start).Round(time.Millisecond).String())
 		err := s.parts.wait(ctx)
 		s.log.Info("stopping", "part", part)
 		return err

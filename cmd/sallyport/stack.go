@@ -346,10 +346,12 @@ func (s *stack) startDetector(ctx context.Context) error {
 		}
 	}
 	report(problems)
-	s.parts.start("policies", func(ctx context.Context) error {
-		policies.Watch(ctx, policyInterval, report)
-		return nil
-	})
+	if s.o.policies != "" {
+		s.parts.start("policies", func(ctx context.Context) error {
+			policies.Watch(ctx, policyInterval, report)
+			return nil
+		})
+	}
 	var judge *detector.Detector
 	err = s.insist(ctx, "start the detector", func(ctx context.Context) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
