@@ -143,7 +143,7 @@ var errNoClickHouse = errors.New("where is ClickHouse? give a file with its DSN 
 
 // command makes a command of a part that runs apart.
 func (o *options) command(cmd *cobra.Command, run func(ctx context.Context) error) *cobra.Command {
-	cmd.Args = cobra.NoArgs
+	cmd.Args = maximumArgs(0)
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return o.prepare(cmd, "nats") }
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return run(cmd.Context()) }
 	o.external.Flags(cmd.Flags(), "nats", "nats://127.0.0.1:4222", "address of NATS: tls://HOST:PORT or nats://HOST:PORT, those of several servers with commas between them")

@@ -25,7 +25,7 @@ Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage.`,
 		Example: `  sudo sallyport up
   sudo SALLYPORT_SLACK_WEBHOOK=https://hooks.slack.com/services/… sallyport up
   sallyport up --agent=off --data /tmp/sallyport --nats 127.0.0.1:0`,
-		Args: cobra.NoArgs,
+		Args: maximumArgs(0),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			return o.prepare(cmd, "nats-url")
 		},
