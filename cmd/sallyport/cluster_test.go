@@ -129,12 +129,17 @@ func (c *cluster) path(name string) string { return filepath.Join(c.dir, name) }
 
 func (c *cluster) start(s *clusterServer) {
 	c.t.Helper()
+	c.startWith(s, filepath.Join("..", "..", "deployments", "nats", "nats-server.conf"))
+}
+
+func (c *cluster) startWith(s *clusterServer, conf string) {
+	c.t.Helper()
 	out, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	defer out.Close()
-	cmd := child(c.t, "nats-server", s.env, "-c", filepath.Join("..", "..", "deployments", "nats", "nats-server.conf"))
+	cmd := child(c.t, "nats-server", s.env, "-c", conf)
 	cmd.Stdout, cmd.Stderr = out, out
 	if _, err := cmd.StdinPipe(); err != nil {
 		c.t.Fatal(err)
