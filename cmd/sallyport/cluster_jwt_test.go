@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,6 +86,22 @@ resolver_preload { %s: %s, %s: %s }
 		t.Fatal(err)
 	}
 	c.startWith(server, conf)
+
+	// Whom nobody knows waits, says why, and ends in order.
+	c.nkey("notify")
+	stranger := c.run("notify")
+	eventually(t, time.Minute, func() error {
+		stranger.mu.Lock()
+		defer stranger.mu.Unlock()
+		if log := strings.Join(stranger.log, "\n"); !strings.Contains(log, "Authorization Violation") {
+			return fmt.Errorf("the log of a user whom NATS does not know:\n%s", log)
+		}
+		return nil
+	})
+	if code, body, err := stranger.get("/readyz"); err != nil || code != http.StatusServiceUnavailable || !strings.Contains(body, "nats: not connected") {
+		t.Errorf("a user whom NATS does not know: /readyz says %d %q %v", code, body, err)
+	}
+	stranger.stop()
 
 	c.declare("--events-bytes", "200000000", "--findings-bytes", "20000000", "--dead-letter-bytes", "20000000", "--bucket-bytes", "20000000")
 	detector := c.run("detector")

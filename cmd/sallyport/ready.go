@@ -123,6 +123,7 @@ func (s *stack) probe(name string, ask func(ctx context.Context) error) {
 // insist tries something of the start again and again while NATS or ClickHouse cannot be
 // reached or is not whole yet, and says so. Any other error is final.
 func (s *stack) insist(ctx context.Context, what string, try func(ctx context.Context) error) error {
+	said := make(map[string]bool)
 	for attempt := 0; ; attempt++ {
 		err := try(ctx)
 		if err == nil {
@@ -141,7 +142,11 @@ func (s *stack) insist(ctx context.Context, what string, try func(ctx context.Co
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		s.ready.setStarting(fmt.Errorf("%s: %w", what, err))
-		if attempt%60 == 0 { // at first, and every minute or so
+		if attempt%60 == 0 { // every minute or so
+			clear(said)
+		}
+		if !said[err.Error()] {
+			said[err.Error()] = true
 			s.log.Warn("cannot start yet, trying again until it works", "what", what, "error", err)
 		}
 		select {

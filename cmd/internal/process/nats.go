@@ -10,7 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/pflag"
@@ -106,7 +106,7 @@ func (n *NATS) Connect(name, inbox string, log *slog.Logger) (*nats.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	var said atomic.Bool // that it cannot be reached
+	said := &reasons{told: make(map[string]bool)}
 	options = append(options,
 		nats.Name(name),
 		nats.CustomInboxPrefix(inbox),
@@ -123,13 +123,13 @@ func (n *NATS) Connect(name, inbox string, log *slog.Logger) (*nats.Conn, error)
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			level := slog.LevelDebug
-			if !errors.Is(err, nats.ErrNoServers) && !said.Swap(true) { // that error says nothing
+			if said.add(err) {
 				level = slog.LevelWarn
 			}
 			log.Log(context.Background(), level, "NATS cannot be reached; trying again until it can", "error", err)
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			said.Store(false)
+			said.forget()
 			log.Info("connected to NATS again", "server", nc.ConnectedServerName())
 		}),
 	)
@@ -138,6 +138,36 @@ func (n *NATS) Connect(name, inbox string, log *slog.Logger) (*nats.Conn, error)
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
 	return nc, nil
+}
+
+// reasons are why NATS could not be reached since it was the last time: each is said once,
+// for the attempts are many.
+type reasons struct {
+	mu   sync.Mutex
+	told map[string]bool
+}
+
+// maxReasons bounds what is said.
+const maxReasons = 16
+
+// add says whether the reason is a new one.
+func (r *reasons) add(err error) bool {
+	if errors.Is(err, nats.ErrNoServers) { // which is no reason
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.told[err.Error()] || len(r.told) >= maxReasons {
+		return false
+	}
+	r.told[err.Error()] = true
+	return true
+}
+
+func (r *reasons) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.told)
 }
 
 // Connected returns nil while a connection is there, else why it is not.
