@@ -81,6 +81,11 @@ each job, and says so when a job does something else.
 		newRunsCommand(),
 		newFindingsCommand(),
 		newBaselineCommand(),
+		newIngestCommand(),
+		newDetectorCommand(),
+		newNotifyCommand(),
+		newServerCommand(),
+		newDeclareCommand(),
 		newDBCommand(),
 	)
 	return root
