@@ -2,6 +2,11 @@ package main
 
 import (
 	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +48,7 @@ func testPermissions(t *testing.T, c *cluster) {
 		}, []string{"sallyport.heartbeats.*", stream.Inbox(stream.PartDetector) + ".>"}},
 		{"detector", stream.Inbox(stream.PartDetector), []string{
 			"sallyport.events.runner-1", "$KV.INGEST.EVENTS.done", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.ingest", "$JS.API.STREAM.MSG.GET.EVENTS",
-			"$JS.API.CONSUMER.MSG.NEXT.FINDINGS.notify", "sallyport.heartbeats.runner-1",
+			"$JS.API.CONSUMER.MSG.NEXT.FINDINGS.notify", "sallyport.heartbeats.runner-1", "$JS.API.CONSUMER.CREATE.KV_DETECTOR.mine",
 		}, nil},
 		{"notify", stream.Inbox(stream.PartNotify), []string{
 			"sallyport.events.runner-1", "sallyport.findings", "$KV.BASELINES.x", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.ingest",
@@ -51,7 +56,7 @@ func testPermissions(t *testing.T, c *cluster) {
 		}, []string{"sallyport.heartbeats.*"}},
 		{"server", stream.Inbox(stream.PartServer), []string{
 			"sallyport.events.runner-1", "sallyport.findings", "$KV.BASELINES.x", "$JS.API.STREAM.MSG.GET.EVENTS",
-			"$JS.API.STREAM.MSG.GET.KV_INGEST", "$JS.API.STREAM.PURGE.KV_BASELINES",
+			"$JS.API.STREAM.MSG.GET.KV_INGEST", "$JS.API.STREAM.PURGE.KV_BASELINES", "$JS.API.CONSUMER.CREATE.KV_BASELINES.mine",
 		}, []string{"sallyport.heartbeats.*"}},
 		{"declare", stream.Inbox(stream.PartDeclare), []string{"sallyport.findings", "$KV.BASELINES.x"}, nil},
 	} {
@@ -110,5 +115,29 @@ func expectRefusal(t *testing.T, nc *nats.Conn, refused <-chan error, what, subj
 		}
 	case <-time.After(5 * time.Second):
 		t.Errorf("%s to %s was not refused", what, subject)
+	}
+}
+
+// Every variable of the server's files has its line in nats.env.example, and no line is for
+// nothing.
+func TestEnvironmentOfNATSIsWhole(t *testing.T) {
+	dir := filepath.Join("..", "..", "deployments", "nats")
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	used := make(map[string]bool)
+	for _, v := range regexp.MustCompile(`\$N(ATS|KEY)_[A-Z0-9_]+`).FindAllString(read("nats-server.conf")+read("permissions.conf"), -1) {
+		used[v[1:]] = true
+	}
+	set := make(map[string]bool)
+	for _, v := range regexp.MustCompile(`(?m)^[A-Z0-9_]+=`).FindAllString(read("nats.env.example"), -1) {
+		set[strings.TrimSuffix(v, "=")] = true
+	}
+	if len(used) < 10 || !maps.Equal(used, set) {
+		t.Errorf("the files use %v, the example sets %v", slices.Sorted(maps.Keys(used)), slices.Sorted(maps.Keys(set)))
 	}
 }
