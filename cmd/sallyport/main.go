@@ -81,6 +81,8 @@ each job, and says so when a job does something else.
 		newRunsCommand(),
 		newFindingsCommand(),
 		newBaselineCommand(),
+		newRecordCommand(),
+		newReplayCommand(),
 		newDBCommand(),
 	)
 	return root

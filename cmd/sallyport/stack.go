@@ -149,8 +149,12 @@ func (s *stack) startNATS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	operator, err := secretFile(filepath.Join(s.o.data, operatorPasswordFile))
+	if err != nil {
+		return err
+	}
 	s.nats, err = natsserver.Start(natsserver.Config{
-		Dir: filepath.Join(s.o.data, "nats"), Host: host, Port: port, AgentPassword: password, Logger: s.log,
+		Dir: filepath.Join(s.o.data, "nats"), Host: host, Port: port, AgentPassword: password, OperatorPassword: operator, Logger: s.log,
 	})
 	if err != nil {
 		return err
