@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport-ci/sallyport/agent"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/recording"
 	"github.com/sallyport-ci/sallyport/recording/pipeline"
@@ -151,7 +152,7 @@ func (t *taken) Publish(_ context.Context, b *sallyportv1.EventBatch) error {
 }
 
 func (o *recordOptions) recordCommand(ctx context.Context, args []string) (code int, err error) {
-	file, err := o.create(recording.About{Command: args})
+	file, err := o.create(recording.About{Command: new(agent.Redactor).Arguments(args)})
 	if err != nil {
 		return exitWatchFailed, err
 	}
