@@ -224,7 +224,7 @@ func (p *Player) flush(ctx context.Context) error {
 func (p *Player) settle(ctx context.Context) error {
 	m := p.sent[0]
 	ack, err := p.wait(ctx, m)
-	for err != nil {
+	for tries := 0; err != nil; tries++ {
 		if ctx.Err() != nil {
 			return fmt.Errorf("publish batch %s: %w", m.id, ctx.Err())
 		}
@@ -235,10 +235,12 @@ func (p *Player) settle(ctx context.Context) error {
 			p.c.Waiting(err)
 		}
 		p.away = true
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("publish batch %s: %w", m.id, ctx.Err())
-		case <-time.After(retryPause):
+		if tries > 0 { // those behind the first one failed with it, and need not wait
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("publish batch %s: %w", m.id, ctx.Err())
+			case <-time.After(retryPause):
+			}
 		}
 		try, cancel := context.WithTimeout(ctx, ackTimeout)
 		// Under the same identity: the stream drops it if the first try came through.
@@ -298,30 +300,27 @@ func Ingested(ctx context.Context, js jetstream.JetStream, s Start) (bool, error
 	return true, nil
 }
 
-// WaitRead waits until the durable consumers of EVENTS have acknowledged all of it.
+// WaitRead waits until everybody who reads EVENTS has acknowledged what is in it now.
 func WaitRead(ctx context.Context, js jetstream.JetStream) error {
-	for {
+	var last uint64
+	for first := true; ; first = false {
 		s, err := js.Stream(ctx, stream.EventsStream)
 		if err != nil {
 			return fmt.Errorf("wait for readers of %s: %w", stream.EventsStream, err)
 		}
-		last, behind := s.CachedInfo().State.LastSeq, false
-		consumers := s.ListConsumers(ctx)
-		for info := range consumers.Info() {
-			if info.Config.Durable != "" && (info.NumPending > 0 || info.NumAckPending > 0 || (info.Config.FilterSubject == "" && info.Delivered.Stream < last)) {
-				behind = true
-			}
+		// The stream forgets a message when all have acknowledged it; an empty one begins
+		// after its last.
+		state := s.CachedInfo().State
+		if first {
+			last = state.LastSeq
 		}
-		if err := consumers.Err(); err != nil {
-			return fmt.Errorf("wait for readers of %s: %w", stream.EventsStream, err)
-		}
-		if !behind {
+		if state.FirstSeq > last || state.Msgs == 0 {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
