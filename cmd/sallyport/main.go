@@ -83,6 +83,7 @@ each job, and says so when a job does something else.
 		newBaselineCommand(),
 		newRecordCommand(),
 		newReplayCommand(),
+		newDLQCommand(),
 		newDBCommand(),
 	)
 	return root

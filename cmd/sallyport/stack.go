@@ -21,6 +21,7 @@ import (
 	"github.com/sallyport-ci/sallyport/agent/watchlist"
 	"github.com/sallyport-ci/sallyport/bpf"
 	"github.com/sallyport-ci/sallyport/cmd/internal/process"
+	"github.com/sallyport-ci/sallyport/deadletter"
 	"github.com/sallyport-ci/sallyport/detector"
 	"github.com/sallyport-ci/sallyport/ingest"
 	"github.com/sallyport-ci/sallyport/notify"
@@ -173,7 +174,11 @@ func (s *stack) startNATS(ctx context.Context) error {
 	if s.js, err = jetstream.New(nc); err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	return stream.Declare(ctx, s.js, stream.Limits{})
+	if err := stream.Declare(ctx, s.js, stream.Limits{}); err != nil {
+		return err
+	}
+	s.registry.MustRegister(deadletter.NewCollector(s.js))
+	return nil
 }
 
 func (s *stack) startStore(ctx context.Context) error {
