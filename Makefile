@@ -34,6 +34,10 @@ build: ## Build bin/sallyport and bin/sallyport-agent
 engine: build ## Fetch the embedded ClickHouse into the user's cache, once
 	$(AS_ROOT) bin/sallyport db fetch
 
+.PHONY: recordings
+recordings: setup-demo build engine $(TOOLS)/act ## Record the runs of testdata/recordings again
+	$(AS_ROOT) go run ./test/recordings
+
 .PHONY: bench
 bench: setup-bench build engine ## Measure cost, pipeline and latency against the goals
 	$(AS_ROOT) go run ./test/bench

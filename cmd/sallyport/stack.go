@@ -21,6 +21,7 @@ import (
 	"github.com/sallyport-ci/sallyport/agent/watchlist"
 	"github.com/sallyport-ci/sallyport/bpf"
 	"github.com/sallyport-ci/sallyport/cmd/internal/process"
+	"github.com/sallyport-ci/sallyport/deadletter"
 	"github.com/sallyport-ci/sallyport/detector"
 	"github.com/sallyport-ci/sallyport/ingest"
 	"github.com/sallyport-ci/sallyport/notify"
@@ -218,8 +219,12 @@ func (s *stack) startNATS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	operator, err := secretFile(filepath.Join(s.o.data, operatorPasswordFile))
+	if err != nil {
+		return err
+	}
 	s.nats, err = natsserver.Start(natsserver.Config{
-		Dir: filepath.Join(s.o.data, "nats"), Host: host, Port: port, AgentPassword: password, Logger: s.log,
+		Dir: filepath.Join(s.o.data, "nats"), Host: host, Port: port, AgentPassword: password, OperatorPassword: operator, Logger: s.log,
 		MaxStore: s.o.limits.Total(),
 	})
 	if err != nil {
@@ -258,6 +263,7 @@ func (s *stack) startNATS(ctx context.Context) error {
 		return 0
 	}))
 	s.parts.start("disk space", space.Run)
+	s.registry.MustRegister(deadletter.NewCollector(s.js))
 	return nil
 }
 
