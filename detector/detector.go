@@ -218,14 +218,22 @@ func (d *Detector) loop(ctx context.Context, incoming <-chan jetstream.Msg, done
 				d.failed(err)
 				continue
 			}
+			if ok, _ := d.Health(); !ok {
+				d.log.Info("the detector works again")
+			}
 			d.healthy(true, fmt.Sprintf("watching, %d executions", len(d.engine.executions)))
 		}
 	}
 }
 
+// failed says what fails, and once; the attempts are many.
 func (d *Detector) failed(err error) {
+	level := slog.LevelDebug
+	if ok, _ := d.Health(); ok {
+		level = slog.LevelWarn
+	}
 	d.healthy(false, err.Error())
-	d.log.Warn("the detector tries again", "error", err)
+	d.log.Log(context.Background(), level, "the detector tries again until it works", "error", err)
 }
 
 // insist tries until it works; it returns an error only when ctx ends.
