@@ -88,7 +88,6 @@ func TestCluster(t *testing.T) {
 	}
 	l.publish(&sallyportv1.Event{Body: &sallyportv1.Event_JobEnded{JobEnded: &sallyportv1.JobEnded{}}})
 	l.checkOnce(db)
-	c.waitWhole(js)
 
 	// What was found came all the way: detector, stream, ingest, table, API; and notify.
 	eventually(t, time.Minute, func() error {
