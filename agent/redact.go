@@ -246,6 +246,11 @@ var pairName = regexp.MustCompile(`([A-Za-z0-9_.-]+)"?\s*[=:]\s*"?`)
 // pairEnd are the characters that end the value behind a pairName.
 const pairEnd = " \t\r\n&;,'\""
 
+// Arguments returns a program's arguments without what looks like a secret.
+func (r *Redactor) Arguments(arguments []string) []string {
+	return r.arguments(slices.Clone(arguments), nil)
+}
+
 // arguments takes secrets out of a program's arguments, in place: a job's own, and what
 // looks like one.
 func (r *Redactor) arguments(arguments, secrets []string) []string {

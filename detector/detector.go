@@ -260,6 +260,10 @@ func (d *Detector) insist(ctx context.Context, what string, try func(context.Con
 // after a restart, and its findings keep their identities.
 func (d *Detector) handle(ctx context.Context, m jetstream.Msg) error {
 	d.messages.Inc()
+	if stream.ForOther(m, "detector") { // a dead letter of ingest; it was judged when it first came
+		d.unsaved = append(d.unsaved, m)
+		return nil
+	}
 	batch := new(sallyportv1.EventBatch) // not reused: what is remembered points into it
 	if err := d.decoder.Decode(m.Data(), batch); err != nil {
 		d.deadLetters.Inc()

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -19,18 +20,29 @@ const (
 	// message, 8 MiB.
 	fetchMessages = 2000
 	fetchBytes    = 16 << 20
+	// maxTaken is how many intervals of messages in hand are remembered before those
+	// that are done are joined.
+	maxTaken = 1 << 16
 )
 
+// heartbeatTrouble ends the name of the trouble that NATS does not answer.
+const heartbeatTrouble = ": heartbeat"
+
 // collect gathers messages into groups until ctx ends, and hands over the last
-// group then. While all workers are busy it fills one group and fetches no more.
-func (l *lane) collect(ctx, work context.Context, groups chan<- []*message) {
+// group then, unless handing has ended. The error is jetstream.ErrConsumerNotFound if the
+// partition's consumer was deleted. While all workers are busy it fills one group and fetches no more.
+func (l *lane) collect(ctx, handing context.Context, groups chan<- []*message) (err error) {
+	var fetchErr error
 	messages := make(chan *message)
 	var fetching sync.WaitGroup
 	fetching.Go(func() {
 		defer close(messages)
-		l.fetch(ctx, messages)
+		fetchErr = l.fetch(ctx, messages)
 	})
-	defer fetching.Wait()
+	defer func() {
+		fetching.Wait()
+		err = fetchErr
+	}()
 
 	var group []*message
 	bytes, aged := 0, false
@@ -47,11 +59,14 @@ func (l *lane) collect(ctx, work context.Context, groups chan<- []*message) {
 		select {
 		case m, ok := <-in:
 			if !ok {
-				l.handLast(work, groups, group)
-				return
+				l.handLast(handing, groups, group)
+				return nil
 			}
 			if !l.take(m) {
 				continue
+			}
+			if !l.claim(ctx, m) {
+				continue // stopped
 			}
 			if len(group) == 0 {
 				timer.Reset(l.ingest.cfg.MaxAge)
@@ -64,19 +79,19 @@ func (l *lane) collect(ctx, work context.Context, groups chan<- []*message) {
 		case <-timer.C:
 			aged = true
 		case <-ctx.Done():
-			l.handLast(work, groups, group)
-			return
+			l.handLast(handing, groups, group)
+			return nil
 		}
 	}
 }
 
-func (l *lane) handLast(work context.Context, groups chan<- []*message, group []*message) {
+func (l *lane) handLast(handing context.Context, groups chan<- []*message, group []*message) {
 	if len(group) == 0 {
 		return
 	}
 	select {
 	case groups <- group:
-	case <-work.Done(): // not begun: it will be delivered again
+	case <-handing.Done(): // not begun: it will be delivered again
 	}
 }
 
@@ -94,7 +109,7 @@ func (l *lane) full(messages, bytes int) bool {
 func (l *lane) take(m *message) bool {
 	if l.journal.isDone(m.sequence) {
 		if err := m.Ack(); err != nil {
-			l.ingest.cfg.Logger.Debug("acknowledge again", "stream", l.streamName, "sequence", m.sequence, "error", err)
+			l.ingest.cfg.Logger.Debug("acknowledge again", "stream", l.partition.Name, "sequence", m.sequence, "error", err)
 		}
 		return false
 	}
@@ -102,30 +117,38 @@ func (l *lane) take(m *message) bool {
 		return false
 	}
 	l.taken.add(m.sequence)
+	if len(l.taken) > maxTaken {
+		// What is done needs no remembering here.
+		l.taken.addFloor(l.journal.firstGap())
+	}
 	return true
 }
 
-// fetch reads the consumer until ctx ends.
-func (l *lane) fetch(ctx context.Context, messages chan<- *message) {
+// fetch reads the consumer until ctx ends or the consumer is deleted.
+func (l *lane) fetch(ctx context.Context, messages chan<- *message) error {
 	for ctx.Err() == nil {
 		var it jetstream.MessagesContext
-		err := l.ingest.retry(ctx, l.streamName, "read stream "+l.streamName, func() (err error) {
+		err := l.ingest.retry(ctx, l.partition.Name, "read "+l.partition.Name, func() (err error) {
 			it, err = l.consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(fetchMessages, fetchBytes))
 			return err
 		})
 		if err != nil {
-			return
+			return nil //nolint:nilerr // stopped
 		}
 		err = l.iterate(ctx, it, messages)
 		it.Stop()
+		if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("read %s: %w", l.partition.Name, jetstream.ErrConsumerNotFound)
+		}
 		if err != nil {
-			l.ingest.cfg.Logger.Warn("reading the stream broke off, trying again", "stream", l.streamName, "error", err)
+			l.ingest.cfg.Logger.Warn("reading the stream broke off, trying again", "stream", l.partition.Name, "error", err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(firstPause):
 			}
 		}
 	}
+	return nil
 }
 
 func (l *lane) iterate(ctx context.Context, it jetstream.MessagesContext, messages chan<- *message) error {
@@ -136,15 +159,15 @@ func (l *lane) iterate(ctx context.Context, it jetstream.MessagesContext, messag
 			return nil //nolint:nilerr // stopped; whatever Next says of that
 		case errors.Is(err, jetstream.ErrNoHeartbeat):
 			// NATS is away; the client library reconnects and goes on.
-			l.ingest.setTrouble(l.streamName+".heartbeat", "NATS does not answer")
+			l.ingest.setTrouble(l.partition.Name+heartbeatTrouble, "NATS does not answer")
 			continue
 		case err != nil:
 			return err
 		}
-		l.ingest.setTrouble(l.streamName+".heartbeat", "")
+		l.ingest.setTrouble(l.partition.Name+heartbeatTrouble, "")
 		m, err := newMessage(msg)
 		if err != nil {
-			l.ingest.cfg.Logger.Warn("a message without metadata was passed over", "stream", l.streamName, "error", err)
+			l.ingest.cfg.Logger.Warn("a message without metadata was passed over", "stream", l.partition.Name, "error", err)
 			continue
 		}
 		select {

@@ -36,6 +36,13 @@ func (s *intervals) addInterval(v interval) {
 	*s = slices.Delete(set, from+1, to)
 }
 
+// addFloor puts all sequences up to a floor into the set; 0 is no floor.
+func (s *intervals) addFloor(floor uint64) {
+	if floor > 0 {
+		s.addInterval(interval{1, floor})
+	}
+}
+
 // contains says whether a sequence is in the set.
 func (s intervals) contains(n uint64) bool {
 	i := sort.Search(len(s), func(i int) bool { return s[i][1] >= n })

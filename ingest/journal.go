@@ -16,28 +16,65 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// journal is what ingest knows of one stream in the bucket INGEST: the range
-// that each worker is inserting, under <stream>.range.<worker>, and the sequences
-// that are in the tables, under <stream>.done. It is the authority on what is
-// done; acknowledgements only tell the stream what it may forget. It is safe for
-// concurrent use.
+// errTaken says that another process has taken a partition over. What was in hand is
+// that process's to finish.
+var errTaken = errors.New("another ingest process has taken the partition over")
+
+// journal is what ingest knows of one partition in the bucket INGEST: the range that
+// each worker is inserting, under <partition>.range.<worker>, and the sequences that are
+// in the tables, under <partition>.done. It is the authority on what is done;
+// acknowledgements only tell the stream what it may forget.
+//
+// Every key names the process that wrote it last, and each write replaces the very entry
+// that this process wrote or took over: one that has lost the partition and does not know
+// it yet can write nothing more (errTaken). It is safe for concurrent use.
 type journal struct {
-	kv     jetstream.KeyValue
-	stream string
+	kv        jetstream.KeyValue
+	partition string
+	owner     string
 	// created tells a stream from a later one of the same name, whose sequences
 	// mean other messages.
 	created time.Time
 
-	mu   sync.Mutex
-	done intervals
+	finishing sync.Mutex // one finish at a time
+
+	mu        sync.Mutex
+	done      intervals
+	revisions map[string]uint64 // of the entries that are ours; 0 if there is none yet
+	// unfinished are the ranges that an earlier owner began, oldest first.
+	unfinished []begun
+}
+
+// begun is a range that was begun.
+type begun struct {
+	sequences intervals
+	// repeated are those of them whose batches are not inserted, because another message
+	// has them, too.
+	repeated intervals
 }
 
 // record is the value of a key.
 type record struct {
 	// Created is when the stream was created, Unix time in nanoseconds.
 	Created int64 `json:"created"`
+	// Owner is the process that wrote it.
+	Owner string `json:"owner,omitempty"`
 	// Sequences of the stream.
 	Sequences intervals `json:"sequences"`
+	// Repeated are those of them that are not inserted.
+	Repeated intervals `json:"repeated,omitempty"`
+}
+
+// set makes a set of what was read.
+func set(read intervals) (intervals, error) {
+	var s intervals
+	for _, v := range read {
+		if v[0] == 0 || v[1] < v[0] {
+			return nil, fmt.Errorf("interval %d to %d", v[0], v[1])
+		}
+		s.addInterval(v)
+	}
+	return s, nil
 }
 
 // sequenceRange is the identity of a range: all tokens are made of it.
@@ -58,70 +95,180 @@ func (r sequenceRange) token(table string) string {
 		hex.EncodeToString(h.Sum(nil)[:8]), table)
 }
 
-func openJournal(ctx context.Context, kv jetstream.KeyValue, info *jetstream.StreamInfo) (*journal, error) {
-	j := &journal{kv: kv, stream: info.Config.Name, created: info.Created}
-	done, err := j.read(ctx, j.stream+".done")
+// takeJournal makes a partition's journal owner's. When it returns, no earlier owner can
+// begin or finish a range any more.
+func takeJournal(ctx context.Context, kv jetstream.KeyValue, partition, owner string, info *jetstream.StreamInfo) (*journal, error) {
+	j := &journal{kv: kv, partition: partition, owner: owner, created: info.Created, revisions: make(map[string]uint64)}
+	// Ranges first: whoever cannot begin one has none to finish.
+	lister, err := kv.ListKeysFiltered(ctx, partition+".range.*")
+	if err != nil {
+		return nil, fmt.Errorf("list ranges in bucket %s: %w", kv.Bucket(), err)
+	}
+	var keys []string
+	for key := range lister.Keys() {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, strings.Compare)
+	var ranges []begun
+	for _, key := range keys {
+		b, err := j.take(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		ranges = append(ranges, b)
+	}
+	done, err := j.take(ctx, j.doneKey())
 	if err != nil {
 		return nil, err
 	}
-	j.done = done
+	j.done = done.sequences
+	for _, b := range ranges {
+		// A range is finished as a whole, so one sequence speaks for all.
+		if len(b.sequences) > 0 && !j.isDone(b.sequences[0][0]) {
+			j.unfinished = append(j.unfinished, b)
+		}
+	}
+	slices.SortFunc(j.unfinished, func(a, b begun) int {
+		if a.sequences[0][0] < b.sequences[0][0] {
+			return -1
+		}
+		return 1
+	})
 	return j, nil
 }
 
-// read returns the sequences under a key, none if the key is missing or speaks of
-// an earlier stream of this name.
-func (j *journal) read(ctx context.Context, key string) (intervals, error) {
-	entry, err := j.kv.Get(ctx, key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s of bucket %s: %w", key, j.kv.Bucket(), err)
-	}
-	var r record
-	if err := json.Unmarshal(entry.Value(), &r); err != nil {
-		return nil, fmt.Errorf("read %s of bucket %s: %w", key, j.kv.Bucket(), err)
-	}
-	if r.Created != j.created.UnixNano() {
-		return nil, nil
-	}
-	var s intervals
-	for _, v := range r.Sequences {
-		if v[0] == 0 || v[1] < v[0] {
-			return nil, fmt.Errorf("read %s of bucket %s: interval %d to %d", key, j.kv.Bucket(), v[0], v[1])
+func (j *journal) doneKey() string { return j.partition + ".done" }
+
+// take makes a key ours and returns what it has: nothing if the key is missing or speaks
+// of an earlier stream of this name.
+func (j *journal) take(ctx context.Context, key string) (begun, error) {
+	for {
+		r, revision, err := j.get(ctx, key)
+		if err != nil {
+			return begun{}, err
 		}
-		s.addInterval(v)
+		var b begun
+		if r.Created == j.created.UnixNano() {
+			var err, err2 error
+			b.sequences, err = set(r.Sequences)
+			b.repeated, err2 = set(r.Repeated)
+			if err := errors.Join(err, err2); err != nil {
+				return begun{}, fmt.Errorf("read %s of bucket %s: %w", key, j.kv.Bucket(), err)
+			}
+		}
+		j.revisions[key] = revision
+		err = j.write(ctx, key, b)
+		if !errors.Is(err, errTaken) {
+			return b, err
+		}
+		// The earlier owner has written once more meanwhile, or what was read was old.
+		select {
+		case <-ctx.Done():
+			return begun{}, fmt.Errorf("take %s of bucket %s: %w", key, j.kv.Bucket(), ctx.Err())
+		case <-time.After(firstPause):
+		}
 	}
-	return s, nil
 }
 
-func (j *journal) write(ctx context.Context, key string, s intervals) error {
-	value, err := json.Marshal(record{Created: j.created.UnixNano(), Sequences: s})
+// get returns the value of a key and its revision, 0 if there is none.
+func (j *journal) get(ctx context.Context, key string) (record, uint64, error) {
+	var r record
+	entry, err := j.kv.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return r, 0, nil
+	}
+	if err != nil {
+		return r, 0, fmt.Errorf("read %s of bucket %s: %w", key, j.kv.Bucket(), err)
+	}
+	if err := json.Unmarshal(entry.Value(), &r); err != nil {
+		return r, 0, fmt.Errorf("read %s of bucket %s: %w", key, j.kv.Bucket(), err)
+	}
+	return r, entry.Revision(), nil
+}
+
+// write replaces our entry of a key. The error is errTaken if it is not ours any more.
+// It may be called for different keys at the same time.
+func (j *journal) write(ctx context.Context, key string, b begun) error {
+	value, err := json.Marshal(record{Created: j.created.UnixNano(), Owner: j.owner, Sequences: b.sequences, Repeated: b.repeated})
 	if err != nil {
 		return fmt.Errorf("encode %s of bucket %s: %w", key, j.kv.Bucket(), err)
 	}
-	if _, err := j.kv.Put(ctx, key, value); err != nil {
+	j.mu.Lock()
+	revision := j.revisions[key]
+	j.mu.Unlock()
+	written, err := replace(ctx, j.kv, key, value, revision)
+	if errors.Is(err, errReplaced) {
+		// Perhaps our own: written by an earlier try whose answer was lost.
+		entry, getErr := j.kv.Get(ctx, key)
+		if getErr != nil && !errors.Is(getErr, jetstream.ErrKeyNotFound) {
+			return fmt.Errorf("write %s of bucket %s: %w", key, j.kv.Bucket(), errors.Join(err, getErr))
+		}
+		switch {
+		case getErr == nil && entry.Revision() > revision && string(entry.Value()) == string(value):
+			written, err = entry.Revision(), nil
+		case getErr == nil && entry.Revision() <= revision: // a replica that is behind: ask again
+		default:
+			err = errTaken
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("write %s of bucket %s: %w", key, j.kv.Bucket(), err)
 	}
+	j.mu.Lock()
+	j.revisions[key] = written
+	j.mu.Unlock()
 	return nil
 }
 
-// begin writes down that a worker starts to insert a range.
-func (j *journal) begin(ctx context.Context, worker int, sequences intervals) error {
-	return j.write(ctx, fmt.Sprintf("%s.range.%d", j.stream, worker), sequences)
+// errReplaced says that an entry is not the one that was to be replaced.
+var errReplaced = errors.New("another entry is there")
+
+// replace writes an entry if the one of that revision is the last, or with revision 0 if
+// there is none. The error is errReplaced if that is not so.
+func replace(ctx context.Context, kv jetstream.KeyValue, key string, value []byte, revision uint64) (uint64, error) {
+	if revision == 0 {
+		written, err := kv.Create(ctx, key, value)
+		if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+			err = errReplaced
+		}
+		return written, err
+	}
+	written, err := kv.Update(ctx, key, value, revision)
+	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		err = errReplaced
+	}
+	return written, err
 }
 
-// finish writes down that a range is in the tables or among the dead letters.
-func (j *journal) finish(ctx context.Context, sequences intervals) error {
+// begin writes down that a worker starts to insert a range.
+func (j *journal) begin(ctx context.Context, worker int, b begun) error {
+	return j.write(ctx, fmt.Sprintf("%s.range.%d", j.partition, worker), b)
+}
+
+// maxDone is how many intervals may be done before finish asks for the floor: a stream
+// of one partition needs a few, one of several as many as other partitions have messages
+// between them.
+const maxDone = 64
+
+// finish writes down that a range is in the tables or among the dead letters. floor
+// returns the last message before which all were acknowledged, or 0.
+func (j *journal) finish(ctx context.Context, sequences intervals, floor func() uint64) error {
+	j.finishing.Lock()
+	defer j.finishing.Unlock()
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	done := slices.Clone(j.done)
+	j.mu.Unlock()
 	for _, v := range sequences {
 		done.addInterval(v)
 	}
-	if err := j.write(ctx, j.stream+".done", done); err != nil {
+	if len(done) > maxDone {
+		done.addFloor(floor())
+	}
+	if err := j.write(ctx, j.doneKey(), begun{sequences: done}); err != nil {
 		return err
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.done = done
 	return nil
 }
@@ -136,41 +283,17 @@ func (j *journal) isDone(sequence uint64) bool {
 // forget lets the set of what is done shrink: below the floor all is done, also
 // what somebody purged.
 func (j *journal) forget(floor uint64) {
-	if floor == 0 {
-		return
-	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.done.addInterval(interval{1, floor})
+	j.done.addFloor(floor)
 }
 
-// pending returns the ranges that were begun and not finished, oldest first.
-func (j *journal) pending(ctx context.Context) ([]intervals, error) {
-	lister, err := j.kv.ListKeysFiltered(ctx, j.stream+".range.*")
-	if err != nil {
-		return nil, fmt.Errorf("list ranges in bucket %s: %w", j.kv.Bucket(), err)
+// firstGap returns the last sequence before which all are done, 0 if there is none.
+func (j *journal) firstGap() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.done) == 0 {
+		return 0
 	}
-	var keys []string
-	for key := range lister.Keys() {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, strings.Compare)
-	var ranges []intervals
-	for _, key := range keys {
-		s, err := j.read(ctx, key)
-		if err != nil {
-			return nil, err
-		}
-		// A range is finished as a whole, so one sequence speaks for all.
-		if len(s) > 0 && !j.isDone(s[0][0]) {
-			ranges = append(ranges, s)
-		}
-	}
-	slices.SortFunc(ranges, func(a, b intervals) int {
-		if a[0][0] < b[0][0] {
-			return -1
-		}
-		return 1
-	})
-	return ranges, nil
+	return j.done[0][1]
 }

@@ -41,44 +41,46 @@ func metricValue(tb testing.TB, c prometheus.Metric) float64 {
 const (
 	childVariable    = "SALLYPORT_INGESTTEST_NATS"
 	childDSNVariable = "SALLYPORT_INGESTTEST_DSN"
+	// Its name among ingest processes.
+	childNameVariable = "SALLYPORT_INGESTTEST_NAME"
+	// Set if it is to run as it does by default.
+	childPlainVariable = "SALLYPORT_INGESTTEST_PLAIN"
 )
 
-func runChild() int {
+func runChild() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	err := func() error {
-		nc, err := nats.Connect(os.Getenv(childVariable), nats.UserInfo(natsserver.OperatorUser, operatorPassword), nats.MaxReconnects(-1))
-		if err != nil {
-			return err
-		}
-		defer nc.Close()
-		js, err := jetstream.New(nc)
-		if err != nil {
-			return err
-		}
-		s, err := store.Open(ctx, os.Getenv(childDSNVariable))
-		if err != nil {
-			return err
-		}
-		defer s.Close()
-		in, err := New(Config{JS: js, Store: s, MaxEvents: 4000, MaxAge: 30 * time.Millisecond})
-		if err != nil {
-			return err
-		}
-		fmt.Println("running")
-		return in.Run(ctx)
-	}()
+	nc, err := nats.Connect(os.Getenv(childVariable), nats.UserInfo(natsserver.OperatorUser, operatorPassword),
+		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.RetryOnFailedConnect(true))
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "child:", err)
-		return 1
+		return err
 	}
-	return 0
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(ctx, os.Getenv(childDSNVariable))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	cfg := Config{JS: js, Store: s, Name: os.Getenv(childNameVariable)}
+	if os.Getenv(childPlainVariable) == "" { // many small ranges are more to kill
+		cfg.MaxEvents, cfg.MaxAge = 4000, 30*time.Millisecond
+	}
+	in, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	fmt.Println("running")
+	return in.Run(ctx)
 }
 
-func (l *lab) startChild(tb testing.TB) *exec.Cmd {
+func (l *lab) startChild(tb testing.TB, name string) *exec.Cmd {
 	tb.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+l.server.URL(), childDSNVariable+"="+l.dsn)
+	cmd.Env = append(os.Environ(), childVariable+"="+l.server.URL(), childDSNVariable+"="+l.dsn, childNameVariable+"="+name)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -145,7 +147,7 @@ func TestKilledIngestInsertsEveryEventOnce(t *testing.T) {
 	kills := 0
 	var want uint64
 	for want == 0 {
-		child := l.startChild(t)
+		child := l.startChild(t, "")
 		time.Sleep(time.Duration(r.IntN(700)) * time.Millisecond)
 		if err := child.Process.Kill(); err != nil {
 			t.Fatal(err)
@@ -158,7 +160,7 @@ func TestKilledIngestInsertsEveryEventOnce(t *testing.T) {
 		}
 	}
 	t.Logf("killed %d times under %d events", kills, want)
-	last := l.startChild(t)
+	last := l.startChild(t, "")
 	l.waitDone(t, stream.EventsStream)
 	if err := last.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

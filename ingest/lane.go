@@ -30,16 +30,21 @@ type rowSet interface {
 	reset()
 }
 
-// lane carries one stream into its tables.
+// lane carries one partition of a stream into its tables.
 type lane struct {
-	ingest     *Ingest
-	streamName string
-	workers    int
-	newRows    func() (rowSet, error)
+	ingest    *Ingest
+	shares    *shares
+	partition stream.Partition
+	workers   int
+	newRows   func() (rowSet, error)
+	// lost is true when another process has the partition.
+	lost atomic.Bool
 
 	stream   jetstream.Stream
 	consumer jetstream.Consumer
 	journal  *journal
+	// repeats recognises batches that came before; nil where messages are no batches.
+	repeats *repeats
 	// taken holds all messages that this process has taken in hand, so that one
 	// delivered again is not inserted again. Only the collector uses it.
 	taken intervals
@@ -65,24 +70,32 @@ func (l *lane) run(ctx, work context.Context) error {
 		}
 		return err
 	}
+	l.taken.addFloor(l.floor(ctx))
 	groups := make(chan []*message)
 	var workers sync.WaitGroup
 	errs := make(chan error, l.workers)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	// The last group is handed over only if all workers are there to take it.
+	handing, fail := context.WithCancel(work)
+	defer fail()
 	for n := range l.workers {
 		workers.Go(func() {
 			if err := l.work(work, n, groups); err != nil {
 				errs <- err
+				fail()
 				stop()
 			}
 		})
 	}
-	l.collect(ctx, work, groups)
+	err := l.collect(ctx, handing, groups)
 	close(groups)
 	workers.Wait()
 	close(errs)
-	return <-errs
+	if failed := <-errs; failed != nil {
+		return failed
+	}
+	return err
 }
 
 // open finds the stream, its consumer and the journal. What is missing may be
@@ -90,12 +103,12 @@ func (l *lane) run(ctx, work context.Context) error {
 func (l *lane) open(ctx context.Context) error {
 	js := l.ingest.cfg.JS
 	var final error
-	err := l.ingest.retry(ctx, l.streamName, "open stream "+l.streamName, func() error {
+	err := l.ingest.retry(ctx, l.partition.Name, "open "+l.partition.Name, func() error {
 		var err error
-		if l.stream, err = js.Stream(ctx, l.streamName); err != nil {
+		if l.stream, err = js.Stream(ctx, l.partition.Stream); err != nil {
 			return isFinal(&final, err, jetstream.ErrStreamNotFound)
 		}
-		if l.consumer, err = l.stream.Consumer(ctx, stream.IngestConsumer); err != nil {
+		if l.consumer, err = l.stream.Consumer(ctx, l.partition.Consumer); err != nil {
 			return isFinal(&final, err, jetstream.ErrConsumerNotFound)
 		}
 		kv, err := js.KeyValue(ctx, stream.IngestBucket)
@@ -106,13 +119,30 @@ func (l *lane) open(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.journal, err = openJournal(ctx, kv, info)
+		if l.partition.Stream == stream.EventsStream {
+			ingested, err := js.KeyValue(ctx, stream.IngestedBucket)
+			if err != nil {
+				return isFinal(&final, err, jetstream.ErrBucketNotFound)
+			}
+			l.repeats = &repeats{kv: ingested, js: js, agents: make(map[agentStart]*told)}
+		}
+		l.journal, err = takeJournal(ctx, kv, l.partition.Name, l.ingest.self.Start, info)
 		return err
 	})
 	if final != nil {
-		return fmt.Errorf("ingest of stream %s: %w (stream.Declare makes it)", l.streamName, final)
+		return fmt.Errorf("ingest of %s: %w (stream.Declare makes it)", l.partition.Name, final)
 	}
 	return err
+}
+
+// floor returns the message of the stream up to which all of this partition's were
+// acknowledged, 0 if it is not known.
+func (l *lane) floor(ctx context.Context) uint64 {
+	info, err := l.consumer.Info(ctx)
+	if err != nil {
+		return 0
+	}
+	return info.AckFloor.Stream
 }
 
 // isFinal keeps an error that trying again will not mend.
@@ -133,12 +163,8 @@ func (l *lane) recover(ctx, work context.Context) error {
 	if err != nil {
 		return err
 	}
-	var pending []intervals
 	var info *jetstream.ConsumerInfo
-	err = l.ingest.retry(ctx, l.streamName, "read journal of stream "+l.streamName, func() (err error) {
-		if pending, err = l.journal.pending(ctx); err != nil {
-			return err
-		}
+	err = l.ingest.retry(ctx, l.partition.Name, "ask consumer of "+l.partition.Name, func() (err error) {
 		info, err = l.consumer.Info(ctx)
 		return err
 	})
@@ -146,21 +172,24 @@ func (l *lane) recover(ctx, work context.Context) error {
 		return err
 	}
 	l.recovering = true
-	for _, sequences := range pending {
-		messages, err := l.readRange(ctx, sequences)
+	for _, b := range l.journal.unfinished {
+		messages, err := l.readRange(ctx, b.sequences)
 		if err != nil {
 			return err
 		}
-		l.ingest.cfg.Logger.Info("finishing a range of an earlier start", "stream", l.streamName,
-			"first", sequences[0][0], "last", sequences[len(sequences)-1][1], "messages", len(messages))
+		l.ingest.cfg.Logger.Info("finishing a range of an earlier start", "partition", l.partition.Name,
+			"first", b.sequences[0][0], "last", b.sequences[len(b.sequences)-1][1], "messages", len(messages))
 		rows.reset()
 		var bad []refused
 		for _, m := range messages {
+			if m.repeated = b.repeated.contains(m.sequence); m.repeated {
+				continue
+			}
 			if err := rows.add(m); err != nil {
 				bad = append(bad, refused{m, err})
 			}
 		}
-		if err := l.insertRange(work, rows, sequences, messages, bad); err != nil {
+		if err := l.insertRange(work, rows, b.sequences, messages, bad); err != nil {
 			return err
 		}
 	}
@@ -179,12 +208,12 @@ func (l *lane) readRange(ctx context.Context, sequences intervals) ([]*message, 
 			return
 		}
 		var m *message
-		err = l.ingest.retry(ctx, l.streamName, fmt.Sprintf("read message %d of stream %s", n, l.streamName),
+		err = l.ingest.retry(ctx, l.partition.Name, fmt.Sprintf("read message %d of %s", n, l.partition.Name),
 			func() (err error) { m, err = readStored(ctx, l.stream, n); return err })
 		switch {
 		case err != nil:
 		case m == nil:
-			l.ingest.metrics.missing.WithLabelValues(l.streamName).Inc()
+			l.ingest.metrics.missing.WithLabelValues(l.partition.Name).Inc()
 		default:
 			messages = append(messages, m)
 		}
@@ -206,13 +235,16 @@ func (l *lane) catchUp(ctx, work context.Context, rows rowSet, first, last uint6
 			continue
 		}
 		var m *message
-		err := l.ingest.retry(ctx, l.streamName, fmt.Sprintf("read message %d of stream %s", n, l.streamName),
+		err := l.ingest.retry(ctx, l.partition.Name, fmt.Sprintf("read message %d of %s", n, l.partition.Name),
 			func() (err error) { m, err = readStored(ctx, l.stream, n); return err })
 		if err != nil {
 			return err
 		}
-		if m == nil {
+		if m == nil || !l.partition.Has(m.Subject()) {
 			continue
+		}
+		if !l.claim(ctx, m) {
+			return ctx.Err()
 		}
 		group = append(group, m)
 		if bytes += len(m.Data()); bytes >= maxGroupBytes || len(group) >= maxGroupMessages {
@@ -224,6 +256,25 @@ func (l *lane) catchUp(ctx, work context.Context, rows rowSet, first, last uint6
 	return flush()
 }
 
+// claim finds out whether a message's batch came before. It says false if ctx ended.
+func (l *lane) claim(ctx context.Context, m *message) bool {
+	if l.repeats == nil {
+		return true
+	}
+	err := l.ingest.retry(ctx, l.partition.Name, "read what agents have told", func() error {
+		fresh, err := l.repeats.claim(ctx, m)
+		m.repeated = !fresh
+		return err
+	})
+	if err != nil {
+		return false
+	}
+	if m.repeated {
+		l.ingest.metrics.repeated.WithLabelValues(l.partition.Name).Inc()
+	}
+	return true
+}
+
 // work inserts groups of messages until there are no more.
 func (l *lane) work(ctx context.Context, worker int, groups <-chan []*message) error {
 	rows, err := l.newRows()
@@ -232,11 +283,11 @@ func (l *lane) work(ctx context.Context, worker int, groups <-chan []*message) e
 	}
 	for group := range groups {
 		if err := l.process(ctx, worker, rows, group); err != nil {
-			if ctx.Err() != nil {
+			if ctx.Err() != nil && !errors.Is(err, errTaken) {
 				// Stopped with a range in hand: the journal has it, and the next
 				// start finishes it.
-				l.ingest.cfg.Logger.Warn("stopped before a range was finished", "stream", l.streamName, "error", err)
-				return nil //nolint:nilerr // said above; nothing is lost
+				l.ingest.cfg.Logger.Warn("stopped before a range was finished", "stream", l.partition.Name, "error", err)
+				return nil // said above; nothing is lost
 			}
 			return err
 		}
@@ -251,16 +302,18 @@ func (l *lane) process(ctx context.Context, worker int, rows rowSet, group []*me
 	for len(group) > 0 {
 		rows.reset()
 		var bad []refused
-		var sequences intervals
+		var b begun
 		n, size := 0, 0
 		for _, msg := range group {
 			if events, bytes := rows.size(); events >= cfg.MaxEvents || bytes >= cfg.MaxBytes {
 				break
 			}
-			if err := rows.add(msg); err != nil {
+			b.sequences.add(msg.sequence)
+			if msg.repeated {
+				b.repeated.add(msg.sequence)
+			} else if err := rows.add(msg); err != nil {
 				bad = append(bad, refused{msg, err})
 			}
-			sequences.add(msg.sequence)
 			size += len(msg.Data())
 			n++
 		}
@@ -269,25 +322,25 @@ func (l *lane) process(ctx context.Context, worker int, rows rowSet, group []*me
 		if events, _ := rows.size(); events > 0 {
 			l.eventBytes.Store(int64(size) * 256 / int64(events))
 		}
-		err := l.ingest.retry(ctx, l.streamName, "write range of stream "+l.streamName, func() error {
-			return l.journal.begin(ctx, worker, sequences)
+		err := l.ingest.retry(ctx, l.partition.Name, "write range of "+l.partition.Name, func() error {
+			return l.journal.begin(ctx, worker, b)
 		})
 		if err != nil {
 			return err
 		}
-		if err := l.insertRange(ctx, rows, sequences, part, bad); err != nil {
+		if err := l.insertRange(ctx, rows, b.sequences, part, bad); err != nil {
 			return err
 		}
 		for _, msg := range part {
 			// An acknowledgement that is lost is made again when the message is
 			// delivered again: the journal knows that it is done.
 			if err := msg.Ack(); err != nil {
-				l.ingest.cfg.Logger.Debug("acknowledge", "stream", l.streamName, "sequence", msg.sequence, "error", err)
+				l.ingest.cfg.Logger.Debug("acknowledge", "stream", l.partition.Name, "sequence", msg.sequence, "error", err)
 			}
 		}
 		last := part[len(part)-1]
-		m.lagMessages.WithLabelValues(l.streamName).Set(float64(last.waiting))
-		m.lagSeconds.WithLabelValues(l.streamName).Set(time.Since(last.stored).Seconds())
+		m.lagMessages.WithLabelValues(l.partition.Name).Set(float64(last.waiting))
+		m.lagSeconds.WithLabelValues(l.partition.Name).Set(time.Since(last.stored).Seconds())
 	}
 	return nil
 }

@@ -21,8 +21,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" {
-		os.Exit(runChild())
+	for variable, run := range map[string]func() error{childVariable: runChild, natsPortVariable: runNATS, agentNATSVariable: runAgent} {
+		if os.Getenv(variable) == "" {
+			continue
+		}
+		if err := run(); err != nil {
+			fmt.Fprintln(os.Stderr, "child:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	enginetest.Main(m)
 }

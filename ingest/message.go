@@ -18,6 +18,10 @@ type message struct {
 	stored time.Time
 	// waiting is how many messages were behind it when it was delivered.
 	waiting uint64
+	// repeated is true if another message has the same batch, which is inserted.
+	repeated bool
+	// batch is what was in it; known once it is among rows.
+	batch batchRef
 }
 
 func newMessage(m jetstream.Msg) (*message, error) {

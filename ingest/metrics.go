@@ -2,7 +2,7 @@ package ingest
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are ingest's own; all have the label stream.
+// metrics are ingest's own; all but one have the label stream: a stream, or its partition.
 type metrics struct {
 	events      *prometheus.CounterVec
 	batches     *prometheus.CounterVec
@@ -13,9 +13,11 @@ type metrics struct {
 	clamped     *prometheus.CounterVec
 	unknown     *prometheus.CounterVec
 	missing     *prometheus.CounterVec
+	repeated    *prometheus.CounterVec
 	lagMessages *prometheus.GaugeVec
 	lagSeconds  *prometheus.GaugeVec
 	insert      *prometheus.HistogramVec
+	partitions  prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -39,6 +41,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		clamped:     counter("clamped_times_total", "Events whose time was replaced by their arrival: a clock that jumped."),
 		unknown:     counter("unknown_events_total", "Events of a kind that this version does not know, passed over."),
 		missing:     counter("missing_messages_total", "Messages of an unfinished range that the stream had lost."),
+		repeated:    counter("repeated_batches_total", "Batches that were in the stream twice, and inserted once."),
 		lagMessages: gauge("lag_messages", "Messages waiting in the stream behind the last one inserted."),
 		lagSeconds:  gauge("lag_seconds", "Age of the last message inserted, since the stream stored it, when its rows could be asked for."),
 		insert: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -47,11 +50,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 14),
 		}, []string{"stream"}),
 	}
+	m.partitions = prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: "sallyport", Subsystem: "ingest", Name: "partitions",
+		Help: "Partitions of the streams that this process works on.",
+	})
 	if r == nil {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{m.events, m.batches, m.rows, m.ranges, m.deadLetters, m.retries,
-		m.clamped, m.unknown, m.missing, m.lagMessages, m.lagSeconds, m.insert} {
+		m.clamped, m.unknown, m.missing, m.repeated, m.lagMessages, m.lagSeconds, m.insert, m.partitions} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

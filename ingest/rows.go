@@ -196,9 +196,10 @@ func (r *eventRows) add(m *message) error {
 	if err := r.decoder.Decode(m.Data(), &r.batch); err != nil {
 		return err
 	}
-	if m.Subject() != stream.EventSubject(r.batch.GetAgentId()) {
+	if stream.PublishedSubject(m.Subject()) != stream.EventSubject(r.batch.GetAgentId()) {
 		return fmt.Errorf("%w: agent %s published on subject %s", stream.ErrMalformed, r.batch.GetAgentId(), m.Subject())
 	}
+	m.batch = newBatchRef(&r.batch)
 	r.batchRows.add(&r.batch, m.stored)
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -304,4 +305,70 @@ func compress(t *testing.T, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return z.EncodeAll(data, nil)
+}
+
+// TestBatchesThatComeAgain publishes batches a second time after the stream has forgotten
+// that it had them: while the first is in hand, after it was inserted, and after ingest was
+// started again.
+func TestBatchesThatComeAgain(t *testing.T) {
+	l := newLab(t)
+	b := fullBatch(time.Now())
+	e, err := stream.NewEncoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := e.Encode(nil, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The stream's own window is made short.
+	s, err := l.js.Stream(t.Context(), stream.EventsStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := s.CachedInfo().Config
+	config.Duplicates = 100 * time.Millisecond
+	if _, err := l.js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	again := func() {
+		t.Helper()
+		eventually(t, 10*time.Second, func() error {
+			ack, err := l.js.Publish(t.Context(), stream.EventSubject(b.GetAgentId()), data, jetstream.WithMsgID(stream.BatchID(b)))
+			if err == nil && ack.Duplicate {
+				err = errors.New("the stream still knows the batch")
+			}
+			return err
+		})
+	}
+	again()
+	again() // in hand together
+	in, stop := l.start(t, nil)
+	l.waitDone(t, stream.EventsStream)
+	want := l.count(t, "SELECT count() FROM ("+allEvents+")")
+	if want == 0 {
+		t.Fatal("nothing was inserted")
+	}
+	again()
+	l.waitDone(t, stream.EventsStream)
+	if n := metricValue(t, in.metrics.repeated.WithLabelValues(stream.EventsStream)); n != 2 {
+		t.Errorf("%v batches were taken for repeated, want 2", n)
+	}
+	stop()
+	again()
+	l.start(t, nil)
+	l.waitDone(t, stream.EventsStream)
+	if n := l.count(t, "SELECT count() FROM ("+allEvents+")"); n != want {
+		t.Errorf("%d rows, want %d", n, want)
+	}
+	// Another start of the agent has batches of the same numbers.
+	b.Epoch++
+	if data, err = e.Encode(nil, b); err != nil {
+		t.Fatal(err)
+	}
+	again()
+	l.waitDone(t, stream.EventsStream)
+	if n := l.count(t, "SELECT count() FROM ("+allEvents+")"); n != 2*want {
+		t.Errorf("%d rows after another start, want %d", n, 2*want)
+	}
 }

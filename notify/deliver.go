@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/sallyport-ci/sallyport/stream"
@@ -293,6 +294,11 @@ type keptMessage struct {
 
 func (m keptMessage) Data() []byte    { return m.body }
 func (m keptMessage) Subject() string { return stream.FindingSubject }
+
+// Headers are none: the bucket does not keep them.
+func (m keptMessage) Headers() nats.Header { return nil }
+
+// Metadata says where it came from.
 func (m keptMessage) Metadata() (*jetstream.MsgMetadata, error) {
 	return &jetstream.MsgMetadata{
 		Stream:   stream.FindingsStream,

@@ -165,6 +165,12 @@ func (n *Notifier) take(ctx context.Context, m jetstream.Msg) {
 			n.logger.Debug("give a finding back", "error", err)
 		}
 	}
+	if stream.ForOther(m, "notify") {
+		if err := m.DoubleAck(ctx); err != nil {
+			n.logger.Debug("acknowledge a dead letter that came back to another part", "error", err)
+		}
+		return
+	}
 	f, err := stream.DecodeFinding(m.Data())
 	if err != nil {
 		n.metrics.findings.WithLabelValues("", "malformed").Inc()

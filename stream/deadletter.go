@@ -18,9 +18,27 @@ const (
 	OriginStreamHeader = "Sallyport-Origin-Stream"
 	// OriginSequenceHeader is its sequence there.
 	OriginSequenceHeader = "Sallyport-Origin-Sequence"
-	// OriginSubjectHeader is its subject there.
+	// OriginSubjectHeader is the subject on which it was published.
 	OriginSubjectHeader = "Sallyport-Origin-Subject"
+	// OriginIDHeader is the Nats-Msg-Id that it had there.
+	OriginIDHeader = "Sallyport-Origin-Id"
 )
+
+// OnlyHeader names, on a message of EVENTS or FINDINGS, the part that it is for: a dead
+// letter that came back. Other parts pass over it, but ingest, which recognises what it has.
+const OnlyHeader = "Sallyport-Only"
+
+// ForOther says whether a message is for another part than this one.
+func ForOther(m jetstream.Msg, part string) bool {
+	only := m.Headers().Get(OnlyHeader)
+	return only != "" && only != part
+}
+
+// DeadLetterSubject returns the subject of a part's dead letters.
+func DeadLetterSubject(part string) string { return deadLetterPrefix + part }
+
+// DeadLetterPart returns the part whose dead letters have a subject.
+func DeadLetterPart(subject string) string { return strings.TrimPrefix(subject, deadLetterPrefix) }
 
 // maxReason bounds the reason in a header, in bytes.
 const maxReason = 1024
@@ -39,7 +57,10 @@ func PublishDeadLetter(ctx context.Context, js jetstream.JetStream, part string,
 	letter.Header.Set(ReasonHeader, headerText(reason.Error()))
 	letter.Header.Set(OriginStreamHeader, meta.Stream)
 	letter.Header.Set(OriginSequenceHeader, sequence)
-	letter.Header.Set(OriginSubjectHeader, m.Subject())
+	letter.Header.Set(OriginSubjectHeader, PublishedSubject(m.Subject()))
+	if id := m.Headers().Get(nats.MsgIdHdr); id != "" {
+		letter.Header.Set(OriginIDHeader, id)
+	}
 	id := strings.Join([]string{"deadletter", part, meta.Stream, sequence}, ".")
 	if _, err := js.PublishMsg(ctx, letter, jetstream.WithMsgID(id)); err != nil {
 		return fmt.Errorf("keep dead letter of %s %s: %w", meta.Stream, sequence, err)

@@ -24,6 +24,10 @@ var (
 // before a batch could be stored twice.
 const duplicateWindow = 30 * time.Minute
 
+// RepeatWindow is how long after its last batch was inserted a batch of an agent's start is
+// recognised if it comes again.
+const RepeatWindow = 7 * 24 * time.Hour
+
 // Limits is what an operator decides about the streams and buckets: how much they keep,
 // how often and where. Zero leaves what is there as it is, and is the default for what is
 // not there yet.
@@ -47,6 +51,9 @@ type Limits struct {
 	Replicas int
 	// Storage is "file" or "memory"; file by default. It cannot be changed later.
 	Storage string
+	// Partitions is into how many partitions EVENTS is divided among ingest processes, 1
+	// to MaxPartitions; 1 by default. It can be changed at any time.
+	Partitions int
 }
 
 // Default limits, and room for buckets, that the embedded server has to offer.
@@ -56,6 +63,9 @@ const (
 	defaultDeadLetterBytes = 1 << 30
 	defaultBucketBytes     = 256 << 20
 	defaultDeadLetterAge   = 30 * 24 * time.Hour
+	// ingestedBuckets is how much larger than others the bucket INGESTED may be: it has
+	// an entry for each start of an agent in a week.
+	ingestedBuckets = 2
 )
 
 func (l Limits) withDefaults() Limits {
@@ -77,6 +87,9 @@ func (l Limits) withDefaults() Limits {
 	if l.Storage == "" {
 		l.Storage = "file"
 	}
+	if l.Partitions == 0 {
+		l.Partitions = 1
+	}
 	return l
 }
 
@@ -87,6 +100,8 @@ func (l Limits) Valid() error {
 		return fmt.Errorf("%d replicas: 1 to 5 are possible, 3 or 5 survive the loss of a server", l.Replicas)
 	case l.Storage != "" && l.Storage != "file" && l.Storage != "memory":
 		return fmt.Errorf("storage %q is not file or memory", l.Storage)
+	case l.Partitions < 0 || l.Partitions > MaxPartitions:
+		return fmt.Errorf("%d partitions: 1 to %d are possible, some for each ingest process", l.Partitions, MaxPartitions)
 	case min(l.EventsBytes, l.FindingsBytes, l.DeadLetterBytes, l.BucketBytes, int64(l.EventsAge), int64(l.DeadLetterAge)) < 0:
 		return errors.New("a limit is negative")
 	}
@@ -96,17 +111,27 @@ func (l Limits) Valid() error {
 // Total returns the bytes that all streams and buckets may take together, on one server.
 func (l Limits) Total() int64 {
 	l = l.withDefaults()
-	return l.EventsBytes + l.FindingsBytes + l.DeadLetterBytes + 4*l.BucketBytes
+	return l.EventsBytes + l.FindingsBytes + l.DeadLetterBytes + (4+ingestedBuckets)*l.BucketBytes
 }
 
 // declared is a stream as it has to be. A bucket is a stream, too.
 type declared struct {
 	what   string // for people: stream EVENTS, bucket INGEST
 	config jetstream.StreamConfig
-	// consumers are its durable consumers, named for the parts that use them.
-	consumers []string
+	// consumers are its durable consumers.
+	consumers []consumer
 	// parts use it without a consumer.
 	parts []string
+	// keepDivision leaves the partitions as they are.
+	keepDivision bool
+}
+
+// consumer is a durable consumer that a part uses.
+type consumer struct {
+	part string
+	name string
+	// subject is what it reads of the stream; empty for all.
+	subject string
 }
 
 // layout is all that there has to be.
@@ -120,14 +145,18 @@ func layout(l Limits) []declared {
 			config: jetstream.StreamConfig{
 				Name:        EventsStream,
 				Description: "Batches of events from agents, kept until ingest and detector have acknowledged them.",
-				Subjects:    []string{eventPrefix + "*"},
-				Retention:   jetstream.InterestPolicy,
-				Discard:     jetstream.DiscardNew,
-				MaxBytes:    l.EventsBytes,
-				MaxAge:      l.EventsAge,
-				Duplicates:  duplicateWindow,
+				// What is published, and how it is stored if there are partitions. With one
+				// subject alone, the server would take the consumer of that subject for one
+				// of all messages, and keep for it what it never reads.
+				Subjects:         []string{eventPrefix + "*", eventPrefix + "*.*.*"},
+				SubjectTransform: eventTransform(l.Partitions),
+				Retention:        jetstream.InterestPolicy,
+				Discard:          jetstream.DiscardNew,
+				MaxBytes:         l.EventsBytes,
+				MaxAge:           l.EventsAge,
+				Duplicates:       duplicateWindow,
 			},
-			consumers: []string{IngestConsumer, DetectorConsumer},
+			consumers: []consumer{{PartDetector, DetectorConsumer, ""}},
 		},
 		{
 			config: jetstream.StreamConfig{
@@ -139,7 +168,7 @@ func layout(l Limits) []declared {
 				MaxBytes:    l.FindingsBytes,
 				Duplicates:  24 * time.Hour,
 			},
-			consumers: []string{IngestConsumer, NotifyConsumer},
+			consumers: []consumer{{PartIngest, IngestConsumer, ""}, {PartNotify, NotifyConsumer, ""}},
 		},
 		{
 			config: jetstream.StreamConfig{
@@ -154,6 +183,9 @@ func layout(l Limits) []declared {
 			},
 		},
 	}
+	for _, p := range eventPartitions(l.Partitions) {
+		streams[0].consumers = append(streams[0].consumers, consumer{PartIngest, p.Consumer, p.Subject})
+	}
 	for i := range streams {
 		streams[i].what = "stream " + streams[i].config.Name
 	}
@@ -162,7 +194,8 @@ func layout(l Limits) []declared {
 		parts             []string
 	}{
 		{BaselinesBucket, "The baseline of each job.", []string{PartDetector, PartServer}},
-		{IngestBucket, "The ranges of the streams that are being inserted.", []string{PartIngest}},
+		{IngestBucket, "The ranges of the streams that are being inserted, and who works on what.", []string{PartIngest}},
+		{IngestedBucket, "Which events of each start of an agent are in the tables.", []string{PartIngest}},
 		{DetectorBucket, "The executions that the detector follows.", []string{PartDetector}},
 		{NotifyBucket, "What was delivered to whom.", []string{PartNotify}},
 	} {
@@ -186,6 +219,10 @@ func layout(l Limits) []declared {
 		})
 	}
 	for i := range streams {
+		if streams[i].config.Name == bucketPrefix+IngestedBucket {
+			streams[i].config.MaxBytes *= ingestedBuckets
+			streams[i].config.MaxAge = RepeatWindow
+		}
 		streams[i].config.Storage = storage
 		streams[i].config.Replicas = l.Replicas
 	}
@@ -196,9 +233,10 @@ func layout(l Limits) []declared {
 const bucketPrefix = "KV_"
 
 // durable is a consumer as it has to be.
-func durable(name string) jetstream.ConsumerConfig {
+func durable(c consumer) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
-		Durable:       name,
+		Durable:       c.name,
+		FilterSubject: c.subject,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       time.Minute,
 		MaxAckPending: 100_000,
@@ -214,27 +252,74 @@ func Declare(ctx context.Context, js jetstream.JetStream, l Limits, tell ...func
 	if err := l.Valid(); err != nil {
 		return fmt.Errorf("declare streams: %w", err)
 	}
+	if err := l.keepPartitions(ctx, js); err != nil {
+		return fmt.Errorf("declare stream %s: %w", EventsStream, err)
+	}
+	said := func(what, done string) {
+		for _, t := range tell {
+			t(what, done)
+		}
+	}
 	defaults := layout(l.withDefaults())
 	for i, s := range layout(l) {
-		said := func(what, done string) {
-			for _, t := range tell {
-				t(what, done)
-			}
-		}
+		// The stream is divided anew when the consumers of its partitions are there: it
+		// keeps a message only for those that it has.
+		divided := s.config.SubjectTransform
+		s.keepDivision = true
 		done, err := s.declare(ctx, js, l, defaults[i].config)
 		if err != nil {
 			return fmt.Errorf("declare %s: %w", s.what, err)
 		}
-		said(s.what, done)
-		for _, name := range s.consumers {
-			what := fmt.Sprintf("consumer %s of %s", name, s.what)
-			if done, err = declareConsumer(ctx, js, s.config.Name, durable(name)); err != nil {
+		for _, c := range s.consumers {
+			what := fmt.Sprintf("consumer %s of %s", c.name, s.what)
+			done, err := declareConsumer(ctx, js, s.config.Name, durable(c))
+			if err != nil {
 				return fmt.Errorf("declare %s: %w", what, err)
 			}
 			said(what, done)
 		}
+		if s.config.Name == EventsStream {
+			s.keepDivision, s.config.SubjectTransform = false, divided
+			again, err := s.declare(ctx, js, l, defaults[i].config)
+			if err != nil {
+				return fmt.Errorf("declare %s: %w", s.what, err)
+			}
+			if done == doneNothing {
+				done = again
+			}
+			if err := removeEmptyPartitions(ctx, js, l.Partitions); err != nil {
+				return err
+			}
+		}
+		said(s.what, done)
 	}
 	return nil
+}
+
+// keepPartitions sets how many partitions there are to be, if nobody said, to what there
+// are.
+func (l *Limits) keepPartitions(ctx context.Context, js jetstream.JetStream) error {
+	if l.Partitions > 0 {
+		return nil
+	}
+	l.Partitions = 1
+	events, err := js.Stream(ctx, EventsStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for of := 2; of <= MaxPartitions; of++ {
+		if sameTransform(events.CachedInfo().Config.SubjectTransform, eventTransform(of)) {
+			l.Partitions = of
+		}
+	}
+	return nil
+}
+
+func sameTransform(a, b *jetstream.SubjectTransformConfig) bool {
+	return a == b || a != nil && b != nil && *a == *b
 }
 
 // What Declare says that it did.
@@ -291,6 +376,9 @@ func (s *declared) wanted(l Limits, have jetstream.StreamConfig) jetstream.Strea
 		w.MaxMsgsPerSubject = have.MaxMsgsPerSubject
 	}
 	w.AllowRollup, w.DenyDelete, w.AllowDirect = s.config.AllowRollup, s.config.DenyDelete, s.config.AllowDirect
+	if !s.keepDivision {
+		w.SubjectTransform = s.config.SubjectTransform
+	}
 	if s.config.MaxBytes != 0 {
 		w.MaxBytes = s.config.MaxBytes
 	}
@@ -324,6 +412,9 @@ func (s *declared) differences(l Limits, have jetstream.StreamConfig) (differ, f
 	if !slices.Equal(w.Subjects, have.Subjects) {
 		say(&differ, "subjects", have.Subjects, w.Subjects)
 	}
+	if !sameTransform(w.SubjectTransform, have.SubjectTransform) {
+		say(&differ, "subject_transform", transformText(have.SubjectTransform), transformText(w.SubjectTransform))
+	}
 	if w.Discard != have.Discard {
 		say(&differ, "discard", have.Discard, w.Discard)
 	}
@@ -351,6 +442,13 @@ func (s *declared) differences(l Limits, have jetstream.StreamConfig) (differ, f
 	return differ, fixed
 }
 
+func transformText(t *jetstream.SubjectTransformConfig) string {
+	if t == nil {
+		return "none"
+	}
+	return t.Destination
+}
+
 func declareConsumer(ctx context.Context, js jetstream.JetStream, stream string, want jetstream.ConsumerConfig) (done string, err error) {
 	existing, err := js.Consumer(ctx, stream, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
@@ -368,7 +466,7 @@ func declareConsumer(ctx context.Context, js jetstream.JetStream, stream string,
 	if len(differ) == 0 {
 		return doneNothing, nil
 	}
-	have.AckWait, have.MaxAckPending = want.AckWait, want.MaxAckPending
+	have.AckWait, have.MaxAckPending, have.FilterSubject = want.AckWait, want.MaxAckPending, want.FilterSubject
 	if _, err := js.UpdateConsumer(ctx, stream, have); err != nil {
 		return "", fmt.Errorf("change %s: %w", strings.Join(differ, ", "), err)
 	}
@@ -381,6 +479,9 @@ func consumerDifferences(have, want jetstream.ConsumerConfig) (differ, fixed []s
 	}
 	if have.AckWait != want.AckWait {
 		differ = append(differ, fmt.Sprintf("ack_wait is %v and has to be %v", have.AckWait, want.AckWait))
+	}
+	if have.FilterSubject != want.FilterSubject {
+		differ = append(differ, fmt.Sprintf("filter_subject is %q and has to be %q", have.FilterSubject, want.FilterSubject))
 	}
 	if have.MaxAckPending != want.MaxAckPending {
 		differ = append(differ, fmt.Sprintf("max_ack_pending is %d and has to be %d", have.MaxAckPending, want.MaxAckPending))
@@ -395,11 +496,16 @@ func Check(ctx context.Context, js jetstream.JetStream, part string, l Limits) e
 	if err := l.Valid(); err != nil {
 		return fmt.Errorf("check streams: %w", err)
 	}
+	if part != PartNotify && part != PartServer { // they may not look at EVENTS
+		if err := l.keepPartitions(ctx, js); err != nil {
+			return fmt.Errorf("look at stream %s: %w", EventsStream, err)
+		}
+	}
 	var wrong []error
 	for _, s := range layout(l) {
 		uses := part == PartUp || part == PartDeclare || slices.Contains(s.parts, part)
-		consumers := slices.DeleteFunc(slices.Clone(s.consumers), func(c string) bool {
-			return part != PartUp && part != PartDeclare && c != part
+		consumers := slices.DeleteFunc(slices.Clone(s.consumers), func(c consumer) bool {
+			return part != PartUp && part != PartDeclare && c.part != part
 		})
 		if !uses && len(consumers) == 0 {
 			continue
@@ -415,17 +521,17 @@ func Check(ctx context.Context, js jetstream.JetStream, part string, l Limits) e
 		if differ, fixed := s.differences(l, existing.CachedInfo().Config); len(differ)+len(fixed) > 0 {
 			wrong = append(wrong, fmt.Errorf("%s: %w: %s", s.what, ErrDiffers, strings.Join(append(fixed, differ...), ", ")))
 		}
-		for _, name := range consumers {
-			consumer, err := js.Consumer(ctx, s.config.Name, name)
+		for _, c := range consumers {
+			consumer, err := js.Consumer(ctx, s.config.Name, c.name)
 			if errors.Is(err, jetstream.ErrConsumerNotFound) {
-				wrong = append(wrong, fmt.Errorf("consumer %s of %s: %w", name, s.what, ErrNotDeclared))
+				wrong = append(wrong, fmt.Errorf("consumer %s of %s: %w", c.name, s.what, ErrNotDeclared))
 				continue
 			}
 			if err != nil {
-				return fmt.Errorf("look at consumer %s of %s: %w", name, s.what, err)
+				return fmt.Errorf("look at consumer %s of %s: %w", c.name, s.what, err)
 			}
-			if _, fixed := consumerDifferences(consumer.CachedInfo().Config, durable(name)); len(fixed) > 0 {
-				wrong = append(wrong, fmt.Errorf("consumer %s of %s: %w: %s", name, s.what, ErrDiffers, strings.Join(fixed, ", ")))
+			if _, fixed := consumerDifferences(consumer.CachedInfo().Config, durable(c)); len(fixed) > 0 {
+				wrong = append(wrong, fmt.Errorf("consumer %s of %s: %w: %s", c.name, s.what, ErrDiffers, strings.Join(fixed, ", ")))
 			}
 		}
 	}

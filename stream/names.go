@@ -28,6 +28,8 @@ const (
 	BaselinesBucket = "BASELINES"
 	// IngestBucket holds the ranges of the stream that are being inserted.
 	IngestBucket = "INGEST"
+	// IngestedBucket holds which events of each start of an agent are in the tables.
+	IngestedBucket = "INGESTED"
 	// DetectorBucket holds the executions that the detector follows.
 	DetectorBucket = "DETECTOR"
 	// NotifyBucket holds what was delivered to whom.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,7 +33,7 @@ func newIngestCommand() *cobra.Command {
 	cmd := o.command(&cobra.Command{
 		Use:   "ingest",
 		Short: "Run ingest alone: from the streams of an external NATS to ClickHouse",
-		Long:  "Reads the streams EVENTS and FINDINGS and inserts every event once into ClickHouse,\nwhose tables it makes. There must be one ingest for a NATS." + apartHelp,
+		Long:  "Reads the streams EVENTS and FINDINGS and inserts every event once into ClickHouse,\nwhose tables it makes. Several share the partitions of EVENTS (sallyport declare\n--partitions) and take over from each other; each needs a name of its own." + apartHelp,
 		Example: `  sallyport ingest --nats tls://nats-1:4222,tls://nats-2:4222 --nats-ca ca.pem \
     --nats-creds ingest.creds --declare=false --clickhouse-dsn-file dsn --metrics 127.0.0.1:7072`,
 	}, func(ctx context.Context) error {
@@ -48,6 +47,7 @@ func newIngestCommand() *cobra.Command {
 	})
 	f := cmd.Flags()
 	o.clickhouseFlags(f)
+	f.StringVar(&o.name, "name", "", "name among ingest processes, the same when it is started again (default: the host's name)")
 	o.declareFlags(f)
 	o.metricsFlag(f, "", metricsNote)
 	o.logFlags(f, "info", "log as JSON lines")
@@ -239,15 +239,7 @@ func (s *stack) openBaselines(ctx context.Context) error {
 	})
 }
 
-// probeConsumers adds the consumers that a part reads, as STREAM.CONSUMER.
-func (s *stack) probeConsumers(names ...string) {
-	s.probe("consumers-"+names[0][strings.IndexByte(names[0], '.')+1:], func(ctx context.Context) error {
-		for _, name := range names {
-			of, consumer, _ := strings.Cut(name, ".")
-			if _, err := s.js.Consumer(ctx, of, consumer); err != nil {
-				return fmt.Errorf("consumer %s of stream %s: %w", consumer, of, err)
-			}
-		}
-		return nil
-	})
+// probeConsumers adds the streams, consumers and buckets that a part uses.
+func (s *stack) probeConsumers(part string) {
+	s.probe("consumers-"+part, func(ctx context.Context) error { return stream.Check(ctx, s.js, part, stream.Limits{}) })
 }

@@ -40,11 +40,11 @@ func TestCluster(t *testing.T) {
 	if err := c.fails("NATS does not let this user do it", "ingest", "--clickhouse-dsn-file", dsn, "--declare"); err != nil {
 		t.Error(err)
 	}
-	if out := c.declare("--replicas", "3", "--events-bytes", "200000000", "--findings-bytes", "20000000",
+	if out := c.declare("--replicas", "3", "--partitions", "2", "--events-bytes", "200000000", "--findings-bytes", "20000000",
 		"--dead-letter-bytes", "20000000", "--bucket-bytes", "20000000"); !strings.Contains(out, "stream EVENTS: made\n") {
 		t.Errorf("sallyport declare says\n%s", out)
 	}
-	if out := c.declare(); strings.Count(out, ": as it has to be\n") != 11 || strings.Count(out, "\n") != 11 {
+	if out := c.declare(); strings.Count(out, ": as it has to be\n") != 13 || strings.Count(out, "\n") != 13 {
 		t.Errorf("sallyport declare, again, says\n%s", out)
 	}
 	t.Run("permissions", func(t *testing.T) { testPermissions(t, c) })

@@ -30,6 +30,8 @@ const (
 	agentPasswordFile = "agent.password"
 	ownerPasswordFile = "owner.password"
 	readerFile        = "reader.password"
+	// operatorPasswordFile is of NATS's user who may do everything: record, replay, dlq.
+	operatorPasswordFile = "operator.password"
 )
 
 // addresses are where a running `sallyport up` listens.

@@ -86,6 +86,9 @@ each job, and says so when a job does something else.
 		newNotifyCommand(),
 		newServerCommand(),
 		newDeclareCommand(),
+		newRecordCommand(),
+		newReplayCommand(),
+		newDLQCommand(),
 		newDBCommand(),
 	)
 	return root

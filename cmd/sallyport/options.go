@@ -25,6 +25,7 @@ type options struct {
 
 	external process.NATS
 	dsnFile  string
+	name     string // of an ingest process
 	declare  bool
 	limits   stream.Limits
 
@@ -54,6 +55,7 @@ func (o *options) clickhouseFlags(f *pflag.FlagSet) {
 func (o *options) limitFlags(f *pflag.FlagSet) {
 	const as = " (default: as it is, %s where it is not there yet)"
 	f.IntVar(&o.limits.Replicas, "replicas", 0, "on how many NATS servers each message is, 1 to 5"+fmt.Sprintf(as, "1"))
+	f.IntVar(&o.limits.Partitions, "partitions", 0, "into how many partitions EVENTS is divided among ingest processes, 1 to 64"+fmt.Sprintf(as, "1"))
 	f.StringVar(&o.limits.Storage, "storage", "", "file or memory; cannot be changed later"+fmt.Sprintf(as, "file"))
 	f.Int64Var(&o.limits.EventsBytes, "events-bytes", 0, "most bytes of stream EVENTS; when it is full agents keep events"+fmt.Sprintf(as, "8 GiB"))
 	f.DurationVar(&o.limits.EventsAge, "events-age", 0, "how long EVENTS keeps what was not taken; what is older is lost"+fmt.Sprintf(as, "for ever"))

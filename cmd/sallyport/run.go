@@ -120,45 +120,11 @@ func (o *runOptions) run(ctx context.Context, args []string) (code int, err erro
 	}
 	w := &watched{engine: engine, collector: report.NewCollector()}
 
-	// No names of workers: this process is the worker, the command its only step.
-	sensor, err := bpf.Open(bpf.Config{Workers: []string{}})
+	command, err := watch(ctx, args, "run", w, logger)
 	if err != nil {
-		return exitWatchFailed, err
-	}
-	if err := sensor.Watch(os.Getpid()); err != nil {
-		return exitWatchFailed, errors.Join(err, sensor.Close())
-	}
-	hostname, err := os.Hostname()
-	if err != nil {
-		return exitWatchFailed, errors.Join(err, sensor.Close())
-	}
-	a, err := agent.New(agent.Config{
-		AgentID: "run", Hostname: hostname, Version: version, Source: sensor, Watcher: sensor, Sink: w,
-		Command:        &sallyportv1.Attribution{Job: filepath.Base(args[0]), RunAttempt: 1},
-		OnlyAttributed: true, RequestHosts: agent.DefaultRequestHosts(), Logger: logger,
-	})
-	if err != nil {
-		return exitWatchFailed, errors.Join(err, sensor.Close())
-	}
-	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	watchErr := make(chan error, 1)
-	go func() { watchErr <- a.Run(watching) }()
-
-	command := report.Command{Arguments: args, Started: time.Now()}
-	command.ExitCode, command.Signal, err = execute(args)
-	command.Ended = time.Now()
-	stop()
-	if err := errors.Join(err, <-watchErr); err != nil {
-		if command.ExitCode == 0 {
-			command.ExitCode = exitWatchFailed
-		}
 		return command.ExitCode, err
 	}
-	code = command.ExitCode
-	if command.Signal != 0 {
-		code = 128 + command.Signal
-	}
+	code = exitCodeOf(command)
 	r := w.collector.Build(command)
 	if o.json {
 		return code, r.WriteJSON(output)
@@ -170,6 +136,56 @@ func (o *runOptions) run(ctx context.Context, args []string) (code int, err erro
 		fmt.Fprintln(output)
 	}
 	return code, r.WriteText(output, options)
+}
+
+// exitCodeOf returns the exit code with which to end after a command, as shells do.
+func exitCodeOf(c report.Command) int {
+	if c.Signal != 0 {
+		return 128 + c.Signal
+	}
+	return c.ExitCode
+}
+
+// watch runs a command and gives what it does to sink, as agentID's. After an error the
+// exit code says what failed, unless the command had one of its own.
+func watch(ctx context.Context, args []string, agentID string, sink agent.Sink, logger *slog.Logger) (report.Command, error) {
+	command := report.Command{Arguments: args, Started: time.Now(), ExitCode: exitWatchFailed}
+	// No names of workers: this process is the worker, the command its only step.
+	sensor, err := bpf.Open(bpf.Config{Workers: []string{}})
+	if err != nil {
+		return command, err
+	}
+	if err := sensor.Watch(os.Getpid()); err != nil {
+		return command, errors.Join(err, sensor.Close())
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return command, errors.Join(err, sensor.Close())
+	}
+	a, err := agent.New(agent.Config{
+		AgentID: agentID, Hostname: hostname, Version: version, Source: sensor, Watcher: sensor, Sink: sink,
+		Command:        &sallyportv1.Attribution{Job: filepath.Base(args[0]), RunAttempt: 1},
+		OnlyAttributed: true, RequestHosts: agent.DefaultRequestHosts(), Logger: logger,
+	})
+	if err != nil {
+		return command, errors.Join(err, sensor.Close())
+	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	watchErr := make(chan error, 1)
+	go func() { watchErr <- a.Run(watching) }()
+
+	command.Started = time.Now()
+	command.ExitCode, command.Signal, err = execute(args)
+	command.Ended = time.Now()
+	stop()
+	if err := errors.Join(err, <-watchErr); err != nil {
+		if command.ExitCode == 0 {
+			command.ExitCode = exitWatchFailed
+		}
+		return command, err
+	}
+	return command, nil
 }
 
 // execute runs the command with this process's own input and output and passes

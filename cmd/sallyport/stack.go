@@ -21,6 +21,7 @@ import (
 	"github.com/sallyport-ci/sallyport/agent/watchlist"
 	"github.com/sallyport-ci/sallyport/bpf"
 	"github.com/sallyport-ci/sallyport/cmd/internal/process"
+	"github.com/sallyport-ci/sallyport/deadletter"
 	"github.com/sallyport-ci/sallyport/detector"
 	"github.com/sallyport-ci/sallyport/ingest"
 	"github.com/sallyport-ci/sallyport/notify"
@@ -218,8 +219,12 @@ func (s *stack) startNATS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	operator, err := secretFile(filepath.Join(s.o.data, operatorPasswordFile))
+	if err != nil {
+		return err
+	}
 	s.nats, err = natsserver.Start(natsserver.Config{
-		Dir: filepath.Join(s.o.data, "nats"), Host: host, Port: port, AgentPassword: password, Logger: s.log,
+		Dir: filepath.Join(s.o.data, "nats"), Host: host, Port: port, AgentPassword: password, OperatorPassword: operator, Logger: s.log,
 		MaxStore: s.o.limits.Total(),
 	})
 	if err != nil {
@@ -240,10 +245,26 @@ func (s *stack) startNATS(ctx context.Context) error {
 		return err
 	}
 	s.ready.check("nats", s.nats.Healthy)
-	if !s.o.declare {
-		return stream.Check(ctx, s.js, s.part, s.o.limits)
+	if s.o.declare {
+		err = stream.Declare(ctx, s.js, s.o.limits, s.told)
+	} else {
+		err = stream.Check(ctx, s.js, s.part, s.o.limits)
 	}
-	return stream.Declare(ctx, s.js, s.o.limits, s.told)
+	if err != nil {
+		return err
+	}
+	space := &natsserver.Space{JS: s.js, Dir: s.o.data, Logger: s.log}
+	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sallyport_nats_disk_short", Help: "1 while the disk is nearly full and agents keep their events themselves.",
+	}, func() float64 {
+		if space.Short() {
+			return 1
+		}
+		return 0
+	}))
+	s.parts.start("disk space", space.Run)
+	s.registry.MustRegister(deadletter.NewCollector(s.js))
+	return nil
 }
 
 func newJetStream(nc *nats.Conn) (jetstream.JetStream, error) {
@@ -279,12 +300,12 @@ func (s *stack) migrate(ctx context.Context) error {
 }
 
 func (s *stack) startIngest(context.Context) (err error) {
-	s.ingest, err = ingest.New(ingest.Config{JS: s.js, Store: s.store, Logger: s.log, Registerer: s.registry})
+	s.ingest, err = ingest.New(ingest.Config{JS: s.js, Store: s.store, Name: s.o.name, Logger: s.log, Registerer: s.registry})
 	if err != nil {
 		return err
 	}
 	s.reportHealth("ingest", s.ingest.Health)
-	s.probeConsumers(stream.EventsStream+"."+stream.IngestConsumer, stream.FindingsStream+"."+stream.IngestConsumer)
+	s.probeConsumers(stream.PartIngest)
 	s.parts.start("ingest", s.ingest.Run)
 	return nil
 }
@@ -316,7 +337,7 @@ func (s *stack) startNotify(context.Context) error {
 		return err
 	}
 	s.reportHealth("notify", notifier.Health)
-	s.probeConsumers(stream.FindingsStream + "." + stream.NotifyConsumer)
+	s.probeConsumers(stream.PartNotify)
 	s.parts.start("alerts", notifier.Run)
 	return nil
 }
@@ -368,7 +389,7 @@ func (s *stack) startDetector(ctx context.Context) error {
 		return err
 	}
 	s.reportHealth("detector", judge.Health)
-	s.probeConsumers(stream.EventsStream + "." + stream.DetectorConsumer)
+	s.probeConsumers(stream.PartDetector)
 	s.parts.start("detector", judge.Run)
 	s.parts.start("heartbeats", detector.NewAgents(detector.AgentsConfig{
 		JetStream: s.js, Logger: s.log, Metrics: s.registry,

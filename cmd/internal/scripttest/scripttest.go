@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 // Run runs testdata/script/*.txtar. Besides testscript's own there are the command
 // `exits CODE PROGRAM ARGS…` (the program ends with that exit code) and the
 // condition [root]. SALLYPORT_DATA is a folder of the script's own,
-// REALHOME the user's home.
+// REALHOME the user's home, RECORDINGS testdata/recordings.
 func Run(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/script",
@@ -28,6 +29,11 @@ func Run(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("SALLYPORT_DATA", e.WorkDir+"/data")
 			e.Setenv("REALHOME", os.Getenv("HOME")) // where the engine is cached
+			recordings, err := filepath.Abs("../../testdata/recordings")
+			if err != nil {
+				return err
+			}
+			e.Setenv("RECORDINGS", recordings)
 			return nil
 		},
 	})
