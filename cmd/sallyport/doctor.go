@@ -36,7 +36,7 @@ what to do.` + streamsHelp + `
 Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage.`,
 		Example: `  sudo sallyport doctor
   sallyport doctor --json | jq 'select(.state != "ok")'`,
-		Args:    cobra.NoArgs,
+		Args:    maximumArgs(0),
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return setFromEnvironment(cmd) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.check(cmd.Context(), cmd.OutOrStdout())
