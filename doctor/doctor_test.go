@@ -194,8 +194,8 @@ func TestStreams(t *testing.T) {
 	expect(t, r, "stream-findings", OK, "0 messages")
 	expect(t, r, "stream-deadletters", OK, "none")
 
-	expect(t, CheckStreams(t.Context(), js, later(20*time.Second)), "nats-clock", Warn, "20")
-	expect(t, CheckStreams(t.Context(), js, later(-time.Hour)), "nats-clock", Fail, "1h0m")
+	expect(t, CheckStreams(t.Context(), js, later(20*time.Second)), "nats-clock", Warn, "from ours")
+	expect(t, CheckStreams(t.Context(), js, later(-time.Hour)), "nats-clock", Fail, "from ours")
 
 	publish := func(subject string, size int) {
 		t.Helper()
@@ -240,7 +240,7 @@ func TestTables(t *testing.T) {
 	expect(t, r, "clickhouse-clock", OK, "ClickHouse's clock is")
 	expect(t, r, "tables", OK, "version ")
 	expect(t, r, "agents", Warn, "none was heard of")
-	expect(t, CheckTables(t.Context(), s, "v1", later(time.Hour)), "clickhouse-clock", Fail, "1h0m")
+	expect(t, CheckTables(t.Context(), s, "v1", later(time.Hour)), "clickhouse-clock", Fail, "from ours")
 
 	exec := func(sql string) {
 		t.Helper()
