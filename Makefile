@@ -39,12 +39,16 @@ recordings: setup-demo build engine $(TOOLS)/act ## Record the runs of testdata/
 	$(AS_ROOT) go run ./test/recordings
 
 .PHONY: bench
-bench: setup-bench build engine ## Measure cost, throughput and latency against the goals
+bench: setup-bench build engine ## Measure cost, pipeline and latency against the goals
 	$(AS_ROOT) go run ./test/bench
 
 .PHONY: bench-agent
 bench-agent: setup-bench build ## Measure what observing costs, against auditd and bpftrace
-	$(AS_ROOT) go run ./test/bench -only cost
+	$(AS_ROOT) go run ./test/bench -only cost,loss
+
+.PHONY: bench-pipeline
+bench-pipeline: setup-bench build engine ## Measure stream to queryable rows, against clickhouse-go alone
+	$(AS_ROOT) go run ./test/bench -only pipeline
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint Go and protobuf, check that proto stays compatible

@@ -62,6 +62,7 @@ type packed struct {
 // recognises a batch that it has already.
 type Publisher struct {
 	cfg     PublisherConfig
+	js      jetstream.JetStream
 	log     *slog.Logger
 	encoder *stream.Encoder
 	queue   chan packed
@@ -93,9 +94,15 @@ func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The library counts what was not acknowledged among what is on its way, and takes no
+	// more when that is much: it has to give up when send does.
+	js, err := jetstream.New(cfg.JS.Conn(), jetstream.WithPublishAsyncTimeout(ackTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("use JetStream: %w", err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Publisher{
-		cfg: cfg, log: cfg.Logger, encoder: encoder, spool: s, cancel: cancel,
+		js: js, cfg: cfg, log: cfg.Logger, encoder: encoder, spool: s, cancel: cancel,
 		queue: make(chan packed, window), done: make(chan struct{}),
 	}
 	if cfg.Registerer != nil {
@@ -289,7 +296,7 @@ func (p *Publisher) publish(ctx context.Context, batches []packed) (failed []pac
 	subject := stream.EventSubject(p.cfg.AgentID)
 	futures := make([]jetstream.PubAckFuture, len(batches))
 	for i, b := range batches {
-		future, e := p.cfg.JS.PublishMsgAsync(&nats.Msg{Subject: subject, Data: b.data}, jetstream.WithMsgID(b.id))
+		future, e := p.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: b.data}, jetstream.WithMsgID(b.id))
 		if e != nil {
 			err = fmt.Errorf("publish batch %s: %w", b.id, e)
 			break

@@ -234,3 +234,47 @@ func TestDamagedSpool(t *testing.T) {
 		t.Errorf("%d whole batches arrived, want 24 of 25", whole)
 	}
 }
+
+// A stream that says nothing, neither yes nor no, as one that is losing its leader.
+func TestUnansweredBatchesDoNotAddUp(t *testing.T) {
+	s, err := natsserver.Start(natsserver.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Shutdown)
+	nc, err := s.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	tries := make(chan struct{}, 16)
+	if _, err := nc.Subscribe(stream.EventSubject("agent-1"), func(*nats.Msg) { tries <- struct{}{} }); err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewPublisher(PublisherConfig{JS: js, AgentID: "agent-1", Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	if err := p.Publish(t.Context(), &sallyportv1.EventBatch{
+		AgentId: "agent-1", Epoch: 1, FirstSequence: 1, Hostname: "h", Events: []*sallyportv1.Event{{
+			TimeUnixNano: 1, Body: &sallyportv1.Event_AgentStatus{AgentStatus: &sallyportv1.AgentStatus{}},
+		}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		select {
+		case <-tries:
+		case <-time.After(time.Minute):
+			t.Fatal("the batch is not tried again")
+		}
+	}
+	if n := p.js.PublishAsyncPending(); n > 1 {
+		t.Errorf("%d messages are on their way, of one batch", n)
+	}
+}

@@ -21,7 +21,10 @@ var ErrNoBaseline = errors.New("no baseline")
 
 // Baselines reads and teaches the baselines in the bucket BASELINES. It is safe
 // for concurrent use, also by several processes.
-type Baselines struct{ bucket jetstream.KeyValue }
+type Baselines struct {
+	js     jetstream.JetStream
+	bucket jetstream.KeyValue
+}
 
 // OpenBaselines opens the bucket, which stream.Declare has made.
 func OpenBaselines(ctx context.Context, js jetstream.JetStream) (*Baselines, error) {
@@ -29,7 +32,7 @@ func OpenBaselines(ctx context.Context, js jetstream.JetStream) (*Baselines, err
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", stream.BaselinesBucket, err)
 	}
-	return &Baselines{bucket: bucket}, nil
+	return &Baselines{js: js, bucket: bucket}, nil
 }
 
 // baselineKey is a job's key: names hold characters that keys cannot.
@@ -61,21 +64,14 @@ func (b *Baselines) get(ctx context.Context, key string) (*sallyportv1.Baseline,
 
 // List returns all baselines, ordered by repository, workflow and job.
 func (b *Baselines) List(ctx context.Context) ([]*sallyportv1.Baseline, error) {
-	keys, err := b.bucket.ListKeys(ctx)
+	names, err := stream.Keys(ctx, b.js, stream.BaselinesBucket)
 	if err != nil {
-		return nil, fmt.Errorf("list baselines: %w", err)
-	}
-	var names []string
-	for k := range keys.Keys() {
-		names = append(names, k)
-	}
-	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("list baselines: %w", err)
 	}
 	var out []*sallyportv1.Baseline
 	for _, k := range names {
 		baseline, _, err := b.get(ctx, k)
-		if errors.Is(err, ErrNoBaseline) { // forgotten meanwhile
+		if errors.Is(err, ErrNoBaseline) { // forgotten
 			continue
 		}
 		if err != nil {

@@ -20,6 +20,7 @@ const maxSnapshot = 900 << 10
 // snapshots keeps executions in the bucket DETECTOR.
 type snapshots struct {
 	snapshotCodec
+	js     jetstream.JetStream
 	bucket jetstream.KeyValue
 }
 
@@ -44,7 +45,7 @@ func openSnapshots(ctx context.Context, js jetstream.JetStream) (*snapshots, err
 	if err != nil {
 		return nil, err
 	}
-	return &snapshots{snapshotCodec: codec, bucket: bucket}, nil
+	return &snapshots{snapshotCodec: codec, js: js, bucket: bucket}, nil
 }
 
 func newSnapshotCodec() (c snapshotCodec, err error) {
@@ -112,21 +113,17 @@ func (c snapshotCodec) decode(data []byte) (*snapshot, error) {
 
 // load reads all executions. Entries that cannot be read are returned as problems.
 func (s *snapshots) load(ctx context.Context) (map[string]*execution, []error, error) {
-	keys, err := s.bucket.ListKeys(ctx)
+	names, err := stream.Keys(ctx, s.js, stream.DetectorBucket)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list executions: %w", err)
-	}
-	var names []string
-	for k := range keys.Keys() {
-		names = append(names, k)
-	}
-	if err := ctx.Err(); err != nil {
 		return nil, nil, fmt.Errorf("list executions: %w", err)
 	}
 	out := make(map[string]*execution, len(names))
 	var problems []error
 	for _, k := range names {
 		entry, err := s.bucket.Get(ctx, k)
+		if errors.Is(err, jetstream.ErrKeyNotFound) { // forgotten
+			continue
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("get execution %s: %w", k, err)
 		}

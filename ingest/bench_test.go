@@ -1,65 +1,265 @@
 package ingest
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/store/engine/enginetest"
 	"github.com/sallyport-ci/sallyport/stream"
 )
 
-// BenchmarkStreamToRows measures events from the stream to rows that can be asked
-// for, with NATS in this process and the engine as its child, as in `sallyport
-// up`. Agents publish the next events meanwhile. It reports events/s, and bytes
-// an event on disk.
-//
-//	go test -run '^$' -bench BenchmarkStreamToRows -benchtime 1x -count 3 ./ingest
-func BenchmarkStreamToRows(b *testing.B) {
-	const batches, events = 2000, 500
+const (
+	benchBatches = 4000
+	benchEvents  = 500 // a batch
+	allBench     = benchBatches * benchEvents
+)
+
+// benchLoad returns batches of some agents, as they are on the wire. It is made
+// beforehand: an agent's work is not ingest's.
+func benchLoad(b *testing.B, agents int) (load []*nats.Msg) {
+	b.Helper()
 	e, err := stream.NewEncoder()
 	if err != nil {
 		b.Fatal(err)
 	}
-	// The load is made beforehand: an agent's work is not ingest's.
 	r := rand.New(rand.NewPCG(1, 2))
 	now := time.Now()
-	var load [][]byte
-	for n := range batches {
-		batch := realisticBatch(r, "agent-1", uint64(n*events+1), events, now.Add(time.Duration(n)*time.Millisecond))
+	for n := range benchBatches {
+		name := fmt.Sprintf("agent-%d", n%agents)
+		batch := realisticBatch(r, name, uint64(n/agents*benchEvents+1), benchEvents, now.Add(time.Duration(n)*time.Millisecond))
 		data, err := e.Encode(nil, batch)
 		if err != nil {
 			b.Fatal(err)
 		}
-		load = append(load, data)
+		m := &nats.Msg{Subject: stream.EventSubject(name), Data: data, Header: nats.Header{}}
+		m.Header.Set(nats.MsgIdHdr, stream.BatchID(batch))
+		load = append(load, m)
 	}
+	return load
+}
+
+// BenchmarkStreamToRows measures events from the stream to rows that can be asked
+// for, with NATS in this process and the engine as its child, as in `sallyport
+// up`. One agent or a thousand publish the next events meanwhile. It reports events/s,
+// and bytes an event on the wire and on disk.
+func BenchmarkStreamToRows(b *testing.B) {
+	for _, agents := range []int{1, 1000} {
+		b.Run(fmt.Sprintf("agents=%d", agents), func(b *testing.B) {
+			load := benchLoad(b, agents)
+			wire := 0
+			for _, m := range load {
+				wire += len(m.Data)
+			}
+			for b.Loop() {
+				b.StopTimer()
+				l := newLab(b)
+				_, stop := l.start(b, func(c *Config) { c.MaxAge = 0 })
+				b.StartTimer()
+				begin := time.Now()
+				for _, m := range load {
+					if _, err := l.js.PublishMsgAsync(m); err != nil {
+						b.Fatal(err)
+					}
+				}
+				<-l.js.PublishAsyncComplete()
+				for l.count(b, "SELECT count() FROM ("+allEvents+")") < allBench {
+					if time.Since(begin) > 2*time.Minute {
+						b.Fatal("the rows are not there after two minutes")
+					}
+					time.Sleep(20 * time.Millisecond)
+				}
+				took := time.Since(begin)
+				b.StopTimer()
+				stop()
+				if n := l.count(b, "SELECT uniqExact(agent_id, sequence) FROM ("+allEvents+")"); n != allBench {
+					b.Errorf("%d events, want %d", n, allBench)
+				}
+				bytes := l.count(b, `SELECT sum(bytes_on_disk) FROM system.parts
+					WHERE active AND database = currentDatabase()`)
+				b.ReportMetric(allBench/took.Seconds(), "events/s")
+				b.ReportMetric(float64(wire)/allBench, "wire-bytes/event")
+				b.ReportMetric(float64(bytes)/allBench, "disk-bytes/event")
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+// BenchmarkRowByRow measures the yardstick: clickhouse-go inserting the same rows into the
+// same tables, appended row by row in batches of 100,000, with nothing else to do.
+func BenchmarkRowByRow(b *testing.B) {
+	rows, err := newEventRows()
+	if err != nil {
+		b.Fatal(err)
+	}
+	type table struct {
+		statement string
+		rows      [][]any
+	}
+	var tables []table
+	flush := func() {
+		for _, t := range rows.tables() {
+			if t.Len() == 0 {
+				continue
+			}
+			one := table{statement: "INSERT INTO " + t.Table() + " (", rows: make([][]any, t.Len())}
+			for i, c := range t.Columns() {
+				if i > 0 {
+					one.statement += ", "
+				}
+				one.statement += c.Name
+				values := reflect.ValueOf(c.Values)
+				for n := range one.rows {
+					v := values.Index(n)
+					if v.Kind() == reflect.Slice { // its memory is used again
+						v = reflect.AppendSlice(reflect.MakeSlice(v.Type(), 0, v.Len()), v)
+					}
+					one.rows[n] = append(one.rows[n], v.Interface())
+				}
+			}
+			one.statement += ")"
+			tables = append(tables, one)
+		}
+		rows.reset()
+	}
+	const some = 1000 // batches: half a million events as rows of values take 2 GiB
+	for n, m := range benchLoad(b, 1)[:some] {
+		stored := &message{Msg: storedMsg{raw: &jetstream.RawStreamMsg{Subject: m.Subject, Data: m.Data}}, sequence: uint64(n + 1), stored: time.Now()}
+		if err := rows.add(stored); err != nil {
+			b.Fatal(err)
+		}
+		if events, _ := rows.size(); events >= 100_000 {
+			flush()
+		}
+	}
+	flush()
 	for b.Loop() {
 		b.StopTimer()
-		l := newLab(b)
-		_, stop := l.start(b, func(c *Config) { c.MaxAge = 0 })
+		e := enginetest.Start(b)
+		name, conn := e.Database(b)
+		s := openStore(b, e.DatabaseDSN(name))
+		if err := s.Migrate(b.Context()); err != nil {
+			b.Fatal(err)
+		}
 		b.StartTimer()
 		begin := time.Now()
-		for _, data := range load {
-			if _, err := l.js.PublishAsync(stream.EventSubject("agent-1"), data); err != nil {
+		for _, t := range tables {
+			batch, err := conn.PrepareBatch(b.Context(), t.statement)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, row := range t.rows {
+				if err := batch.Append(row...); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := batch.Send(); err != nil {
 				b.Fatal(err)
 			}
 		}
-		<-l.js.PublishAsyncComplete()
-		for l.count(b, "SELECT count() FROM ("+allEvents+")") < batches*events {
-			if time.Since(begin) > 2*time.Minute {
-				b.Fatal("the rows are not there after two minutes")
+		b.ReportMetric(some*benchEvents/time.Since(begin).Seconds(), "events/s")
+	}
+}
+
+// BenchmarkSteady measures 50,000 events/s for twenty seconds with ingest as a process of
+// its own: the time from an event to its row, and the most memory that ingest had.
+func BenchmarkSteady(b *testing.B) {
+	const rate, seconds = 50_000, 20
+	load := benchLoad(b, 100)[:rate*seconds/benchEvents]
+	for b.Loop() {
+		l := newLab(b)
+		b.Setenv(childPlainVariable, "1")
+		child := l.startChild(b, "")
+		interval := time.Second * benchEvents / rate
+		begin := time.Now()
+		published := make(chan error, 1)
+		go func() {
+			for n, m := range load {
+				time.Sleep(time.Until(begin.Add(time.Duration(n) * interval)))
+				if _, err := l.js.PublishMsgAsync(m); err != nil {
+					published <- err
+					return
+				}
 			}
+			published <- nil
+		}()
+		var late []time.Duration
+		for there := uint64(0); there < rate*seconds; {
 			time.Sleep(20 * time.Millisecond)
+			there = l.count(b, "SELECT count() FROM ("+allEvents+")")
+			now := time.Since(begin)
+			// The newest event that is there was published then, or earlier.
+			if newest := time.Duration(there/benchEvents) * interval; there < rate*seconds && newest < now {
+				late = append(late, now-newest)
+			}
+			if now > 2*time.Minute {
+				b.Fatalf("%d of %d rows are there after two minutes", there, rate*seconds)
+			}
 		}
-		took := time.Since(begin)
-		b.StopTimer()
-		stop()
-		l.checkOnce(b, batches*events)
-		bytes := l.count(b, `SELECT sum(bytes_on_disk) FROM system.parts
-			WHERE active AND database = currentDatabase()`)
-		b.ReportMetric(float64(batches*events)/took.Seconds(), "events/s")
-		b.ReportMetric(float64(bytes)/(batches*events), "bytes/event")
-		b.StartTimer()
+		if err := <-published; err != nil {
+			b.Fatal(err)
+		}
+		slices.Sort(late)
+		b.ReportMetric(late[len(late)/2].Seconds(), "median-s")
+		b.ReportMetric(late[len(late)*99/100].Seconds(), "p99-s")
+		b.ReportMetric(float64(peakMemory(b, child.Process.Pid))/(1<<20), "resident-MiB")
+		if err := child.Process.Kill(); err != nil {
+			b.Fatal(err)
+		}
+		_ = child.Wait()
+	}
+}
+
+// peakMemory is the most that a process had resident, in bytes.
+func peakMemory(b testing.TB, pid int) uint64 {
+	b.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib uint64
+		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
+			return kib << 10
+		}
+	}
+	b.Fatal("no VmHWM")
+	return 0
+}
+
+// BenchmarkEncode measures packing batches as the agent does, on one core.
+func BenchmarkEncode(b *testing.B) {
+	e, err := stream.NewEncoder()
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	var batches []*sallyportv1.EventBatch
+	for n := range 100 {
+		batches = append(batches, realisticBatch(r, "agent-1", uint64(n*benchEvents+1), benchEvents, time.Now()))
+	}
+	var data []byte
+	const rounds = 40
+	for b.Loop() {
+		begin := time.Now()
+		for range rounds {
+			for _, batch := range batches {
+				if data, err = e.Encode(data[:0], batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		b.ReportMetric(float64(rounds*len(batches)*benchEvents)/time.Since(begin).Seconds(), "events/s")
 	}
 }
 

@@ -26,7 +26,7 @@ const (
 )
 
 // heartbeatTrouble ends the name of the trouble that NATS does not answer.
-const heartbeatTrouble = ".heartbeat"
+const heartbeatTrouble = ": heartbeat"
 
 // collect gathers messages into groups until ctx ends, and hands over the last
 // group then, unless handing has ended. The error is jetstream.ErrConsumerNotFound if the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -35,10 +36,11 @@ type Config struct {
 	// Workers decode and insert ranges of events side by side, for each partition; 2 by
 	// default, 1 if there are several partitions.
 	Workers int
-	// MaxEvents ends a range; 100,000 by default. A range takes about 1 KiB of
-	// memory an event in each worker.
+	// MaxEvents ends a range; 40,000 by default. With a backlog a process has some 10 KiB
+	// for each: two workers, a copy that the driver makes, and what the garbage
+	// collector leaves.
 	MaxEvents int
-	// MaxBytes ends a range by the memory of its rows; 96 MiB by default.
+	// MaxBytes ends a range by the memory of its rows; 40 MiB by default.
 	MaxBytes int
 	// MaxAge is how long the first message of a range waits for others; 500 ms by
 	// default.
@@ -87,10 +89,10 @@ func New(cfg Config) (*Ingest, error) {
 		return nil, fmt.Errorf("configure ingest: name %q is not 1 to %d characters of [A-Za-z0-9_-]", cfg.Name, maxName)
 	}
 	if cfg.MaxEvents <= 0 {
-		cfg.MaxEvents = 100_000
+		cfg.MaxEvents = 40_000
 	}
 	if cfg.MaxBytes <= 0 {
-		cfg.MaxBytes = 96 << 20
+		cfg.MaxBytes = 40 << 20
 	}
 	if cfg.MaxAge <= 0 {
 		cfg.MaxAge = 500 * time.Millisecond
@@ -215,6 +217,13 @@ func (in *Ingest) setTrouble(key, text string) bool {
 	return !had
 }
 
+// forgetTroubles forgets what failed in a partition that is no longer worked on.
+func (in *Ingest) forgetTroubles(partition string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	maps.DeleteFunc(in.troubles, func(key, _ string) bool { return strings.HasPrefix(key, partition+": ") })
+}
+
 const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = 5 * time.Second
@@ -224,23 +233,24 @@ const (
 // logs the first failure and the recovery. An error that wraps store.ErrRefused or
 // errTaken is returned at once.
 func (in *Ingest) retry(ctx context.Context, key, what string, f func() error) error {
+	trouble := key + ": " + what
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		err := f()
 		if err == nil {
-			if in.setTrouble(key, "") {
+			if in.setTrouble(trouble, "") {
 				in.cfg.Logger.Info("works again", "what", what)
 			}
 			return nil
 		}
 		if errors.Is(err, store.ErrRefused) || errors.Is(err, errTaken) {
-			in.setTrouble(key, "")
+			in.setTrouble(trouble, "")
 			return err
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: stopped: %w", what, err)
 		}
 		in.metrics.retries.WithLabelValues(key).Inc()
-		if in.setTrouble(key, err.Error()) {
+		if in.setTrouble(trouble, err.Error()) {
 			in.cfg.Logger.Warn("fails, trying again until it works", "what", what, "error", err)
 		}
 		timer := time.NewTimer(pause)

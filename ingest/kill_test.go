@@ -43,6 +43,8 @@ const (
 	childDSNVariable = "SALLYPORT_INGESTTEST_DSN"
 	// Its name among ingest processes.
 	childNameVariable = "SALLYPORT_INGESTTEST_NAME"
+	// Set if it is to run as it does by default.
+	childPlainVariable = "SALLYPORT_INGESTTEST_PLAIN"
 )
 
 func runChild() error {
@@ -63,7 +65,11 @@ func runChild() error {
 		return err
 	}
 	defer s.Close()
-	in, err := New(Config{JS: js, Store: s, Name: os.Getenv(childNameVariable), MaxEvents: 4000, MaxAge: 30 * time.Millisecond})
+	cfg := Config{JS: js, Store: s, Name: os.Getenv(childNameVariable)}
+	if os.Getenv(childPlainVariable) == "" { // many small ranges are more to kill
+		cfg.MaxEvents, cfg.MaxAge = 4000, 30*time.Millisecond
+	}
+	in, err := New(cfg)
 	if err != nil {
 		return err
 	}

@@ -391,8 +391,7 @@ func (s *shares) take(ctx, work context.Context, p stream.Partition, l lease) bo
 func (s *shares) laneEnded(work context.Context, e ended) error {
 	r := s.running[e.partition]
 	delete(s.running, e.partition)
-	s.ingest.setTrouble(e.partition, "")
-	s.ingest.setTrouble(e.partition+heartbeatTrouble, "")
+	s.ingest.forgetTroubles(e.partition)
 	switch {
 	case errors.Is(e.err, errTaken):
 		s.log.Warn("another process has taken a partition over", "partition", e.partition)

@@ -18,7 +18,7 @@ import (
 // acknowledged.
 func (l *lab) divide(t *testing.T, partitions int) {
 	t.Helper()
-	if err := stream.Declare(t.Context(), l.js, stream.Limits{EventPartitions: partitions}); err != nil {
+	if err := stream.Declare(t.Context(), l.js, stream.Limits{Partitions: partitions}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.js.DeleteConsumer(t.Context(), stream.EventsStream, stream.DetectorConsumer); err != nil {

@@ -36,6 +36,18 @@ const (
 	NotifyBucket = "NOTIFY"
 )
 
+// Parts that run apart, as inboxes and permissions are named for them.
+const (
+	PartIngest   = "ingest"
+	PartDetector = "detector"
+	PartNotify   = "notify"
+	PartServer   = "server"
+	// PartUp is all of them in one process.
+	PartUp = "up"
+	// PartDeclare is whoever declares streams: an administrator.
+	PartDeclare = "declare"
+)
+
 const (
 	// eventPrefix and the agent's identity make the subject of its events.
 	eventPrefix = "sallyport.events."
@@ -53,6 +65,15 @@ func EventSubject(agentID string) string { return eventPrefix + agentID }
 
 // AgentSubjects are the subjects on which agents may publish, with wildcards.
 func AgentSubjects() []string { return []string{eventPrefix + "*", heartbeatPrefix + "*"} }
+
+// AgentInbox returns the subject below which an agent's answers arrive. It is below
+// _INBOX, which `sallyport up` admits its agents to.
+func AgentInbox(agentID string) string { return "_INBOX.agent." + agentID }
+
+// Inbox returns the subject below which the answers to a part (PartIngest and so on)
+// arrive. It is not below _INBOX: events are among the answers, and whoever may read all
+// of _INBOX, as many may by habit, would read them.
+func Inbox(part string) string { return "_INBOX_" + part }
 
 // ValidAgentID says whether an agent's identity can stand in a subject: 1 to 64
 // characters of [A-Za-z0-9_-].

@@ -112,7 +112,11 @@ func IngestPartitions(ctx context.Context, js jetstream.JetStream) ([]Partition,
 
 // removeEmptyPartitions deletes the consumers of an earlier division that have nothing
 // left to read. What is not empty stays for the next time.
-func removeEmptyPartitions(ctx context.Context, s jetstream.Stream, of int) error {
+func removeEmptyPartitions(ctx context.Context, js jetstream.JetStream, of int) error {
+	s, err := js.Stream(ctx, EventsStream)
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", EventsStream, err)
+	}
 	present := make(map[string]bool)
 	for _, p := range eventPartitions(of) {
 		present[p.Consumer] = true

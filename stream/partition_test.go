@@ -20,7 +20,7 @@ func TestEachMessageBelongsToOnePartition(t *testing.T) {
 	ctx := t.Context()
 	published := make(map[uint64]string)
 	for _, partitions := range []int{1, 4, 2, 4, 1} {
-		if err := stream.Declare(ctx, js, stream.Limits{EventPartitions: partitions}); err != nil {
+		if err := stream.Declare(ctx, js, stream.Limits{Partitions: partitions}); err != nil {
 			t.Fatalf("divide into %d: %v", partitions, err)
 		}
 		for agent := range 20 {
@@ -116,7 +116,7 @@ func consumers(ctx context.Context, t *testing.T, js jetstream.JetStream) []stri
 func TestTooManyPartitions(t *testing.T) {
 	_, js := startServer(t, natsserver.Config{})
 	for _, n := range []int{-1, stream.MaxPartitions + 1} {
-		if err := stream.Declare(t.Context(), js, stream.Limits{EventPartitions: n}); err == nil {
+		if err := stream.Declare(t.Context(), js, stream.Limits{Partitions: n}); err == nil {
 			t.Errorf("%d partitions were taken", n)
 		}
 	}

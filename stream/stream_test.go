@@ -114,6 +114,49 @@ func TestAgentMayOnlyPublishEvents(t *testing.T) {
 	}
 }
 
+// Events that a part asks for arrive at its inbox.
+func TestAgentMayNotOverhearOthers(t *testing.T) {
+	s, js := startServer(t, natsserver.Config{AgentPassword: "secret"})
+	denied := make(chan error, 16)
+	nc, err := nats.Connect(s.AgentURL("secret"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	heard, err := nc.SubscribeSync("_INBOX.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	b := stream.SampleBatch()
+	if _, err := js.Publish(t.Context(), stream.EventSubject(b.GetAgentId()), stream.Encode(t, b)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := js.Consumer(t.Context(), stream.EventsStream, stream.IngestConsumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Next(jetstream.FetchMaxWait(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := heard.NextMsg(200 * time.Millisecond); err == nil {
+		t.Errorf("an agent hears %d bytes on %s", len(m.Data), m.Subject)
+	}
+	if _, err := nc.SubscribeSync(stream.Inbox(stream.PartUp) + ".>"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-denied:
+		if !errors.Is(err, nats.ErrPermissionViolation) {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("an agent may listen to what others asked for")
+	}
+}
+
 func TestServerGoesOnWhereItStopped(t *testing.T) {
 	dir := t.TempDir()
 	s, err := natsserver.Start(natsserver.Config{Dir: dir})

@@ -52,6 +52,7 @@ const usage = `Watches this machine and streams what its CI jobs do to NATS JetS
 
 Usage:
   sallyport-agent --nats nats://agent:PASSWORD@HOST:4222
+  sallyport-agent --nats tls://HOST:4222,tls://HOST:4222 --nats-creds FILE --agent-id NAME
   sallyport-agent --check
   sallyport-agent hook completed
 
@@ -76,8 +77,7 @@ these privileges cannot run it (the message says what is missing).
 `
 
 type options struct {
-	nats      string
-	creds     string
+	nats      process.NATS
 	state     string
 	agentID   string
 	metrics   string
@@ -144,12 +144,13 @@ func newFlags(o *options) *pflag.FlagSet {
 	f := pflag.NewFlagSet("sallyport-agent", pflag.ContinueOnError)
 	f.SortFlags = false
 	f.Usage = func() {}
-	f.StringVar(&o.nats, "nats", "nats://127.0.0.1:4222", "address of NATS, with user and password")
-	f.StringVar(&o.creds, "creds", "", "NATS credentials file, instead of user and password")
+	o.nats.Flags(f, "nats", "nats://127.0.0.1:4222", "address of NATS, with user and password unless there is --nats-creds; several with commas")
+	f.StringVar(&o.nats.Creds, "creds", "", "as --nats-creds")
+	_ = f.MarkHidden("creds") // there is such a flag; it was called so once
 	f.StringVar(&o.state, "state", "/var/lib/sallyport-agent", "folder for the agent's identity and its spool")
 	f.StringVar(&o.agentID, "agent-id", "", "identity of this machine (default: kept in the state folder)")
 	f.StringVar(&o.socket, "socket", control.DefaultSocket, "Unix socket on which hooks and the next agent speak to this one")
-	f.StringVar(&o.metrics, "metrics", "", "address for Prometheus metrics, for instance 127.0.0.1:7073 (default: none)")
+	f.StringVar(&o.metrics, "metrics", "", "address for Prometheus metrics, /healthz and /readyz, for instance 127.0.0.1:7073 (default: none)")
 	f.StringSliceVar(&o.workers, "worker", bpf.DefaultWorkers, "task name of a runner's worker process; may be repeated")
 	f.StringVar(&o.watchList, "watch-list", "", "file of rules on top of the built-in ones for files that matter (docs/files.md)")
 	f.StringSliceVar(&o.requestHosts, "request-host", agent.DefaultRequestHosts(), "host whose HTTP requests are read from within TLS, or *.NAME; may be repeated; none: no host (docs/requests.md)")
@@ -181,6 +182,11 @@ func (o *options) parse(f *pflag.FlagSet, args []string, lookup func(string) (st
 	}
 	if o.agentID != "" && !stream.ValidAgentID(o.agentID) {
 		return fmt.Errorf("--agent-id %q is not 1 to 64 characters of [A-Za-z0-9_-]", o.agentID)
+	}
+	if len(o.arguments) == 0 && !o.check && !o.version {
+		if err := o.nats.Valid(); err != nil {
+			return err
+		}
 	}
 	var err error
 	if o.files, err = watchlist.Load(o.watchList); err != nil {
@@ -255,7 +261,11 @@ func (o *options) watch(ctx context.Context) (err error) {
 			publisher.Close()
 			return errors.Join(fmt.Errorf("--metrics: %w", err), sensor.Close())
 		}
-		serving.Go(func() error { return process.ServeMetrics(beside, l, registry) })
+		serving.Go(func() error {
+			return process.ServeMetrics(beside, l, registry, func() []process.Check {
+				return []process.Check{{Name: "nats", Err: process.Connected(nc)}}
+			})
+		})
 	}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
@@ -326,19 +336,9 @@ func hook(ctx context.Context, socket, what string) {
 
 // publish connects to NATS, now or when it can be reached, and opens the spool.
 func (o *options) publish(registry prometheus.Registerer) (*agent.Publisher, *nats.Conn, error) {
-	settings := []nats.Option{
-		nats.Name("sallyport-agent " + o.agentID),
-		nats.RetryOnFailedConnect(true),
-		nats.MaxReconnects(-1),
-		nats.ReconnectBufSize(-1), // the spool keeps what cannot be sent
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { o.log.Warn("NATS", "error", err) }),
-	}
-	if o.creds != "" {
-		settings = append(settings, nats.UserCredentials(o.creds))
-	}
-	nc, err := nats.Connect(o.nats, settings...)
+	nc, err := o.nats.Connect("sallyport-agent "+o.agentID, stream.AgentInbox(o.agentID), o.log)
 	if err != nil {
-		return nil, nil, fmt.Errorf("connect to NATS: %w", err)
+		return nil, nil, err
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {

@@ -120,10 +120,10 @@ func (c *client) showBaseline(b *sallyportv1.Baseline) error {
 // maximumArgs is cobra.MaximumNArgs as wrong usage.
 func maximumArgs(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) > n && n == 0 {
-			return usageError(errors.New(cmd.CommandPath() + " takes no argument"))
-		}
-		if len(args) > n {
+		switch {
+		case len(args) > 0 && n == 0:
+			return usageError(fmt.Errorf("%s takes no argument like %q", cmd.CommandPath(), args[0]))
+		case len(args) > n:
 			return usageError(errors.New(cmd.CommandPath() + " takes " + cmd.Use[strings.Index(cmd.Use, " ")+1:]))
 		}
 		return nil

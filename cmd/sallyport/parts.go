@@ -21,7 +21,7 @@ type part struct {
 	err    error
 }
 
-func newParts() *parts { return &parts{failed: make(chan error, 16)} }
+func newParts() *parts { return &parts{failed: make(chan error, 64)} }
 
 // start runs a component until its context ends. One that returns earlier, with
 // or without an error, is a failure of the whole.

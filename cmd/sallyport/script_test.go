@@ -5,25 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sallyport-ci/sallyport/cmd/internal/scripttest"
 	"github.com/sallyport-ci/sallyport/recording"
+	"github.com/sallyport-ci/sallyport/store/engine/enginetest"
 	"github.com/sallyport-ci/sallyport/stream"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"sallyport": func() { os.Exit(run(os.Args[1:])) },
-		"poison":    func() { os.Exit(poison()) },
-		"aged":      func() { os.Exit(exitOf(aged(os.Args[1], os.Args[2]))) },
-		"forget":    func() { os.Exit(exitOf(forget())) },
+	testscript.Main(withEngine{m}, map[string]func(){
+		"sallyport":   func() { os.Exit(run(os.Args[1:])) },
+		"nats-server": func() { os.Exit(runNATSServer()) },
+		"poison":      func() { os.Exit(exitOf(poison())) },
+		"aged":        func() { os.Exit(exitOf(aged(os.Args[1], os.Args[2]))) },
+		"forget":      func() { os.Exit(exitOf(forget())) },
 	})
 }
 
@@ -71,26 +70,22 @@ func forget() error {
 	return bucket.Purge(context.Background())
 }
 
-// poison publishes, as an agent of the running `sallyport up`, what is no batch.
-func poison() int {
-	address, err := os.ReadFile(filepath.Join(os.Getenv("SALLYPORT_DATA"), agentFile))
+// poison publishes, on an agent's subject of the running `sallyport up`, what is no batch.
+func poison() error {
+	s, err := (streamOptions{data: os.Getenv("SALLYPORT_DATA")}).dial()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return err
 	}
-	nc, err := nats.Connect(strings.TrimPrefix(strings.TrimSpace(string(address)), "SALLYPORT_NATS="))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer nc.Close()
-	// Not by JetStream's client, which asks for more than an agent may.
-	if _, err := nc.Request(stream.EventSubject("odd"), []byte("no batch"), 10*time.Second); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
+	defer s.close()
+	_, err = s.js.Publish(context.Background(), stream.EventSubject("odd"), []byte("no batch"))
+	return err
 }
+
+// withEngine are the tests of this binary, which is a ClickHouse, too.
+type withEngine struct{ *testing.M }
+
+// Run implements testscript.TestingM.
+func (w withEngine) Run() int { return enginetest.Run(w.M.Run) }
 
 // TestScripts runs testdata/script/*.txtar: what a person types, and what comes.
 func TestScripts(t *testing.T) { scripttest.Run(t) }

@@ -34,32 +34,70 @@ import (
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
 
-// stack is everything that `sallyport up` runs, in the order in which it starts.
+// stack is what one process runs, in the order in which it starts: all of `sallyport up`,
+// or one part.
 type stack struct {
-	o        *upOptions
+	part     string // stream.PartUp and so on
+	o        *options
 	log      *slog.Logger
 	out      io.Writer
 	registry *prometheus.Registry
 	parts    *parts
+	ready    *readiness
+	told     func(what, done string) // hears what became of streams
 
-	engine    *engine.Process
-	nats      *natsserver.Server
-	js        jetstream.JetStream
-	store     *store.Store
-	ingest    *ingest.Ingest
-	detector  *detector.Detector
-	baselines *detector.Baselines
-	notifier  *notify.Notifier
-	agentID   string
-	kernel    string // why there is no agent, if so
-	addresses addresses
+	engine     *engine.Process    // nil if ClickHouse is elsewhere
+	nats       *natsserver.Server // nil if NATS is elsewhere
+	js         jetstream.JetStream
+	store      *store.Store
+	ingest     *ingest.Ingest
+	baselines  *detector.Baselines
+	partHealth []func() *sallyportv1.PartHealth
+	agentID    string
+	kernel     string // why there is no agent, if so
+	addresses  addresses
+}
+
+// step starts something. It may wait until that can be reached.
+type step func(ctx context.Context) error
+
+func (o *options) newStack(part string, out io.Writer) (*stack, error) {
+	log, err := process.NewLogger(o.logLevel, o.json)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	registry := process.NewRegistry()
+	s := &stack{part: part, o: o, log: log, out: out, registry: registry, parts: newParts(), ready: newReadiness(registry)}
+	s.told = func(what, done string) { s.log.Debug("declared", "what", what, "done", done) }
+	return s, nil
+}
+
+// runSteps starts everything in order, calls running, and stops in the reverse order. To
+// be told to stop while starting is no error.
+func (s *stack) runSteps(ctx context.Context, steps []step, running func() error) error {
+	for _, start := range steps {
+		if err := start(ctx); err != nil {
+			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+				err = nil
+			}
+			return errors.Join(err, s.parts.stop())
+		}
+	}
+	s.ready.setStarting(nil)
+	err := running()
+	s.ready.setStarting(errors.New("is over: stopping"))
+	return errors.Join(err, s.parts.stop())
 }
 
 // up runs until ctx ends or a part fails, and stops in order.
-func (o *upOptions) up(ctx context.Context, out io.Writer) (err error) {
-	s := &stack{o: o, out: out, registry: process.NewRegistry(), parts: newParts()}
-	if s.log, err = process.NewLogger(o.logLevel, o.json); err != nil {
-		return usageError(err)
+func (o *options) up(ctx context.Context, out io.Writer) (err error) {
+	s, err := o.newStack(stream.PartUp, out)
+	if err != nil {
+		return err
+	}
+	dsn, err := o.dsn()
+	if err != nil {
+		return err
 	}
 	if o.data, err = filepath.Abs(o.data); err != nil { // what is printed is to be pasted elsewhere
 		return fmt.Errorf("find data folder: %w", err)
@@ -72,22 +110,33 @@ func (o *upOptions) up(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	token, err := secretFile(filepath.Join(o.data, tokenFile))
+	if err != nil {
+		return err
+	}
+	if o.policies == "" {
+		o.policies = filepath.Join(o.data, "policies")
+	}
 
 	start := time.Now()
-	for _, step := range []func(context.Context) error{
-		s.startEngine, s.startNATS, s.startStore, s.startNotify, s.startDetector, s.startServer, s.startMetrics, s.startAgent,
-	} {
-		if err := step(ctx); err != nil {
-			return errors.Join(err, s.parts.stop())
+	startClickHouse, startNATS := s.startEngine, s.startNATS
+	if dsn != "" {
+		startClickHouse = s.openStore(dsn)
+	}
+	if o.external.URL != "" {
+		startNATS = s.connectNATS
+	}
+	return s.runSteps(ctx, []step{
+		s.startMetrics, startClickHouse, startNATS, s.migrate, s.startIngest, s.startNotify, s.startDetector, s.startServer(token), s.startAgent,
+	}, func() error {
+		if err := s.addresses.write(o.data); err != nil {
+			return err
 		}
-	}
-	if err := s.addresses.write(o.data); err != nil {
-		return errors.Join(err, s.parts.stop())
-	}
-	s.banner(time.Since(start))
-	err = s.parts.wait(ctx)
-	fmt.Fprintln(out, "\nStopping: what is on its way stays in", o.data)
-	return errors.Join(err, os.Remove(filepath.Join(o.data, addressesFile)), s.parts.stop())
+		s.banner(time.Since(start))
+		err := s.parts.wait(ctx)
+		fmt.Fprintln(out, "\nStopping: what is on its way stays in", o.data)
+		return errors.Join(err, os.Remove(filepath.Join(o.data, addressesFile)))
+	})
 }
 
 // lockData makes sure that one process at a time has a data folder.
@@ -138,6 +187,26 @@ func (s *stack) startEngine(ctx context.Context) error {
 		defer cancel()
 		return s.engine.Stop(ctx)
 	})
+	s.ready.check("clickhouse", func() error {
+		if !s.engine.Up() {
+			return errors.New("is being started again")
+		}
+		return nil
+	})
+	dsn, err := url.Parse(s.engine.DSN())
+	if err != nil {
+		return fmt.Errorf("read the embedded ClickHouse's address: %w", err)
+	}
+	dsn.Path = "/sallyport"
+	return s.useStore(ctx, dsn.String())
+}
+
+// useStore opens the database.
+func (s *stack) useStore(ctx context.Context, dsn string) (err error) {
+	if s.store, err = store.Open(ctx, dsn); err != nil {
+		return err
+	}
+	s.parts.onStop("ClickHouse connection", s.store.Close)
 	return nil
 }
 
@@ -156,6 +225,7 @@ func (s *stack) startNATS(ctx context.Context) error {
 	}
 	s.nats, err = natsserver.Start(natsserver.Config{
 		Dir: filepath.Join(s.o.data, "nats"), Host: host, Port: port, AgentPassword: password, OperatorPassword: operator, Logger: s.log,
+		MaxStore: s.o.limits.Total(),
 	})
 	if err != nil {
 		return err
@@ -171,33 +241,71 @@ func (s *stack) startNATS(ctx context.Context) error {
 		return err
 	}
 	s.parts.onStop("NATS connection", func() error { nc.Close(); return nil })
-	if s.js, err = jetstream.New(nc); err != nil {
-		return fmt.Errorf("use JetStream: %w", err)
-	}
-	if err := stream.Declare(ctx, s.js, stream.Limits{}); err != nil {
+	if s.js, err = newJetStream(nc); err != nil {
 		return err
 	}
+	s.ready.check("nats", s.nats.Healthy)
+	if s.o.declare {
+		err = stream.Declare(ctx, s.js, s.o.limits, s.told)
+	} else {
+		err = stream.Check(ctx, s.js, s.part, s.o.limits)
+	}
+	if err != nil {
+		return err
+	}
+	space := &natsserver.Space{JS: s.js, Dir: s.o.data, Logger: s.log}
+	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sallyport_nats_disk_short", Help: "1 while the disk is nearly full and agents keep their events themselves.",
+	}, func() float64 {
+		if space.Short() {
+			return 1
+		}
+		return 0
+	}))
+	s.parts.start("disk space", space.Run)
 	s.registry.MustRegister(deadletter.NewCollector(s.js))
 	return nil
 }
 
-func (s *stack) startStore(ctx context.Context) error {
-	dsn, err := url.Parse(s.engine.DSN())
+func newJetStream(nc *nats.Conn) (jetstream.JetStream, error) {
+	js, err := jetstream.New(nc)
 	if err != nil {
-		return fmt.Errorf("read the embedded ClickHouse's address: %w", err)
+		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
-	dsn.Path = "/sallyport"
-	if s.store, err = store.Open(ctx, dsn.String()); err != nil {
-		return err
+	return js, nil
+}
+
+// reportHealth adds a part to what the API tells of health.
+func (s *stack) reportHealth(name string, ask func() (healthy bool, detail string)) {
+	s.partHealth = append(s.partHealth, func() *sallyportv1.PartHealth {
+		healthy, detail := ask()
+		return &sallyportv1.PartHealth{Name: name, Healthy: healthy, Detail: detail}
+	})
+}
+
+// migrate makes the tables before anything asks for them.
+func (s *stack) migrate(ctx context.Context) error {
+	if s.engine != nil {
+		return s.store.Migrate(ctx)
 	}
-	s.parts.onStop("ClickHouse connection", s.store.Close)
-	if err := s.store.Migrate(ctx); err != nil {
-		return err
-	}
-	s.ingest, err = ingest.New(ingest.Config{JS: s.js, Store: s.store, Logger: s.log, Registerer: s.registry})
+	// ClickHouse may come later. What it says when it is not there yet has many forms.
+	return s.insist(ctx, "make the tables in ClickHouse", func(ctx context.Context) error {
+		if err := s.store.Migrate(ctx); err != nil && s.store.Ping(ctx) != nil {
+			return &awayError{err}
+		} else if err != nil {
+			return err
+		}
+		return nil
+	})
+}
+
+func (s *stack) startIngest(context.Context) (err error) {
+	s.ingest, err = ingest.New(ingest.Config{JS: s.js, Store: s.store, Name: s.o.name, Logger: s.log, Registerer: s.registry})
 	if err != nil {
 		return err
 	}
+	s.reportHealth("ingest", s.ingest.Health)
+	s.probeConsumers(stream.PartIngest)
 	s.parts.start("ingest", s.ingest.Run)
 	return nil
 }
@@ -224,11 +332,13 @@ func (s *stack) startNotify(context.Context) error {
 			Window: notify.SlackWindow, Interval: notify.SlackInterval, MaxItems: notify.SlackMaxItems,
 		})
 	}
-	s.notifier, err = notify.New(notify.Config{JS: s.js, Sinks: sinks, Registerer: s.registry, Logger: s.log})
+	notifier, err := notify.New(notify.Config{JS: s.js, Sinks: sinks, Registerer: s.registry, Logger: s.log})
 	if err != nil {
 		return err
 	}
-	s.parts.start("alerts", s.notifier.Run)
+	s.reportHealth("notify", notifier.Health)
+	s.probeConsumers(stream.PartNotify)
+	s.parts.start("alerts", notifier.Run)
 	return nil
 }
 
@@ -247,11 +357,7 @@ func (s *stack) startDetector(ctx context.Context) error {
 	if s.o.baselineRuns < 1 || s.o.baselineRuns > 1000 {
 		return usageError(fmt.Errorf("--baseline-runs %d is not 1 to 1000", s.o.baselineRuns))
 	}
-	folder := s.o.policies
-	if folder == "" {
-		folder = filepath.Join(s.o.data, "policies")
-	}
-	policies, problems, err := detector.LoadPolicies(ctx, folder)
+	policies, problems, err := detector.LoadPolicies(ctx, s.o.policies)
 	if err != nil {
 		return err
 	}
@@ -261,74 +367,66 @@ func (s *stack) startDetector(ctx context.Context) error {
 		}
 	}
 	report(problems)
-	s.parts.start("policies", func(ctx context.Context) error {
-		policies.Watch(ctx, policyInterval, report)
-		return nil
-	})
-	s.detector, err = detector.New(ctx, detector.Config{
-		JetStream: s.js, Policies: policies, RunsNeeded: uint32(s.o.baselineRuns), Logger: s.log, Metrics: s.registry,
+	if s.o.policies != "" {
+		s.parts.start("policies", func(ctx context.Context) error {
+			policies.Watch(ctx, policyInterval, report)
+			return nil
+		})
+	}
+	var judge *detector.Detector
+	err = s.insist(ctx, "start the detector", func(ctx context.Context) (err error) {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		judge, err = detector.New(ctx, detector.Config{
+			JetStream: s.js, Policies: policies, RunsNeeded: uint32(s.o.baselineRuns), Logger: s.log, Metrics: s.registry,
+		})
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	if s.baselines, err = detector.OpenBaselines(ctx, s.js); err != nil {
+	if err := s.openBaselines(ctx); err != nil {
 		return err
 	}
-	s.parts.start("detector", s.detector.Run)
+	s.reportHealth("detector", judge.Health)
+	s.probeConsumers(stream.PartDetector)
+	s.parts.start("detector", judge.Run)
 	s.parts.start("heartbeats", detector.NewAgents(detector.AgentsConfig{
 		JetStream: s.js, Logger: s.log, Metrics: s.registry,
 	}).Run)
 	return nil
 }
 
-func (s *stack) startServer(context.Context) error {
-	token, err := secretFile(filepath.Join(s.o.data, tokenFile))
-	if err != nil {
-		return err
+func (s *stack) startServer(token string) step {
+	return func(context.Context) error {
+		rest, err := listen("rest", s.o.rest)
+		if err != nil {
+			return err
+		}
+		rpc, err := listen("grpc", s.o.grpc)
+		if err != nil {
+			return errors.Join(err, rest.Close())
+		}
+		api, err := server.New(server.Config{
+			Store: s.store, Baselines: s.baselines, Health: s.health, Token: token, Registerer: s.registry, Logger: s.log,
+		})
+		if err != nil {
+			return errors.Join(err, rest.Close(), rpc.Close())
+		}
+		s.addresses.REST, s.addresses.GRPC = rest.Addr().String(), rpc.Addr().String()
+		s.log.Info("API", "rest", s.addresses.REST, "grpc", s.addresses.GRPC)
+		s.parts.start("API", func(ctx context.Context) error { return api.Serve(ctx, rpc, rest) })
+		return nil
 	}
-	rest, err := listen("rest", s.o.rest)
-	if err != nil {
-		return err
-	}
-	rpc, err := listen("grpc", s.o.grpc)
-	if err != nil {
-		return errors.Join(err, rest.Close())
-	}
-	api, err := server.New(server.Config{
-		Store: s.store, Baselines: s.baselines, Health: s.health, Token: token, Registerer: s.registry, Logger: s.log,
-	})
-	if err != nil {
-		return errors.Join(err, rest.Close(), rpc.Close())
-	}
-	s.addresses.REST, s.addresses.GRPC = rest.Addr().String(), rpc.Addr().String()
-	s.parts.start("API", func(ctx context.Context) error { return api.Serve(ctx, rpc, rest) })
-	return nil
 }
 
-// health asks every part.
+// health asks every part that runs here.
 func (s *stack) health() []*sallyportv1.PartHealth {
-	part := func(name string, healthy bool, detail string) *sallyportv1.PartHealth {
-		return &sallyportv1.PartHealth{Name: name, Healthy: healthy, Detail: detail}
+	all := []*sallyportv1.PartHealth{s.ready.health("nats"), s.ready.health("clickhouse")}
+	for _, ask := range s.partHealth {
+		all = append(all, ask())
 	}
-	natsDetail := "runs"
-	natsErr := s.nats.Healthy()
-	if natsErr != nil {
-		natsDetail = natsErr.Error()
-	}
-	clickhouseDetail := "runs"
-	if !s.engine.Up() {
-		clickhouseDetail = "is being started again"
-	}
-	ingestOK, ingestDetail := s.ingest.Health()
-	detectorOK, detectorDetail := s.detector.Health()
-	notifyOK, notifyDetail := s.notifier.Health()
-	return []*sallyportv1.PartHealth{
-		part("nats", natsErr == nil, natsDetail),
-		part("clickhouse", s.engine.Up(), clickhouseDetail),
-		part("ingest", ingestOK, ingestDetail),
-		part("detector", detectorOK, detectorDetail),
-		part("notify", notifyOK, notifyDetail),
-	}
+	return all
 }
 
 func (s *stack) startMetrics(context.Context) error {
@@ -337,7 +435,8 @@ func (s *stack) startMetrics(context.Context) error {
 		return err
 	}
 	s.addresses.Metrics = l.Addr().String()
-	s.parts.start("metrics", func(ctx context.Context) error { return process.ServeMetrics(ctx, l, s.registry) })
+	s.log.Info("metrics, health and readiness", "address", s.addresses.Metrics)
+	s.parts.start("metrics", func(ctx context.Context) error { return process.ServeMetrics(ctx, l, s.registry, s.ready.checks) })
 	return nil
 }
 
@@ -414,14 +513,24 @@ func (s *stack) banner(took time.Duration) {
 		row("agent", "watches this machine", "identity "+s.agentID)
 	} else {
 		row("agent", "not here", s.kernel)
-		row("", "start one", "sudo env $(cat "+filepath.Join(s.o.data, agentFile)+") sallyport-agent")
+		if s.nats != nil {
+			row("", "start one", "sudo env $(cat "+filepath.Join(s.o.data, agentFile)+") sallyport-agent")
+		}
 	}
-	row("NATS", s.nats.URL(), "agents' address and password: "+filepath.Join(s.o.data, agentFile))
-	row("ClickHouse", "http://"+s.addresses.ClickHouse, "user reader, password: "+filepath.Join(s.o.data, readerFile))
-	row("Grafana", "http://"+s.addresses.ClickHouse+"/sallyport", "ClickHouse data source, protocol HTTP, user reader")
+	if s.nats != nil {
+		row("NATS", s.nats.URL(), "agents' address and password: "+filepath.Join(s.o.data, agentFile))
+	} else {
+		row("NATS", s.js.Conn().ConnectedUrlRedacted(), "not of this process")
+	}
+	if s.engine != nil {
+		row("ClickHouse", "http://"+s.addresses.ClickHouse, "user reader, password: "+filepath.Join(s.o.data, readerFile))
+		row("Grafana", "http://"+s.addresses.ClickHouse+"/sallyport", "ClickHouse data source, protocol HTTP, user reader")
+	} else {
+		row("ClickHouse", "not of this process", "database "+s.store.Database())
+	}
 	row("REST", "http://"+s.addresses.REST, "token: "+filepath.Join(s.o.data, tokenFile)+", contract: /openapi.json")
 	row("gRPC", s.addresses.GRPC, "the same token")
-	row("metrics", "http://"+s.addresses.Metrics+"/metrics", "Prometheus")
+	row("metrics", "http://"+s.addresses.Metrics+"/metrics", "Prometheus; also /healthz and /readyz")
 	if s.o.slackWebhook != "" {
 		row("Slack", "on", "from severity "+s.o.minSeverity)
 	} else {

@@ -158,6 +158,8 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 		nats.InProcessServer(s.server),
 		nats.UserInfo(OperatorUser, s.password),
 		nats.MaxReconnects(-1),
+		// Agents may read what is below _INBOX: what is asked for here is not for them.
+		nats.CustomInboxPrefix(stream.Inbox(stream.PartUp)),
 	}, opts...)
 	nc, err := nats.Connect(s.URL(), opts...)
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -31,7 +30,8 @@ func main() {
 	rounds := flag.Int("rounds", 7, "rounds of each storm")
 	builds := flag.Int("builds", 3, "rounds of the go build")
 	samples := flag.Int("samples", 15, "samples of the latency from kernel to webhook")
-	only := flag.String("only", "cost,throughput,latency", "parts to run")
+	repeats := flag.Int("repeats", 3, "repeats of each part of the pipeline")
+	only := flag.String("only", "cost,loss,pipeline,latency", "parts to run")
 	loads := flag.String("loads", "", "loads of the cost to run, separated by commas (default all)")
 	seed := flag.Uint64("seed", 1, "seed of the order of observers")
 	flag.Parse()
@@ -44,12 +44,14 @@ func main() {
 		switch part {
 		case "cost":
 			err = measureCost(ctx, *loads, *rounds, *builds, rand.New(rand.NewPCG(*seed, 0)))
-		case "throughput":
-			err = measureThroughput(ctx)
+		case "loss":
+			err = measureLoss(ctx)
+		case "pipeline":
+			err = measurePipeline(ctx, *repeats)
 		case "latency":
 			err = measureLatency(ctx, *samples)
 		default:
-			err = fmt.Errorf("there is no part %q; there are cost, throughput and latency", part)
+			err = fmt.Errorf("there is no part %q; there are cost, loss, pipeline and latency", part)
 		}
 		if err != nil {
 			fatal(fmt.Errorf("%s: %w", part, err))
@@ -72,14 +74,4 @@ func program(name string) (string, error) {
 		return "", fmt.Errorf("run make build first, from the top folder: %w", err)
 	}
 	return path, nil
-}
-
-// measureThroughput runs the benchmark that lives beside ingest.
-func measureThroughput(ctx context.Context) error {
-	fmt.Println("\n== Stream to queryable rows, everything embedded (goal: 100,000 events/s)")
-	args := []string{"test", "-run", "^$", "-bench", "BenchmarkStreamToRows", "-benchtime", "1x", "-count", "3", "./ingest"}
-	fmt.Println("go " + strings.Join(args, " "))
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	return cmd.Run()
 }

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
+
+	"github.com/sallyport-ci/sallyport/stream"
+)
+
+// TestCredentialsOfAnOperator does what docs/cluster.md says of many agents: an operator
+// signs users, and the rights of permissions.conf belong to signing keys, one a role. That
+// of agents names nobody: each may speak for itself alone, whoever it is.
+func TestCredentialsOfAnOperator(t *testing.T) {
+	c := &cluster{t: t, dir: t.TempDir()}
+	c.certificates()
+	server := &clusterServer{name: "nats-1", addr: fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0]), log: c.path("nats-1.log")}
+	c.servers = []*clusterServer{server}
+
+	claims := func(name string, encode func(nkeys.KeyPair) (string, error), by nkeys.KeyPair) string {
+		text, err := encode(by)
+		if err != nil {
+			t.Fatalf("sign %s: %v", name, err)
+		}
+		return text
+	}
+	operatorKey, operatorID := pair(t, nkeys.CreateOperator)
+	_, accountID := pair(t, nkeys.CreateAccount)
+	_, systemID := pair(t, nkeys.CreateAccount)
+	operator := jwt.NewOperatorClaims(operatorID)
+	operator.SystemAccount = systemID
+	system := jwt.NewAccountClaims(systemID)
+	account := jwt.NewAccountClaims(accountID)
+	account.Limits.JetStreamLimits = jwt.JetStreamLimits{DiskStorage: -1, MemoryStorage: -1, Streams: -1, Consumer: -1}
+
+	signers := make(map[string]nkeys.KeyPair)
+	for role, p := range permissionsOfRoles(t) {
+		key, id := pair(t, nkeys.CreateAccount)
+		scope := jwt.NewUserScope()
+		scope.Key, scope.Role = id, role
+		scope.Template.Pub.Allow, scope.Template.Sub.Allow = p.Publish.Allow, p.Subscribe.Allow
+		account.SigningKeys.AddScopedSigner(scope)
+		signers[role] = key
+	}
+	user := func(role, name string) {
+		key, id := pair(t, nkeys.CreateUser)
+		u := jwt.NewUserClaims(id)
+		u.Name, u.IssuerAccount = name, accountID
+		u.SetScoped(true)
+		seed, err := key.Seed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		creds, err := jwt.FormatUserConfig(claims(name, u.Encode, signers[role]), seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(c.path(name+".nk"), creds, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, role := range []string{"declare", "detector"} {
+		user(role, role)
+	}
+	user("agent", "runner-7")
+
+	conf := c.path("nats-server.conf")
+	text := fmt.Sprintf(`listen: "%s"
+server_name: nats-1
+tls { cert_file: "%s", key_file: "%s" }
+jetstream { store_dir: "%s", max_file_store: 2GB }
+operator: %s
+resolver: MEMORY
+resolver_preload { %s: %s, %s: %s }
+`, server.addr, c.path("server.pem"), c.path("server.key"), c.path("store"), claims("operator", operator.Encode, operatorKey),
+		accountID, claims("account", account.Encode, operatorKey), systemID, claims("system", system.Encode, operatorKey))
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.startWith(server, conf)
+
+	// Whom nobody knows waits, says why, and ends in order.
+	c.nkey("notify")
+	stranger := c.run("notify")
+	eventually(t, time.Minute, func() error {
+		stranger.mu.Lock()
+		defer stranger.mu.Unlock()
+		if log := strings.Join(stranger.log, "\n"); !strings.Contains(log, "Authorization Violation") {
+			return fmt.Errorf("the log of a user whom NATS does not know:\n%s", log)
+		}
+		return nil
+	})
+	if code, body, err := stranger.get("/readyz"); err != nil || code != http.StatusServiceUnavailable || !strings.Contains(body, "nats: not connected") {
+		t.Errorf("a user whom NATS does not know: /readyz says %d %q %v", code, body, err)
+	}
+	stranger.stop()
+
+	c.declare("--events-bytes", "200000000", "--findings-bytes", "20000000", "--dead-letter-bytes", "20000000", "--bucket-bytes", "20000000")
+	detector := c.run("detector")
+	detector.waitReady()
+	nc, js, refused := c.connect("runner-7", stream.AgentInbox("runner-7"))
+	if _, err := js.Publish(t.Context(), stream.EventSubject("runner-7"), []byte("garbage")); err != nil {
+		t.Errorf("an agent publishes its own events: %v", err)
+	}
+	for _, subject := range []string{stream.EventSubject("runner-8"), "sallyport.heartbeats.runner-8", "$JS.API.STREAM.DELETE.EVENTS"} {
+		if err := nc.Publish(subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		expectRefusal(t, nc, refused, "Publish", subject)
+	}
+	for _, subject := range []string{stream.AgentInbox("runner-8") + ".>", "_INBOX.>", "sallyport.events.*"} {
+		if _, err := nc.SubscribeSync(subject); err != nil {
+			t.Fatal(err)
+		}
+		expectRefusal(t, nc, refused, "Subscription", subject)
+	}
+	_, admin, _ := c.connect("declare", stream.Inbox(stream.PartDeclare))
+	eventually(t, time.Minute, func() error {
+		letters, err := admin.Stream(t.Context(), stream.DeadLettersStream)
+		if err != nil {
+			return err
+		}
+		if n := letters.CachedInfo().State.Msgs; n != 1 {
+			return fmt.Errorf("%d dead letters of the detector", n)
+		}
+		return nil
+	})
+	detector.stop()
+}
+
+func pair(t *testing.T, create func() (nkeys.KeyPair, error)) (key nkeys.KeyPair, public string) {
+	t.Helper()
+	key, err := create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if public, err = key.PublicKey(); err != nil {
+		t.Fatal(err)
+	}
+	return key, public
+}
+
+// permissionsOfRoles reads deployments/nats/permissions.conf as the server does. The agent
+// that it has as an example stands for all.
+func permissionsOfRoles(t *testing.T) map[string]*natsserver.Permissions {
+	t.Helper()
+	roles := make(map[string]string) // by public key
+	for user, variable := range clusterUsers {
+		_, public := pair(t, nkeys.CreateUser)
+		t.Setenv(variable, public)
+		roles[public] = user
+	}
+	options, err := natsserver.ProcessConfigFile(filepath.Join("..", "..", "deployments", "nats", "permissions.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]*natsserver.Permissions)
+	for _, user := range options.Nkeys {
+		role := roles[user.Nkey]
+		if role == "sys" {
+			continue
+		}
+		p := user.Permissions
+		if role == "runner-1" {
+			role = "agent"
+			for _, list := range [][]string{p.Publish.Allow, p.Subscribe.Allow} {
+				for i := range list {
+					list[i] = strings.ReplaceAll(list[i], "runner-1", "{{name()}}")
+				}
+			}
+		}
+		all[role] = p
+	}
+	return all
+}
