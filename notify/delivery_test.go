@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
@@ -323,6 +324,26 @@ func TestMalformedFindingGoesToTheDeadLetters(t *testing.T) {
 	r.awaitMessages(1)
 	if l := deadLetters(t, r.js, 1); !bytes.Equal(l[0].Data, []byte("\xff\x00 not a finding")) {
 		t.Errorf("dead letter %q", l[0].Data)
+	}
+	r.settled()
+}
+
+// TestLetterOfAnotherPart: a dead letter of ingest that came back is not told.
+func TestLetterOfAnotherPart(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	for n, only := range map[int]string{1: "ingest", 2: "notify"} {
+		body, err := proto.Marshal(finding(n, fmt.Sprintf("host%d.example.test", n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &nats.Msg{Subject: stream.FindingSubject, Data: body, Header: nats.Header{stream.OnlyHeader: {only}}}
+		if _, err := r.js.PublishMsg(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m := r.awaitMessages(1)[0]; !strings.Contains(fmt.Sprint(m), "host2.example.test") || strings.Contains(fmt.Sprint(m), "host1.example.test") {
+		t.Errorf("told: %+v", m)
 	}
 	r.settled()
 }

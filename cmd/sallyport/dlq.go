@@ -35,7 +35,7 @@ func newDLQCommand() *cobra.Command {
 		Long: `Dead letters are messages that a part could not use: a batch that cannot be decoded, or
 whose rows ClickHouse refuses, or an alert that its receiver refuses. They are kept for 30
 days, 1 GiB of them at most; the metric sallyport_dead_letters counts them.`,
-		Args: cobra.NoArgs,
+		Args: maximumArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newDLQListCommand(), newDLQShowCommand(), newDLQReplayCommand(), newDLQDropCommand())
@@ -68,7 +68,7 @@ func newDLQListCommand() *cobra.Command {
 	o := &dlqOptions{}
 	cmd := &cobra.Command{
 		Use: "list", Short: "List dead letters, oldest first", Long: "Lists dead letters, oldest first: what, from where, and why.",
-		Args: cobra.NoArgs,
+		Args: maximumArgs(0),
 	}
 	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON, one object a line")
 	cmd.Flags().StringVar(&o.part, "part", "", "only of this part: ingest, detector or notify")

@@ -89,6 +89,7 @@ each job, and says so when a job does something else.
 		newRecordCommand(),
 		newReplayCommand(),
 		newDLQCommand(),
+		newDoctorCommand(),
 		newDBCommand(),
 	)
 	return root
