@@ -78,8 +78,8 @@ func TestAccessToWorker(t *testing.T) {
 		for file, kind := range map[string]AccessKind{"environ": AccessEnviron, "maps": AccessMaps} {
 			t.Run(fmt.Sprintf("calls %t, %s", calls, file), func(t *testing.T) {
 				r := record(t, Config{calls: calls})
-				// The step reads its worker, which is its parent.
-				run(t, worker(t, "Runner.Worker", "sleep 0.2; cat /proc/$PPID/"+file+" >/dev/null"))
+				// The step reads its worker, which is its parent, until the worker is watched.
+				run(t, worker(t, "Runner.Worker", "for i in 1 2 3 4 5 6 7 8; do sleep 0.2; cat /proc/$PPID/"+file+" >/dev/null; done"))
 				a := await(t, r, 1, "access", func(a *Access) bool { return a.TargetWorker })[0]
 				if a.Kind != kind || a.Process == 0 || a.Target == 0 {
 					t.Errorf("%+v", a)

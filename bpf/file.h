@@ -115,16 +115,14 @@ static __always_inline bool was_changed(struct inode *inode, int flags)
 		.number = BPF_CORE_READ(inode, i_ino),
 		.device = BPF_CORE_READ(inode, i_sb, s_dev),
 	};
-	u64 now = changed_at(inode), *before = bpf_map_lookup_elem(&changes, &key), accessed;
+	u64 now = changed_at(inode), *before = bpf_map_lookup_elem(&changes, &key);
 
 	if (before && *before == now)
 		return false;
 	bpf_map_update_elem(&changes, &key, &now, BPF_ANY);
 	if (before || flags & (I_DIRTY_PAGES | I_DIRTY_DATASYNC))
 		return true;
-	accessed = BPF_CORE_READ(inode, i_atime_sec) * 1000000000ULL +
-		   BPF_CORE_READ(inode, i_atime_nsec);
-	return now >= accessed;
+	return now >= accessed_at(inode);
 }
 
 struct search {
@@ -203,6 +201,35 @@ SEC("tp_btf/mm_filemap_map_pages")
 int BPF_PROG(file_map, struct address_space *mapping)
 {
 	return read_of(BPF_CORE_READ(mapping, host));
+}
+
+/*
+ * Before Linux 6.12 there are no such tracepoints: the functions of the page cache
+ * (mm/filemap.c), where the kernel allows to attach to functions.
+ */
+SEC("fentry/filemap_read")
+int BPF_PROG(enter_read, struct kiocb *call)
+{
+	return read_of(BPF_CORE_READ(call, ki_filp, f_mapping, host));
+}
+
+/* Linux 6.3 and later: before, it went through filemap_read. */
+SEC("fentry/filemap_splice_read")
+int BPF_PROG(enter_splice, struct file *file)
+{
+	return read_of(BPF_CORE_READ(file, f_mapping, host));
+}
+
+SEC("fentry/filemap_fault")
+int BPF_PROG(enter_fault, struct vm_fault *fault)
+{
+	return read_of(BPF_CORE_READ(fault, vma, vm_file, f_mapping, host));
+}
+
+SEC("fentry/filemap_map_pages")
+int BPF_PROG(enter_map, struct vm_fault *fault)
+{
+	return read_of(BPF_CORE_READ(fault, vma, vm_file, f_mapping, host));
 }
 
 SEC("tp_btf/writeback_mark_inode_dirty")

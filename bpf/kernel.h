@@ -79,13 +79,16 @@ struct timespec64 {
 	long tv_nsec;
 };
 
-/* The time of change, as later kernels have it and as Linux 6.6 to 6.10 and earlier ones do. */
+/*
+ * The times of change and access, as Linux 6.6 to 6.10 have them (of access: 6.7) and as
+ * earlier ones do.
+ */
 struct inode___6_6 {
-	struct timespec64 __i_ctime;
+	struct timespec64 __i_atime, __i_ctime;
 };
 
 struct inode___early {
-	struct timespec64 i_ctime;
+	struct timespec64 i_atime, i_ctime;
 };
 
 struct inode {
@@ -114,7 +117,21 @@ struct path {
 
 struct file {
 	struct inode *f_inode;
+	struct address_space *f_mapping;
 	struct path f_path;
+};
+
+struct kiocb {
+	struct file *ki_filp;
+};
+
+/* include/linux/mm_types.h, include/linux/mm.h */
+struct vm_area_struct {
+	struct file *vm_file;
+};
+
+struct vm_fault {
+	struct vm_area_struct *vma;
 };
 
 /* fs/mount.h */

@@ -127,4 +127,20 @@ static __always_inline u64 changed_at(struct inode *inode)
 	       BPF_CORE_READ(early, i_ctime.tv_nsec);
 }
 
+/* When an inode was last accessed, in ns. */
+static __always_inline u64 accessed_at(struct inode *inode)
+{
+	struct inode___6_6 *later = (void *)inode;
+	struct inode___early *early = (void *)inode;
+
+	if (bpf_core_field_exists(inode->i_atime_sec))
+		return BPF_CORE_READ(inode, i_atime_sec) * 1000000000ULL +
+		       BPF_CORE_READ(inode, i_atime_nsec);
+	if (bpf_core_field_exists(later->__i_atime))
+		return BPF_CORE_READ(later, __i_atime.tv_sec) * 1000000000ULL +
+		       BPF_CORE_READ(later, __i_atime.tv_nsec);
+	return BPF_CORE_READ(early, i_atime.tv_sec) * 1000000000ULL +
+	       BPF_CORE_READ(early, i_atime.tv_nsec);
+}
+
 #endif

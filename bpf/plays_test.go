@@ -32,6 +32,7 @@ var plays = map[string]func(args []string) error{
 	"udp":           playUDP,
 	"link-dns":      playLinkDNS,
 	"raw":           playRaw,
+	"file":          playFile,
 }
 
 func playOpen([]string) error {
@@ -397,4 +398,66 @@ func sendmmsg(to netip.Addr) error {
 		return errno
 	}
 	return nil
+}
+
+// playFile reads or writes the file args[1] in the way args[0]: such as leave no trace
+// among the calls that read and write.
+func playFile(args []string) error {
+	flags := os.O_RDONLY
+	if strings.HasSuffix(args[0], "-into") || args[0] == "write-map" {
+		flags = os.O_RDWR
+	}
+	f, err := os.OpenFile(args[1], flags, 0)
+	if err != nil {
+		return err
+	}
+	fd := int(f.Fd())
+	other, err := os.OpenFile(args[1]+".other", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := other.WriteString("hello"); err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	var n int
+	var moved int64
+	switch args[0] {
+	case "map":
+		var b []byte
+		b, err = unix.Mmap(fd, 0, 5, unix.PROT_READ, unix.MAP_SHARED)
+		if err == nil && b[0] != 0 {
+			n = len(b)
+		}
+	case "write-map":
+		var b []byte
+		b, err = unix.Mmap(fd, 0, 5, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err == nil {
+			n = copy(b, "hello")
+			err = unix.Msync(b, unix.MS_SYNC)
+		}
+	case "sendfile":
+		n, err = unix.Sendfile(int(w.Fd()), fd, nil, 5)
+	case "splice":
+		moved, err = unix.Splice(fd, nil, int(w.Fd()), nil, 5, 0)
+	case "copy":
+		n, err = unix.CopyFileRange(fd, nil, int(other.Fd()), nil, 5, 0)
+	case "copy-into":
+		var from int64
+		n, err = unix.CopyFileRange(int(other.Fd()), &from, fd, nil, 5, 0)
+	case "splice-into":
+		if _, err := w.WriteString("hello"); err != nil {
+			return err
+		}
+		moved, err = unix.Splice(int(r.Fd()), nil, fd, nil, 5, 0)
+	default:
+		return fmt.Errorf("no such way: %s", args[0])
+	}
+	if n += int(moved); err == nil && n != 5 {
+		err = fmt.Errorf("%d bytes", n)
+	}
+	return errors.Join(err, f.Close(), other.Close(), r.Close(), w.Close())
 }

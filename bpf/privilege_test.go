@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -321,6 +322,43 @@ else:
 				}
 			} else if forks := matching(r, func(f *Fork) bool { return f.Process == used[0].Process && f.Parent == began[0].Process }); len(forks) != 1 {
 				t.Errorf("used by %+v", used[0])
+			}
+		})
+	}
+}
+
+// TestSocketUsedAfterExec needs no more than a shell.
+func TestSocketUsedAfterExec(t *testing.T) {
+	for _, protocol := range []string{"tcp", "udp"} {
+		t.Run(protocol, func(t *testing.T) {
+			r := record(t, Config{})
+			var port int
+			if protocol == "tcp" {
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = l.Close() }() // nothing is read
+				port = l.Addr().(*net.TCPAddr).Port
+			} else {
+				l, err := net.ListenPacket("udp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = l.Close() }() // nothing is read
+				port = l.LocalAddr().(*net.UDPAddr).Port
+			}
+			pid := run(t, exec.Command("bash", "-c", fmt.Sprintf("exec 3<>/dev/%s/127.0.0.1/%d; echo first >&3; exec sh -c 'echo inherited >&3'", protocol, port)))
+			r.exitOf(t, pid)
+			began := matching(r, func(f *Flow) bool {
+				return int(f.PID) == pid && f.State == FlowStarted && f.Direction == FlowOutbound
+			})
+			if len(began) != 1 {
+				t.Fatalf("flows: %+v", began)
+			}
+			used := await(t, r, 1, "use", func(f *Flow) bool { return f.State == FlowUsed && f.ID == began[0].ID })
+			if execs := r.execsOf(pid); len(used) != 1 || used[0].Process != execs[len(execs)-1].Process || used[0].Process == began[0].Process {
+				t.Errorf("used %+v, want by %+v", used, execs[len(execs)-1])
 			}
 		})
 	}

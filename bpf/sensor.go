@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
@@ -47,7 +46,7 @@ type Config struct {
 	// minute if zero.
 	FlowIdle time.Duration
 
-	// calls makes the sensor look at calls though it could look at objects.
+	// calls makes the sensor look at calls only though it could look at more.
 	calls bool
 }
 
@@ -78,13 +77,13 @@ func (c Config) withDefaults() Config {
 // Sensor is the set of loaded programs and the ring that they write to. Read is for
 // one goroutine; the other methods may be called from any.
 type Sensor struct {
-	objects   sensorObjects
-	byObjects bool // files and memory are watched, not calls
-	lacks     []string
-	watch     watch
-	folders   *folders // nil where folders cannot be watched
-	loads     *loads   // nil where the kernel does not tell of eBPF programs
-	links     []link.Link
+	objects sensorObjects
+	hooks   hooks // for files and memory
+	lacks   []string
+	watch   watch
+	folders *folders // nil where folders cannot be watched
+	loads   *loads   // nil where the kernel does not tell of eBPF programs
+	links   []link.Link
 
 	// What Damage compares with.
 	holding     sync.Mutex
@@ -136,21 +135,32 @@ func Open(cfg Config) (*Sensor, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, &UnsupportedError{Missing: "CAP_SYS_RESOURCE (to lock memory for BPF maps)", Err: err}
 	}
+	s, by, err := open(cfg)
+	if err != nil && by == functionHooks {
+		// Many kernels do not let programs be attached to functions.
+		cfg.calls = true
+		s, _, err = open(cfg)
+	}
+	return s, err
+}
+
+// open also returns the hooks that it chose, 0 if it did not come so far.
+func open(cfg Config) (*Sensor, hooks, error) {
 	spec, err := loadSensor()
 	if err != nil {
-		return nil, fmt.Errorf("read embedded BPF object: %w", err)
+		return nil, 0, fmt.Errorf("read embedded BPF object: %w", err)
 	}
 	if err := configure(spec, cfg); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	s := &Sensor{readDelay: cfg.ReadDelay}
 	if err := s.load(spec, cfg); err != nil {
-		return nil, loadError(err)
+		return nil, s.hooks, loadError(err)
 	}
 	if err := s.start(cfg); err != nil {
-		return nil, errors.Join(err, s.detach(), s.release(), s.objects.sensorMaps.Close())
+		return nil, s.hooks, errors.Join(err, s.detach(), s.release(), s.objects.sensorMaps.Close())
 	}
-	return s, nil
+	return s, s.hooks, nil
 }
 
 func configure(spec *ebpf.CollectionSpec, cfg Config) error {
@@ -177,58 +187,6 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	return nil
 }
 
-// Programs that say the same of other hooks: the first two look at calls, the others
-// at what calls lead to.
-var (
-	callPrograms   = []string{sensorProgCallExit, sensorProgRingComplete}
-	objectPrograms = []string{
-		sensorProgMemoryLocked, sensorProgSignalSent,
-		sensorProgFileRead, sensorProgFileFault, sensorProgFileMap, sensorProgInodeDirty,
-	}
-	// A kernel may have no modules; sends are traced since Linux 6.3.
-	optionalPrograms = []string{sensorProgModuleLoaded, sensorProgSocketSent}
-)
-
-// choose leaves of the programs that look at calls or at objects those that this
-// kernel has hooks for, objects first.
-func choose(spec *ebpf.CollectionSpec, calls bool, has func(hook string) bool) (byObjects bool, lacks []string) {
-	missing := func(program string) bool { return !has(spec.Programs[program].AttachTo) }
-	byObjects = !calls && !slices.ContainsFunc(objectPrograms, missing)
-	for _, program := range objectPrograms {
-		// Signals to the agent are seen everywhere.
-		if !byObjects && program != sensorProgSignalSent {
-			blank(spec.Programs[program])
-		}
-	}
-	for _, program := range optionalPrograms {
-		if missing(program) {
-			blank(spec.Programs[program])
-			lacks = append(lacks, optionalLacks[program])
-		}
-	}
-	if !byObjects {
-		lacks = append(lacks, lacksFiles, lacksMemory)
-	}
-	for _, program := range callPrograms {
-		if byObjects || missing(program) { // io_uring may be left out of a kernel
-			blank(spec.Programs[program])
-		}
-	}
-	return byObjects, lacks
-}
-
-// What a kernel may lack, in the words of docs/kernels.md.
-const (
-	lacksFiles   = "files that matter"
-	lacksMemory  = "memory of other processes, by whatever call"
-	lacksSends   = "who sends on somebody else's socket, or by a packet socket"
-	lacksModules = "kernel modules being loaded"
-	lacksBPF     = "eBPF programs being loaded"
-	lacksFolders = "what comes into folders and leaves them"
-)
-
-var optionalLacks = map[string]string{sensorProgModuleLoaded: lacksModules, sensorProgSocketSent: lacksSends}
-
 // Lacks says what this kernel, or these privileges, do not let the sensor see that others
 // do (docs/kernels.md).
 func (s *Sensor) Lacks() []string {
@@ -243,34 +201,21 @@ func (s *Sensor) Lacks() []string {
 	return lacks
 }
 
-// blank leaves nothing of a program, at a hook that every kernel has and that is
-// rare.
-func blank(program *ebpf.ProgramSpec) {
-	program.Instructions = asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
-	program.AttachTo = "sched_process_exit"
-}
-
 // load loads the programs that this kernel has hooks for.
 func (s *Sensor) load(spec *ebpf.CollectionSpec, cfg Config) error {
-	kernel, err := btf.LoadKernelSpec()
+	types, err := btf.LoadKernelSpec()
 	if err != nil {
 		return err
 	}
-	var failed error
-	s.byObjects, s.lacks = choose(spec, cfg.calls, func(hook string) bool {
-		_, err := kernel.AnyTypeByName("btf_trace_" + hook)
-		if err != nil && !errors.Is(err, btf.ErrNotFound) {
-			failed = err
-		}
-		return err == nil
-	})
-	if failed != nil {
-		return failed
+	kernel := &kernelHooks{types: types}
+	s.hooks, s.lacks = choose(spec, cfg.calls, kernel.has)
+	if kernel.err != nil {
+		return kernel.err
 	}
-	if err := spec.Variables[sensorVarObjects].Set(s.byObjects); err != nil {
+	if err := spec.Variables[sensorVarObjects].Set(s.hooks == objectHooks); err != nil {
 		return fmt.Errorf("set %s: %w", sensorVarObjects, err)
 	}
-	return load(spec, kernel, &s.objects)
+	return load(spec, types, &s.objects)
 }
 
 func readNumber(path string) (int, error) {
@@ -321,21 +266,15 @@ func (s *Sensor) start(cfg Config) (err error) {
 	if err := s.attachNetwork(root); err != nil {
 		return err
 	}
-	programs := []*ebpf.Program{s.objects.CallExit, s.objects.RingComplete, s.objects.SignalSent}
-	if s.byObjects {
+	if s.CanWatch() {
 		if err := s.openWatch(); err != nil {
 			return err
 		}
 		if s.folders, err = openFolders(s.lookup, s.tellLate); err != nil && !errors.Is(err, ErrCannotWatch) {
 			return err
 		}
-		programs = []*ebpf.Program{
-			s.objects.MemoryLocked, s.objects.SignalSent,
-			s.objects.FileRead, s.objects.FileFault, s.objects.FileMap, s.objects.InodeDirty,
-		}
 	}
-	programs = append(programs, s.objects.ModuleLoaded, s.objects.SocketSent)
-	for _, program := range programs {
+	for _, program := range append(s.hooks.chosen(&s.objects.sensorPrograms), s.objects.SignalSent) {
 		if err := s.attachTracing(program); err != nil {
 			return err
 		}
@@ -543,9 +482,10 @@ func (s *Sensor) release() error {
 	return nil
 }
 
-// noteWorker follows workers as they come and go.
+// noteWorker follows workers as they come and go. Where calls are looked at, those that
+// open a worker's files are seen already.
 func (s *Sensor) noteWorker(r Record) {
-	if s.folders == nil {
+	if s.folders == nil || s.hooks != objectHooks {
 		return
 	}
 	switch r := r.(type) {

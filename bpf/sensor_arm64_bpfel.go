@@ -45,17 +45,24 @@ const (
 	sensorProgCallExit            = "call_exit"
 	sensorProgCgroupMade          = "cgroup_made"
 	sensorProgCgroupRemoved       = "cgroup_removed"
+	sensorProgEnterFault          = "enter_fault"
+	sensorProgEnterMap            = "enter_map"
+	sensorProgEnterRead           = "enter_read"
+	sensorProgEnterSplice         = "enter_splice"
 	sensorProgFileFault           = "file_fault"
 	sensorProgFileMap             = "file_map"
 	sensorProgFileRead            = "file_read"
 	sensorProgFoundProcesses      = "found_processes"
 	sensorProgFoundSockets        = "found_sockets"
 	sensorProgGoTlsWrite          = "go_tls_write"
+	sensorProgInet6Sent           = "inet6_sent"
+	sensorProgInetSent            = "inet_sent"
 	sensorProgInodeDirty          = "inode_dirty"
 	sensorProgMemoryLocked        = "memory_locked"
 	sensorProgModuleLoaded        = "module_loaded"
 	sensorProgPacketIn            = "packet_in"
 	sensorProgPacketOut           = "packet_out"
+	sensorProgPacketSent          = "packet_sent"
 	sensorProgProcessExec         = "process_exec"
 	sensorProgProcessExit         = "process_exit"
 	sensorProgProcessFork         = "process_fork"
@@ -130,17 +137,24 @@ type sensorProgramSpecs struct {
 	CallExit       *ebpf.ProgramSpec `ebpf:"call_exit"`
 	CgroupMade     *ebpf.ProgramSpec `ebpf:"cgroup_made"`
 	CgroupRemoved  *ebpf.ProgramSpec `ebpf:"cgroup_removed"`
+	EnterFault     *ebpf.ProgramSpec `ebpf:"enter_fault"`
+	EnterMap       *ebpf.ProgramSpec `ebpf:"enter_map"`
+	EnterRead      *ebpf.ProgramSpec `ebpf:"enter_read"`
+	EnterSplice    *ebpf.ProgramSpec `ebpf:"enter_splice"`
 	FileFault      *ebpf.ProgramSpec `ebpf:"file_fault"`
 	FileMap        *ebpf.ProgramSpec `ebpf:"file_map"`
 	FileRead       *ebpf.ProgramSpec `ebpf:"file_read"`
 	FoundProcesses *ebpf.ProgramSpec `ebpf:"found_processes"`
 	FoundSockets   *ebpf.ProgramSpec `ebpf:"found_sockets"`
 	GoTlsWrite     *ebpf.ProgramSpec `ebpf:"go_tls_write"`
+	Inet6Sent      *ebpf.ProgramSpec `ebpf:"inet6_sent"`
+	InetSent       *ebpf.ProgramSpec `ebpf:"inet_sent"`
 	InodeDirty     *ebpf.ProgramSpec `ebpf:"inode_dirty"`
 	MemoryLocked   *ebpf.ProgramSpec `ebpf:"memory_locked"`
 	ModuleLoaded   *ebpf.ProgramSpec `ebpf:"module_loaded"`
 	PacketIn       *ebpf.ProgramSpec `ebpf:"packet_in"`
 	PacketOut      *ebpf.ProgramSpec `ebpf:"packet_out"`
+	PacketSent     *ebpf.ProgramSpec `ebpf:"packet_sent"`
 	ProcessExec    *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExit    *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessFork    *ebpf.ProgramSpec `ebpf:"process_fork"`
@@ -306,17 +320,24 @@ type sensorPrograms struct {
 	CallExit       *ebpf.Program `ebpf:"call_exit"`
 	CgroupMade     *ebpf.Program `ebpf:"cgroup_made"`
 	CgroupRemoved  *ebpf.Program `ebpf:"cgroup_removed"`
+	EnterFault     *ebpf.Program `ebpf:"enter_fault"`
+	EnterMap       *ebpf.Program `ebpf:"enter_map"`
+	EnterRead      *ebpf.Program `ebpf:"enter_read"`
+	EnterSplice    *ebpf.Program `ebpf:"enter_splice"`
 	FileFault      *ebpf.Program `ebpf:"file_fault"`
 	FileMap        *ebpf.Program `ebpf:"file_map"`
 	FileRead       *ebpf.Program `ebpf:"file_read"`
 	FoundProcesses *ebpf.Program `ebpf:"found_processes"`
 	FoundSockets   *ebpf.Program `ebpf:"found_sockets"`
 	GoTlsWrite     *ebpf.Program `ebpf:"go_tls_write"`
+	Inet6Sent      *ebpf.Program `ebpf:"inet6_sent"`
+	InetSent       *ebpf.Program `ebpf:"inet_sent"`
 	InodeDirty     *ebpf.Program `ebpf:"inode_dirty"`
 	MemoryLocked   *ebpf.Program `ebpf:"memory_locked"`
 	ModuleLoaded   *ebpf.Program `ebpf:"module_loaded"`
 	PacketIn       *ebpf.Program `ebpf:"packet_in"`
 	PacketOut      *ebpf.Program `ebpf:"packet_out"`
+	PacketSent     *ebpf.Program `ebpf:"packet_sent"`
 	ProcessExec    *ebpf.Program `ebpf:"process_exec"`
 	ProcessExit    *ebpf.Program `ebpf:"process_exit"`
 	ProcessFork    *ebpf.Program `ebpf:"process_fork"`
@@ -342,17 +363,24 @@ func (p *sensorPrograms) Close() error {
 		p.CallExit,
 		p.CgroupMade,
 		p.CgroupRemoved,
+		p.EnterFault,
+		p.EnterMap,
+		p.EnterRead,
+		p.EnterSplice,
 		p.FileFault,
 		p.FileMap,
 		p.FileRead,
 		p.FoundProcesses,
 		p.FoundSockets,
 		p.GoTlsWrite,
+		p.Inet6Sent,
+		p.InetSent,
 		p.InodeDirty,
 		p.MemoryLocked,
 		p.ModuleLoaded,
 		p.PacketIn,
 		p.PacketOut,
+		p.PacketSent,
 		p.ProcessExec,
 		p.ProcessExit,
 		p.ProcessFork,

@@ -8,11 +8,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 )
 
@@ -299,18 +302,29 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// TestChoice: the object loads on kernels that lack hooks, and what looks at calls
-// steps in for what looks at objects.
+// TestChoice: the object loads on kernels that lack hooks, and others step in for them.
 func TestChoice(t *testing.T) {
-	openSensor(t, Config{}) // or skips
+	here := openSensor(t, Config{}).hooks // or skips
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel := &kernelHooks{types: types}
 	for _, c := range []struct {
-		missing   string
-		byObjects bool
-		blank     []string
+		missing []string
+		calls   bool
+		chosen  hooks
+		lacks   []string
 	}{
-		{"", true, callPrograms},
-		{"mm_filemap_get_pages", false, objectPrograms},
-		{"mmap_lock_acquire_returned", false, objectPrograms},
+		{nil, false, objectHooks, nil},
+		{nil, true, callHooks, []string{lacksFiles, lacksMemory}},
+		{[]string{"mm_filemap_get_pages"}, false, functionHooks, []string{lacksMemory}},
+		{[]string{"mmap_lock_acquire_returned", "module_load"}, false, functionHooks, []string{lacksMemory, lacksModules}},
+		{[]string{"mm_filemap_get_pages", "filemap_splice_read", "io_uring_complete"}, false, functionHooks, []string{lacksMemory}},
+		{[]string{"mm_filemap_get_pages", "sock_send_length"}, false, functionHooks, []string{lacksMemory}},
+		{[]string{"sock_send_length"}, false, objectHooks, []string{lacksSends}},
+		{[]string{"mm_filemap_get_pages", "filemap_read"}, false, callHooks, []string{lacksFiles, lacksMemory}},
+		{[]string{"writeback_mark_inode_dirty"}, false, callHooks, []string{lacksFiles, lacksMemory}},
 	} {
 		spec, err := loadSensor()
 		if err != nil {
@@ -319,21 +333,37 @@ func TestChoice(t *testing.T) {
 		if err := configure(spec, Config{}.withDefaults()); err != nil {
 			t.Fatal(err)
 		}
-		byObjects, _ := choose(spec, false, func(hook string) bool { return hook != c.missing && hook != "module_load" })
-		if byObjects != c.byObjects {
-			t.Errorf("without %q by objects: %t", c.missing, byObjects)
+		hookOf := map[string]string{}
+		for name, program := range spec.Programs {
+			hookOf[name] = program.AttachTo
 		}
-		for _, program := range c.blank {
-			if program == sensorProgSignalSent {
-				continue // looks at signals to the agent, too
+		// A kernel without modules lacks that hook in each case.
+		if !kernel.has(spec.Programs[sensorProgModuleLoaded]) && !slices.Contains(c.missing, "module_load") {
+			c.missing, c.lacks = append(c.missing, "module_load"), append(c.lacks, lacksModules)
+		}
+		chosen, lacks := choose(spec, c.calls, func(p *ebpf.ProgramSpec) bool { return !slices.Contains(c.missing, p.AttachTo) })
+		if chosen != c.chosen || !slices.Equal(lacks, c.lacks) {
+			t.Errorf("without %q hooks %d are chosen, want %d; lacking %q, want %q", c.missing, chosen, c.chosen, lacks, c.lacks)
+		}
+		loads := true
+		for _, program := range choosable {
+			p := spec.Programs[program.name]
+			loads = loads && kernel.has(p)
+			isBlank := len(p.Instructions) == 2 && p.AttachTo == "sched_process_exit"
+			want := program.by&chosen == 0 || slices.Contains(c.missing, hookOf[program.name])
+			if slices.Contains(sendFunctions, program.name) {
+				want = want || !slices.Contains(c.missing, "sock_send_length")
 			}
-			if n := len(spec.Programs[program].Instructions); n != 2 {
-				t.Errorf("without %q program %s has %d instructions", c.missing, program, n)
+			if isBlank != want {
+				t.Errorf("without %q program %s is blank: %t", c.missing, program.name, isBlank)
 			}
+		}
+		if !loads || chosen != callHooks && chosen != here {
+			continue // this kernel lacks hooks that it was said to have, or refuses them
 		}
 		var objects sensorObjects
 		if err := spec.LoadAndAssign(&objects, nil); err != nil {
-			t.Fatal(err)
+			t.Fatalf("without %q: %v", c.missing, err)
 		}
 		if err := objects.Close(); err != nil {
 			t.Error(err)

@@ -81,8 +81,7 @@ static __always_inline void report_udp_use(struct sock *sk, struct process *p, u
 	report_udp(&key, &copy, FLOW_USED, bpf_ktime_get_boot_ns());
 }
 
-SEC("tp_btf/sock_send_length")
-int BPF_PROG(socket_sent, struct sock *sk, int result)
+static __always_inline int sent_on(struct sock *sk)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	u16 family = sk->__sk_common.skc_family;
@@ -117,6 +116,34 @@ int BPF_PROG(socket_sent, struct sock *sk, int result)
 	else
 		report_udp_use(sk, p, task->tgid, bpf_get_current_uid_gid());
 	return 0;
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(socket_sent, struct sock *sk)
+{
+	return sent_on(sk);
+}
+
+/*
+ * Before Linux 6.3 there is no such tracepoint: the functions of each family, where the
+ * kernel allows to attach to functions. sendfile and splice pass them by.
+ */
+SEC("fexit/inet_sendmsg")
+int BPF_PROG(inet_sent, struct socket *socket)
+{
+	return socket->sk ? sent_on(socket->sk) : 0;
+}
+
+SEC("fexit/inet6_sendmsg")
+int BPF_PROG(inet6_sent, struct socket *socket)
+{
+	return socket->sk ? sent_on(socket->sk) : 0;
+}
+
+SEC("fexit/packet_sendmsg")
+int BPF_PROG(packet_sent, struct socket *socket)
+{
+	return socket->sk ? sent_on(socket->sk) : 0;
 }
 
 #endif

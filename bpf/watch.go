@@ -40,7 +40,7 @@ const getVersion = 0x80087601
 // MaxWatchedName is how many bytes a watched name may have.
 const MaxWatchedName = nameSize - 1
 
-// ErrCannotWatch says that this kernel lacks the hooks to watch files.
+// ErrCannotWatch says that this kernel lacks the hooks to watch files, or refuses them.
 var ErrCannotWatch = errors.New("this kernel cannot watch files")
 
 // watch is user space's side of watch.h.
@@ -116,7 +116,7 @@ func put(table *ebpf.Map, key, value any) error {
 }
 
 // CanWatch says whether files can be watched.
-func (s *Sensor) CanWatch() bool { return s.byObjects }
+func (s *Sensor) CanWatch() bool { return s.hooks != callHooks }
 
 // WatchName watches all files or folders of a name of 1 to MaxWatchedName bytes,
 // wherever they are. What was watched of the name before stays. It is safe for

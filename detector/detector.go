@@ -211,21 +211,29 @@ func (d *Detector) loop(ctx context.Context, incoming <-chan jetstream.Msg, done
 			}
 		case <-tick.C:
 			if err := d.teach(ctx); err != nil {
-				d.failed(err)
+				d.failed(ctx, err)
 				continue
 			}
 			if err := d.save(ctx); err != nil && ctx.Err() == nil {
-				d.failed(err)
+				d.failed(ctx, err)
 				continue
+			}
+			if ok, _ := d.Health(); !ok {
+				d.log.Info("the detector works again")
 			}
 			d.healthy(true, fmt.Sprintf("watching, %d executions", len(d.engine.executions)))
 		}
 	}
 }
 
-func (d *Detector) failed(err error) {
+// failed says what fails, and once; the attempts are many.
+func (d *Detector) failed(ctx context.Context, err error) {
+	level := slog.LevelDebug
+	if ok, _ := d.Health(); ok {
+		level = slog.LevelWarn
+	}
 	d.healthy(false, err.Error())
-	d.log.Warn("the detector tries again", "error", err)
+	d.log.Log(ctx, level, "the detector tries again until it works", "error", err)
 }
 
 // insist tries until it works; it returns an error only when ctx ends.
@@ -238,7 +246,7 @@ func (d *Detector) insist(ctx context.Context, what string, try func(context.Con
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: %w", what, ctx.Err())
 		}
-		d.failed(err)
+		d.failed(ctx, err)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w", what, ctx.Err())

@@ -33,8 +33,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer takes the metrics; none by default.
 	Registerer prometheus.Registerer
-	// Workers decode and insert ranges of events side by side, for each partition; 2 by
-	// default, 1 if there are several partitions.
+	// Workers decode and insert ranges of events side by side, for each partition, 8 at
+	// most; 2 by default, 1 if there are several partitions.
 	Workers int
 	// MaxEvents ends a range; 40,000 by default. With a backlog a process has some 10 KiB
 	// for each: two workers, a copy that the driver makes, and what the garbage
@@ -72,6 +72,9 @@ func New(cfg Config) (*Ingest, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Workers > maxWorkers {
+		return nil, fmt.Errorf("configure ingest: %d workers, want %d at most", cfg.Workers, maxWorkers)
 	}
 	if cfg.Name == "" {
 		host, err := os.Hostname()

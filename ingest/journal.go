@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -99,19 +98,11 @@ func (r sequenceRange) token(table string) string {
 // begin or finish a range any more.
 func takeJournal(ctx context.Context, kv jetstream.KeyValue, partition, owner string, info *jetstream.StreamInfo) (*journal, error) {
 	j := &journal{kv: kv, partition: partition, owner: owner, created: info.Created, revisions: make(map[string]uint64)}
-	// Ranges first: whoever cannot begin one has none to finish.
-	lister, err := kv.ListKeysFiltered(ctx, partition+".range.*")
-	if err != nil {
-		return nil, fmt.Errorf("list ranges in bucket %s: %w", kv.Bucket(), err)
-	}
-	var keys []string
-	for key := range lister.Keys() {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, strings.Compare)
+	// Ranges first: whoever cannot begin one has none to finish. All keys that there can
+	// be, also those that nobody has used: the earlier owner could begin with one.
 	var ranges []begun
-	for _, key := range keys {
-		b, err := j.take(ctx, key)
+	for worker := range maxWorkers {
+		b, err := j.take(ctx, j.rangeKey(worker))
 		if err != nil {
 			return nil, err
 		}
@@ -136,6 +127,11 @@ func takeJournal(ctx context.Context, kv jetstream.KeyValue, partition, owner st
 	})
 	return j, nil
 }
+
+// maxWorkers bounds how many workers a partition has.
+const maxWorkers = 8
+
+func (j *journal) rangeKey(worker int) string { return fmt.Sprintf("%s.range.%d", j.partition, worker) }
 
 func (j *journal) doneKey() string { return j.partition + ".done" }
 
@@ -242,7 +238,7 @@ func replace(ctx context.Context, kv jetstream.KeyValue, key string, value []byt
 
 // begin writes down that a worker starts to insert a range.
 func (j *journal) begin(ctx context.Context, worker int, b begun) error {
-	return j.write(ctx, fmt.Sprintf("%s.range.%d", j.partition, worker), b)
+	return j.write(ctx, j.rangeKey(worker), b)
 }
 
 // maxDone is how many intervals may be done before finish asks for the floor: a stream

@@ -134,3 +134,45 @@ func TestCheckSaysWhatAPartLacks(t *testing.T) {
 		}
 	}
 }
+
+// What version 0.1 made is brought up to date with what is in it.
+func TestDeclareOverAnEarlierVersion(t *testing.T) {
+	s, err := natsserver.Start(natsserver.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Shutdown)
+	nc, err := s.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.CreateOrUpdateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: stream.BaselinesBucket, History: 1, MaxBytes: 256 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Put(t.Context(), "job", []byte("learned")); err != nil {
+		t.Fatal(err)
+	}
+	var told string
+	if err := stream.Declare(t.Context(), js, stream.Limits{}, func(what, done string) {
+		if what == "bucket BASELINES" {
+			told = done
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if told != "changed: allow_direct is true and has to be false" {
+		t.Errorf("bucket BASELINES: %s", told)
+	}
+	if kv, err = js.KeyValue(t.Context(), stream.BaselinesBucket); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := kv.Get(t.Context(), "job"); err != nil || string(e.Value()) != "learned" {
+		t.Errorf("what was learned is gone: %v", err)
+	}
+}

@@ -46,7 +46,7 @@ func TestCredentialsOfAnOperator(t *testing.T) {
 		key, id := pair(t, nkeys.CreateAccount)
 		scope := jwt.NewUserScope()
 		scope.Key, scope.Role = id, role
-		scope.Template.Pub.Allow, scope.Template.Sub.Allow = p.Publish.Allow, p.Subscribe.Allow
+		scope.Template.Pub.Allow, scope.Template.Pub.Deny, scope.Template.Sub.Allow = p.Publish.Allow, p.Publish.Deny, p.Subscribe.Allow
 		account.SigningKeys.AddScopedSigner(scope)
 		signers[role] = key
 	}

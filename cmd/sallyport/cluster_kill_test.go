@@ -63,23 +63,31 @@ func TestCluster(t *testing.T) {
 	l := c.newLoad("runner-1")
 	l.damaged()
 	l.publish(&sallyportv1.Event{Body: &sallyportv1.Event_JobStarted{JobStarted: &sallyportv1.JobStarted{}}})
-	l.until(2000)
+	l.until(1000)
 	first := c.leader(js, stream.EventsStream)
 	t.Logf("%s leads %s: killed after %d events", first.name, stream.EventsStream, l.sent)
 	c.kill(first)
-	l.until(5000)
+	l.until(3000)
 	c.start(first)
 	c.waitWhole(js)
 	second := c.leader(js, "KV_"+stream.IngestBucket)
 	t.Logf("%s leads the bucket %s: killed after %d events", second.name, stream.IngestBucket, l.sent)
 	c.kill(second)
-	l.until(8000)
-	l.publish(&sallyportv1.Event{Body: &sallyportv1.Event_JobEnded{JobEnded: &sallyportv1.JobEnded{}}})
+	l.until(5000)
 	// Two of three servers remain: nothing has to wait for the third. What was on its way to
 	// ingest through a server that was killed comes again after a minute.
 	l.checkOnce(db)
 	c.start(second)
 	c.waitWhole(js)
+	for _, s := range c.servers {
+		c.kill(s)
+	}
+	l.until(6000) // to the agent's disk
+	for _, s := range c.servers {
+		c.start(s)
+	}
+	l.publish(&sallyportv1.Event{Body: &sallyportv1.Event_JobEnded{JobEnded: &sallyportv1.JobEnded{}}})
+	l.checkOnce(db)
 
 	// What was found came all the way: detector, stream, ingest, table, API; and notify.
 	eventually(t, time.Minute, func() error {
@@ -130,14 +138,14 @@ func TestCluster(t *testing.T) {
 		time.Sleep(700 * time.Millisecond)
 		_ = ingest.cmd.Process.Kill()
 	}()
-	l.until(9500)
+	l.until(7500)
 	<-ingest.done
 	ingest = c.run("ingest", "--clickhouse-dsn-file", dsn)
 	detector.stop()
 	detector = c.run("detector")
 	notify.stop()
 	notify = c.run("notify")
-	l.until(10000)
+	l.until(8000)
 	l.checkOnce(db)
 	if lost := l.publisher.Spilled(); lost > 0 {
 		t.Errorf("the agent lost %d events", lost)

@@ -53,23 +53,25 @@ func rows(t *testing.T) (all []row) {
 	return all
 }
 
-// kernel returns Debian's 6.1, fetched once by the machine's own apt.
-func kernel(t *testing.T) string {
+// kernel returns Debian's 6.1 and its module for disks in memory, fetched once by the
+// machine's own apt.
+func kernel(t *testing.T) (image, disk string) {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(cache, "sallyport", "kernels", "debian-6.1")
-	find := func() string {
-		found, err := filepath.Glob(filepath.Join(dir, "boot/vmlinuz-6.1*"))
-		if err != nil || len(found) == 0 {
-			return ""
+	dir := filepath.Join(cache, "sallyport", "kernels", "debian-6.1-disk")
+	find := func() (image, disk string) {
+		for pattern, path := range map[string]*string{"vmlinuz-6.1*": &image, "brd.ko": &disk} {
+			if found, err := filepath.Glob(filepath.Join(dir, pattern)); err == nil && len(found) > 0 {
+				*path = found[0]
+			}
 		}
-		return found[0]
+		return image, disk
 	}
-	if path := find(); path != "" {
-		return path
+	if image, disk := find(); image != "" && disk != "" {
+		return image, disk
 	}
 	// linux-image-cloud-amd64 depends on the package of the kernel itself.
 	named := func() []byte {
@@ -105,21 +107,14 @@ func kernel(t *testing.T) string {
 		t.Fatalf("%q were fetched: %v", packages, err)
 	}
 	command(t, work, "dpkg-deb", "-x", packages[0], "whole")
-	// Only the kernel: its modules are not used.
-	if err := os.MkdirAll(filepath.Join(work, "kept"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(filepath.Join(work, "whole/boot"), filepath.Join(work, "kept/boot")); err != nil {
-		t.Fatal(err)
-	}
+	command(t, work, "sh", "-c", "mkdir kept && mv whole/boot/vmlinuz-6.1* whole/lib/modules/*/kernel/drivers/block/brd.ko kept")
 	if err := os.Rename(filepath.Join(work, "kept"), dir); err != nil && !errors.Is(err, os.ErrExist) {
 		t.Fatal(err)
 	}
-	if path := find(); path != "" {
-		return path
+	if image, disk = find(); image == "" || disk == "" {
+		t.Fatal("the package holds no kernel, or no module for disks in memory")
 	}
-	t.Fatal("the package holds no kernel")
-	return ""
+	return image, disk
 }
 
 func command(t *testing.T, dir, name string, args ...string) {
@@ -137,6 +132,11 @@ mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm; mount -t devpts pts /dev/pts
 mount -t cgroup2 none /sys/fs/cgroup; mount -t tmpfs tmp /tmp; mount -t tmpfs tmp /var/tmp
 ip link set lo up
+# Files in memory pass the page cache by: a real file system, on a disk in memory. Its
+# inodes are large enough for times in nanoseconds.
+insmod /brd.ko rd_nr=1 rd_size=131072
+mkdir /disk; mke2fs -I 256 /dev/ram0 >/dev/null; mount -t ext2 /dev/ram0 /disk
+export TMPDIR=/disk
 cd /root
 while read -r pattern; do /bpf.test -test.v -test.run "$pattern" -test.timeout 240s; done </patterns
 echo "every pattern was run"
@@ -144,7 +144,7 @@ poweroff -f
 `
 
 // initramfs makes a machine's first files: busybox, bash, and the tests of package bpf.
-func initramfs(t *testing.T, patterns []string) string {
+func initramfs(t *testing.T, disk string, patterns []string) string {
 	t.Helper()
 	dir := t.TempDir()
 	root := filepath.Join(dir, "root")
@@ -186,6 +186,7 @@ func initramfs(t *testing.T, patterns []string) string {
 		t.Fatal(err)
 	}
 	put("/bin/bash", "bin/bash")
+	put(disk, "brd.ko")
 	for _, library := range libraries(t, "/bin/bash") {
 		put(library, library)
 	}
@@ -260,7 +261,8 @@ func TestDebian61(t *testing.T) {
 	for name, parts := range below {
 		patterns = append(patterns, fmt.Sprintf("^%s$/^(%s)$", name, strings.Join(parts, "|")))
 	}
-	out := boot(t, kernel(t), initramfs(t, patterns))
+	image, disk := kernel(t)
+	out := boot(t, image, initramfs(t, disk, patterns))
 	passed := func(test string) bool { return strings.Contains(out, "--- PASS: "+test+" (") }
 	if strings.Contains(out, "--- FAIL") || !passed("TestLacks") || !strings.Contains(out, "6.1.") && !strings.Contains(out, "lacks: ") {
 		t.Errorf("tests failed on Debian's 6.1:\n%s", out)
@@ -272,7 +274,7 @@ func TestDebian61(t *testing.T) {
 				t.Errorf("%s: %s did not pass on Debian's 6.1", r.what, test)
 			}
 		}
-		if r.debian != "yes" && r.debian != "no" || lacks != (r.debian == "no") || r.debian == "no" && len(r.tests) > 0 {
+		if !strings.HasPrefix(r.debian, "yes") && r.debian != "no" || lacks != (r.debian == "no") || r.debian == "no" && len(r.tests) > 0 {
 			t.Errorf("%s: the page says %q of Debian's 6.1, which lacks it: %t", r.what, r.debian, lacks)
 		}
 	}
