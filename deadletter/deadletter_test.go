@@ -40,7 +40,7 @@ func newStreams(t *testing.T) jetstream.JetStream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
+	if err := stream.Declare(t.Context(), js, stream.Limits{Partitions: 2}); err != nil {
 		t.Fatal(err)
 	}
 	return js

@@ -48,7 +48,7 @@ func dlqCommand(cmd *cobra.Command, o *dlqOptions, do func(ctx context.Context, 
 
 Exit codes: 0 done, 1 something failed, 2 wrong usage, 3 no such dead letter.`
 	o.flags(cmd.Flags())
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return setFromEnvironment(cmd) }
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return o.prepare(cmd) }
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s, err := o.connect(cmd.Context())
 		if err != nil {
@@ -255,9 +255,13 @@ are not stored a second time.`,
 	}
 	return o.several(cmd, "replayed", func(ctx context.Context, s *streams, id uint64) error {
 		var stored deadletter.Stored
-		if o.nats == "" {
+		tables, err := o.tables()
+		if err != nil {
+			return err
+		}
+		if tables {
 			stored = func(ctx context.Context, agent string, epoch, first, last uint64) (there []uint64, err error) {
-				db, err := openStore(ctx, o.data)
+				db, err := o.openStore(ctx)
 				if err != nil {
 					return nil, err
 				}

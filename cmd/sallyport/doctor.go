@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -37,7 +36,7 @@ Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage.`,
 		Example: `  sudo sallyport doctor
   sallyport doctor --json | jq 'select(.state != "ok")'`,
 		Args:    maximumArgs(0),
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return setFromEnvironment(cmd) },
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return o.prepare(cmd) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.check(cmd.Context(), cmd.OutOrStdout())
 		},
@@ -68,31 +67,29 @@ func (o *doctorOptions) check(ctx context.Context, out io.Writer) error {
 
 func (o *doctorOptions) checkParts(ctx context.Context) (all doctor.Results) {
 	path := filepath.Join(o.data, addressesFile)
-	_, err := readAddresses(o.data)
-	missing := errors.Is(err, fs.ErrNotExist)
-	switch {
-	case o.nats == "" && missing:
-		return doctor.NotRunning(o.data)
-	case o.nats == "" && errors.Is(err, fs.ErrPermission):
-		return doctor.NotAllowed(o.data)
-	case o.nats == "" && err != nil:
-		return doctor.Unreachable("server", err, "remove "+path+" and restart sallyport up")
+	if o.external.URL == "" {
+		switch _, err := readAddresses(o.data); {
+		case errors.Is(err, fs.ErrNotExist):
+			return doctor.NotRunning(o.data)
+		case errors.Is(err, fs.ErrPermission):
+			return doctor.NotAllowed(o.data)
+		case err != nil:
+			return doctor.Unreachable("server", err, "remove "+path+" and restart sallyport up")
+		}
 	}
-	const stale = "restart sallyport up; if it was killed, its "
-	s, natsErr := o.dial()
-	if natsErr != nil {
-		all = append(all, doctor.Unreachable("nats", natsErr, stale+path+" is of no more use")...)
+	const stale = "start it; if sallyport up was killed, its "
+	if s, err := o.dial(); err != nil {
+		all = append(all, doctor.Unreachable("nats", err, stale+path+" is of no more use")...)
 	} else {
 		all = append(all, doctor.CheckStreams(ctx, s.js, time.Now)...)
 		s.close()
 	}
-	if err != nil { // another NATS, and no ClickHouse that is known of
+	if known, err := o.tables(); err != nil {
+		return append(all, doctor.Unreachable("clickhouse", err, "name the file with its DSN")...)
+	} else if !known { // another NATS, and no ClickHouse that is known of
 		return all
 	}
-	if _, e := os.Stat(filepath.Join(o.data, ownerPasswordFile)); e != nil {
-		return append(all, doctor.Unreachable("clickhouse", e, "use sudo: its password is in the data folder")...)
-	}
-	db, err := openStore(ctx, o.data)
+	db, err := o.openStore(ctx)
 	if err != nil {
 		return append(all, doctor.Unreachable("clickhouse", err, stale+path+" is of no more use")...)
 	}

@@ -56,7 +56,7 @@ failed, 2 wrong usage.`,
   sallyport record show npm-ci.rec`,
 		Args: cobra.ArbitraryArgs,
 		PreRunE: func(cmd *cobra.Command, args []string) error {
-			if err := setFromEnvironment(cmd); err != nil {
+			if err := o.prepare(cmd); err != nil {
 				return err
 			}
 			return o.check(args)

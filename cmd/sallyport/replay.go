@@ -69,7 +69,7 @@ whole, 2 wrong usage.`,
   sallyport replay --times 1000 --now --speed max clean.rec
   sallyport replay --judge clean-*.rec suspicious.rec`,
 		Args:    minimumFiles,
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return setFromEnvironment(cmd) },
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return o.prepare(cmd) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.dryRun {
 				return showRecordings(cmd.OutOrStdout(), args, o.json)
@@ -283,10 +283,14 @@ func (o *replayOptions) refuseForgotten(ctx context.Context, s *streams, files [
 				continue
 			}
 			const ways = "--as-new-run plays them as new runs, --again plays them as they are"
-			if o.nats != "" {
+			tables, err := o.tables()
+			if err != nil {
+				return err
+			}
+			if !tables {
 				return fmt.Errorf("%s: its events are of %s, and nobody can say whether they are stored already; %s", f.path, last.UTC().Format(time.DateOnly), ways)
 			}
-			there, err := stored(ctx, o.data, start)
+			there, err := o.stored(ctx, start)
 			if err != nil {
 				return fmt.Errorf("%s: ask whether its events are stored already: %w; %s", f.path, err, ways)
 			}
@@ -298,8 +302,8 @@ func (o *replayOptions) refuseForgotten(ctx context.Context, s *streams, files [
 	return nil
 }
 
-func stored(ctx context.Context, data string, start pipeline.Start) (there bool, err error) {
-	s, err := openStore(ctx, data)
+func (o *replayOptions) stored(ctx context.Context, start pipeline.Start) (there bool, err error) {
+	s, err := o.openStore(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -13,8 +13,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/sallyport-ci/sallyport/cmd/internal/process"
 	"github.com/sallyport-ci/sallyport/store"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
@@ -22,22 +24,48 @@ import (
 
 // streamOptions are the flags of every command that speaks to the streams themselves.
 type streamOptions struct {
-	data  string
-	nats  string
-	creds string
+	data     string
+	external process.NATS
+	dsnFile  string
 }
 
 // streamsHelp ends the help of every command that speaks to the streams.
 const streamsHelp = `
 
 Speaks to the NATS of the "sallyport up" of this machine, found by its data folder, or to
-the one at --nats, whose address holds a password: give it as SALLYPORT_NATS, not as an argument
-that others can read.`
+the one at --nats. An address with a password belongs into SALLYPORT_NATS, not into an
+argument that others can read.`
 
 func (o *streamOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.data, "data", defaultDataDir(), "data folder of the running sallyport up")
-	f.StringVar(&o.nats, "nats", "", "address of another NATS, nats://USER:PASSWORD@HOST:4222; better in SALLYPORT_NATS")
-	f.StringVar(&o.creds, "creds", "", "file of credentials for that NATS")
+	o.external.Flags(f, "nats", "", "address of another NATS: tls://HOST:PORT or nats://HOST:PORT, several with commas between them")
+	f.StringVar(&o.dsnFile, "clickhouse-dsn-file", "", "file with the DSN of another ClickHouse; or the DSN itself in SALLYPORT_CLICKHOUSE_DSN")
+}
+
+// prepare completes the flags from the environment and says what is wrong with them.
+func (o *streamOptions) prepare(cmd *cobra.Command) error {
+	if f := cmd.Flags().Lookup("nats"); f.Changed && strings.Contains(o.external.URL, "@") {
+		return usageError(errors.New("--nats holds a password, and everybody on this machine can read arguments: give the address in SALLYPORT_NATS, or use --nats-creds"))
+	}
+	if err := setFromEnvironment(cmd); err != nil {
+		return err
+	}
+	if o.external.URL != "" {
+		if err := o.external.Valid(); err != nil {
+			return usageError(err)
+		}
+	}
+	return nil
+}
+
+// dsn returns the DSN of another ClickHouse, empty if none is named.
+func (o *streamOptions) dsn() (string, error) { return (&options{dsnFile: o.dsnFile}).dsn() }
+
+// tables says whether it is known where ClickHouse is: that of `sallyport up` goes with its
+// NATS.
+func (o *streamOptions) tables() (bool, error) {
+	dsn, err := o.dsn()
+	return dsn != "" || o.external.URL == "", err
 }
 
 // connectTimeout bounds how long a server may take to answer a command.
@@ -48,7 +76,6 @@ type streams struct {
 	js jetstream.JetStream
 	nc *nats.Conn
 	at string // without a password
-	o  streamOptions
 }
 
 func (s *streams) close() { s.nc.Close() }
@@ -72,54 +99,70 @@ func (o streamOptions) connect(ctx context.Context) (*streams, error) {
 }
 
 func (o streamOptions) dial() (*streams, error) {
-	settings := []nats.Option{nats.Name("sallyport"), nats.Timeout(connectTimeout), nats.MaxReconnects(-1)}
-	address := o.nats
-	if address == "" {
+	settings := []nats.Option{nats.Timeout(connectTimeout)}
+	server := o.external
+	if server.URL == "" {
 		a, err := readAddresses(o.data)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, fmt.Errorf("no server runs with the data folder %s; start one with `sallyport up`, or name its NATS with SALLYPORT_NATS", o.data)
+			return nil, fmt.Errorf("no server runs with the data folder %s; start one with `sallyport up`, or name its NATS with --nats", o.data)
 		case errors.Is(err, fs.ErrPermission):
 			return nil, fmt.Errorf("%s belongs to another user: use sudo", o.data)
 		case err != nil:
 			return nil, err
+		case a.NATS == "":
+			return nil, fmt.Errorf("the sallyport up with the data folder %s has no NATS of its own: name the one that it uses with --nats", o.data)
 		}
-		address = "nats://" + a.NATS
-	} else if !strings.Contains(address, "://") {
-		address = "nats://" + address
-	}
-	u, err := url.Parse(address)
-	if err != nil {
-		return nil, usageError(errors.New("the address of NATS is not a URL, as nats://HOST:4222 is"))
-	}
-	switch password, err := os.ReadFile(filepath.Join(o.data, operatorPasswordFile)); {
-	case o.creds != "":
-		settings = append(settings, nats.UserCredentials(o.creds))
-	case u.User != nil:
-	case err == nil:
+		password, err := os.ReadFile(filepath.Join(o.data, operatorPasswordFile))
+		if err != nil {
+			return nil, fmt.Errorf("read the password for NATS: %w", err)
+		}
+		server.URL = "nats://" + a.NATS
 		settings = append(settings, nats.UserInfo(natsserver.OperatorUser, strings.TrimSpace(string(password))))
-	case o.nats == "":
-		return nil, fmt.Errorf("read the password for NATS: %w", err)
 	}
-	nc, err := nats.Connect(address, settings...)
+	at := withoutPasswords(server.URL)
+	nc, err := server.Dial("sallyport", settings...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w; is `sallyport up` running?", u.Host, err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w; is it running?", at, err)
 	}
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(256))
 	if err != nil {
 		nc.Close()
-		return nil, fmt.Errorf("use JetStream at %s: %w", u.Host, err)
+		return nil, fmt.Errorf("use JetStream at %s: %w", at, err)
 	}
-	return &streams{js: js, nc: nc, at: u.Host, o: o}, nil
+	return &streams{js: js, nc: nc, at: at}, nil
 }
 
-// openStore opens the ClickHouse of the running `sallyport up` as its owner; it does not connect.
-func openStore(ctx context.Context, data string) (*store.Store, error) {
-	a, err := readAddresses(data)
+// withoutPasswords leaves of addresses only where they lead.
+func withoutPasswords(addresses string) string {
+	var hosts []string
+	for _, address := range strings.Split(addresses, ",") {
+		address = strings.TrimSpace(address)
+		if _, rest, ok := strings.Cut(address, "://"); ok {
+			address = rest
+		}
+		hosts = append(hosts, address[strings.LastIndexByte(address, '@')+1:])
+	}
+	return strings.Join(hosts, ",")
+}
+
+// openStore opens the ClickHouse that is named or, as its owner, that of the running
+// `sallyport up`; it does not connect.
+func (o *streamOptions) openStore(ctx context.Context) (*store.Store, error) {
+	if named, err := o.dsn(); err != nil || named != "" {
+		if err != nil {
+			return nil, err
+		}
+		return store.Open(ctx, named)
+	}
+	a, err := readAddresses(o.data)
 	if err != nil {
 		return nil, err
 	}
-	password, err := os.ReadFile(filepath.Join(data, ownerPasswordFile))
+	if a.ClickHouse == "" {
+		return nil, errNoClickHouse
+	}
+	password, err := os.ReadFile(filepath.Join(o.data, ownerPasswordFile))
 	if err != nil {
 		return nil, fmt.Errorf("read the password for ClickHouse: %w", err)
 	}

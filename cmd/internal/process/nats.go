@@ -140,6 +140,16 @@ func (n *NATS) Connect(name, inbox string, log *slog.Logger) (*nats.Conn, error)
 	return nc, nil
 }
 
+// Dial returns a connection for one command: an error if NATS cannot be reached now. The
+// error does not repeat the address.
+func (n *NATS) Dial(name string, more ...nats.Option) (*nats.Conn, error) {
+	options, err := n.options()
+	if err != nil {
+		return nil, err
+	}
+	return nats.Connect(n.URL, append(append(options, nats.Name(name), nats.MaxReconnects(-1)), more...)...)
+}
+
 // reasons are why NATS could not be reached since it was the last time: each is said once,
 // for the attempts are many.
 type reasons struct {
