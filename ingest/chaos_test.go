@@ -336,6 +336,16 @@ func (c *chaos) count(l *lab, kills map[string]int) {
 			}
 		}
 	}
+	for _, sum := range []string{"connections", "bytes_sent", "bytes_received"} {
+		base := map[string]string{"connections": "countIf(phase = 'started')"}[sum]
+		if base == "" {
+			base = "sum(" + sum + ")"
+		}
+		rollUp := l.count(c.t, "SELECT sum("+sum+") FROM egress_by_day")
+		if n := l.count(c.t, "SELECT "+base+" FROM flow_events WHERE direction = 'outbound' AND phase != 'used'"); n != rollUp {
+			c.t.Errorf("the roll-up has %d %s, the rows %d", rollUp, sum, n)
+		}
+	}
 	if events == 0 || len(slices.Collect(maps.Keys(kills))) != len(targets) {
 		c.t.Errorf("%d events under kills %v: that was no test", events, kills)
 	}
