@@ -160,7 +160,7 @@ func TestRollUpsCountOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, token := range []string{"one", "one", "two", "one"} {
-		err := s.conn.Exec(t.Context(), "INSERT INTO flow_events ("+list+") SELECT "+list+" FROM copy ORDER BY ALL SETTINGS max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, insert_deduplication_token = '"+token+"'")
+		err := s.conn.Exec(t.Context(), "INSERT INTO flow_events ("+list+") SELECT "+list+" FROM copy ORDER BY ALL SETTINGS max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, insert_deduplication_token = '"+token+"'") //nolint:misspell // ClickHouse's own name
 		if err != nil {
 			t.Fatal(err)
 		}
