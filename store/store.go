@@ -74,6 +74,11 @@ func (s *Store) Close() error {
 // idempotent; it can be called while rows are inserted, and again after it was
 // cut off.
 func (s *Store) Migrate(ctx context.Context) error {
+	return s.migrateTo(ctx, goose.MaxVersion)
+}
+
+// migrateTo runs the migrations up to and with the given version.
+func (s *Store) migrateTo(ctx context.Context, version int64) error {
 	s.migrating.Lock()
 	defer s.migrating.Unlock()
 	if err := s.createDatabase(ctx); err != nil {
@@ -87,7 +92,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
-	if _, err := provider.Up(ctx); err != nil {
+	if _, err := provider.UpTo(ctx, version); err != nil {
 		return fmt.Errorf("migrate database %s at %s: %w", s.Database(), strings.Join(s.options.Addr, ","), err)
 	}
 	return nil
