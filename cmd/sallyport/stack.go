@@ -45,6 +45,7 @@ type stack struct {
 	nats      *natsserver.Server
 	js        jetstream.JetStream
 	store     *store.Store
+	retention store.Retention
 	ingest    *ingest.Ingest
 	detector  *detector.Detector
 	baselines *detector.Baselines
@@ -59,6 +60,9 @@ func (o *upOptions) up(ctx context.Context, out io.Writer) (err error) {
 	s := &stack{o: o, out: out, registry: process.NewRegistry(), parts: newParts()}
 	if s.log, err = process.NewLogger(o.logLevel, o.json); err != nil {
 		return usageError(err)
+	}
+	if s.retention, err = store.ParseRetention(o.retention); err != nil {
+		return usageError(fmt.Errorf("--retention: %w", err))
 	}
 	if o.data, err = filepath.Abs(o.data); err != nil { // what is printed is to be pasted elsewhere
 		return fmt.Errorf("find data folder: %w", err)
@@ -183,6 +187,9 @@ func (s *stack) startStore(ctx context.Context) error {
 	}
 	s.parts.onStop("ClickHouse connection", s.store.Close)
 	if err := s.store.Migrate(ctx); err != nil {
+		return err
+	}
+	if err := s.store.SetRetention(ctx, s.retention); err != nil {
 		return err
 	}
 	s.ingest, err = ingest.New(ingest.Config{JS: s.js, Store: s.store, Logger: s.log, Registerer: s.registry})

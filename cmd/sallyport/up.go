@@ -18,6 +18,7 @@ type upOptions struct {
 	metrics      string
 	slackWebhook string
 	minSeverity  string
+	retention    string
 	githubURL    string
 	policies     string
 	workers      []string
@@ -66,6 +67,7 @@ Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage.`,
 	f.StringVar(&o.slackWebhook, "slack-webhook", "", "Slack incoming webhook that findings go to")
 	f.StringVar(&o.minSeverity, "min-severity", "low", "least severity that goes to Slack: low, medium, high or critical")
 	f.StringVar(&o.githubURL, "github-url", "https://github.com", "GitHub server that links to runs point to")
+	f.StringVar(&o.retention, "retention", "", "days after which rows are deleted, by table, such as events=90d,findings=400d (default: never)")
 	f.StringVar(&o.policies, "policies", "", "folder of your own Rego policies (default <data>/policies)")
 	f.StringVar(&o.watchList, "watch-list", "", "file of rules on top of the built-in ones for files that matter (docs/files.md)")
 	f.StringSliceVar(&o.requestHosts, "request-host", agent.DefaultRequestHosts(), "host whose HTTP requests are read from within TLS, or *.NAME; may be repeated; none: no host (docs/requests.md)")
