@@ -2,10 +2,7 @@ package store
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -38,9 +35,10 @@ type Store struct {
 }
 
 // Open returns the store at a DSN such as
-// http://user:password@127.0.0.1:8123/sallyport (https with TLS). It does not
-// connect: ClickHouse may be down and come later. Call Migrate before anything
-// else. An error means that the DSN cannot be used.
+// http://user:password@127.0.0.1:8123/sallyport; docs/clickhouse.md lists the forms.
+// It does not connect: ClickHouse may be down and come later. Call Migrate before
+// anything else. An error means that the DSN cannot be used; it never holds the
+// password.
 func Open(_ context.Context, dsn string) (*Store, error) {
 	options, err := parseDSN(dsn)
 	if err != nil {
@@ -51,44 +49,6 @@ func Open(_ context.Context, dsn string) (*Store, error) {
 		return nil, fmt.Errorf("open store at %s: %w", strings.Join(options.Addr, ","), err)
 	}
 	return &Store{conn: conn, options: options}, nil
-}
-
-// parseDSN never repeats the DSN in an error: it holds a password.
-func parseDSN(dsn string) (clickhouse.Options, error) {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		return clickhouse.Options{}, errors.New("the DSN is not a URL")
-	}
-	if u.Scheme != "http" && u.Scheme != "https" {
-		return clickhouse.Options{}, fmt.Errorf("the DSN's scheme is %q: it must be http or https", u.Scheme)
-	}
-	if u.Host == "" {
-		return clickhouse.Options{}, errors.New("the DSN names no host")
-	}
-	o := clickhouse.Options{
-		Protocol:     clickhouse.HTTP,
-		Addr:         []string{u.Host},
-		DialTimeout:  dialTimeout,
-		ReadTimeout:  readTimeout,
-		MaxOpenConns: connections,
-		MaxIdleConns: connections,
-	}
-	if u.Port() == "" {
-		o.Addr[0] += map[string]string{"http": ":8123", "https": ":8443"}[u.Scheme]
-	}
-	if u.Scheme == "https" {
-		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
-	}
-	o.Auth.Username = u.User.Username()
-	o.Auth.Password, _ = u.User.Password()
-	o.Auth.Database = strings.Trim(u.Path, "/")
-	if o.Auth.Database == "" {
-		o.Auth.Database = DefaultDatabase
-	}
-	if strings.ContainsAny(o.Auth.Database, "`\\/\x00") {
-		return clickhouse.Options{}, fmt.Errorf("the DSN's database %q has a forbidden character", o.Auth.Database)
-	}
-	return o, nil
 }
 
 // Database returns the database's name.
@@ -114,6 +74,11 @@ func (s *Store) Close() error {
 // idempotent; it can be called while rows are inserted, and again after it was
 // cut off.
 func (s *Store) Migrate(ctx context.Context) error {
+	return s.migrateTo(ctx, goose.MaxVersion)
+}
+
+// migrateTo runs the migrations up to and with the given version.
+func (s *Store) migrateTo(ctx context.Context, version int64) error {
 	s.migrating.Lock()
 	defer s.migrating.Unlock()
 	if err := s.createDatabase(ctx); err != nil {
@@ -127,7 +92,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
-	if _, err := provider.Up(ctx); err != nil {
+	if _, err := provider.UpTo(ctx, version); err != nil {
 		return fmt.Errorf("migrate database %s at %s: %w", s.Database(), strings.Join(s.options.Addr, ","), err)
 	}
 	return nil

@@ -113,30 +113,6 @@ func TestInsertOnceForEachToken(t *testing.T) {
 	}
 }
 
-func TestDSNs(t *testing.T) {
-	for _, c := range []struct{ dsn, address, database, failure string }{
-		{dsn: "http://u:p@127.0.0.1:9999/x", address: "127.0.0.1:9999", database: "x"},
-		{dsn: "http://127.0.0.1", address: "127.0.0.1:8123", database: "sallyport"},
-		{dsn: "https://db.example.test/", address: "db.example.test:8443", database: "sallyport"},
-		{dsn: "clickhouse://127.0.0.1:9000/x", failure: "scheme"},
-		{dsn: "http:///x", failure: "no host"},
-		{dsn: "http://h/a`b", failure: "forbidden"},
-		{dsn: "http://u:secret word@h:x/", failure: "not a URL"},
-	} {
-		o, err := parseDSN(c.dsn)
-		switch {
-		case c.failure != "":
-			if err == nil || !strings.Contains(err.Error(), c.failure) || strings.Contains(err.Error(), "secret") {
-				t.Errorf("%s: error %v, want one of %q", c.dsn, err, c.failure)
-			}
-		case err != nil:
-			t.Errorf("%s: %v", c.dsn, err)
-		case o.Addr[0] != c.address || o.Auth.Database != c.database:
-			t.Errorf("%s: %s, database %s", c.dsn, o.Addr[0], o.Auth.Database)
-		}
-	}
-}
-
 func TestLost(t *testing.T) {
 	s := open(t)
 	if err := s.Migrate(t.Context()); err != nil {

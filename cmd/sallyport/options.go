@@ -35,6 +35,7 @@ type options struct {
 	metrics      string
 	slackWebhook string
 	minSeverity  string
+	retention    string
 	githubURL    string
 	policies     string
 	workers      []string

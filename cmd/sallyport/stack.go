@@ -50,6 +50,7 @@ type stack struct {
 	nats       *natsserver.Server // nil if NATS is elsewhere
 	js         jetstream.JetStream
 	store      *store.Store
+	retention  store.Retention
 	ingest     *ingest.Ingest
 	baselines  *detector.Baselines
 	partHealth []func() *sallyportv1.PartHealth
@@ -98,6 +99,9 @@ func (o *options) up(ctx context.Context, out io.Writer) (err error) {
 	dsn, err := o.dsn()
 	if err != nil {
 		return err
+	}
+	if s.retention, err = store.ParseRetention(o.retention); err != nil {
+		return usageError(fmt.Errorf("--retention: %w", err))
 	}
 	if o.data, err = filepath.Abs(o.data); err != nil { // what is printed is to be pasted elsewhere
 		return fmt.Errorf("find data folder: %w", err)
@@ -285,12 +289,18 @@ func (s *stack) reportHealth(name string, ask func() (healthy bool, detail strin
 
 // migrate makes the tables before anything asks for them.
 func (s *stack) migrate(ctx context.Context) error {
+	migrate := func(ctx context.Context) error {
+		if err := s.store.Migrate(ctx); err != nil || s.part != stream.PartUp {
+			return err
+		}
+		return s.store.SetRetention(ctx, s.retention)
+	}
 	if s.engine != nil {
-		return s.store.Migrate(ctx)
+		return migrate(ctx)
 	}
 	// ClickHouse may come later. What it says when it is not there yet has many forms.
 	return s.insist(ctx, "make the tables in ClickHouse", func(ctx context.Context) error {
-		if err := s.store.Migrate(ctx); err != nil && s.store.Ping(ctx) != nil {
+		if err := migrate(ctx); err != nil && s.store.Ping(ctx) != nil {
 			return &awayError{err}
 		} else if err != nil {
 			return err

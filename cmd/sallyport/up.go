@@ -41,6 +41,7 @@ Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage.`,
 	o.declareFlags(f)
 	f.StringVar(&o.clickhouse, "clickhouse", "127.0.0.1:8123", "address of the embedded ClickHouse's HTTP interface")
 	o.clickhouseFlags(f)
+	f.StringVar(&o.retention, "retention", "", "days after which rows are deleted, by table, such as events=90d,findings=400d (default: never)")
 	o.apiFlags(f)
 	o.metricsFlag(f, "127.0.0.1:7072", "")
 	o.alertFlags(f)
