@@ -75,7 +75,7 @@ func choose(spec *ebpf.CollectionSpec, calls bool, has func(*ebpf.ProgramSpec) b
 	tracesSends := has(spec.Programs[sensorProgSocketSent])
 	for _, c := range choosable {
 		program := spec.Programs[c.name]
-		used[c.name] = c.by&chosen != 0 && (!c.optional || has(program)) && !(tracesSends && slices.Contains(sendFunctions, c.name))
+		used[c.name] = c.by&chosen != 0 && (!c.optional || has(program)) && (!tracesSends || !slices.Contains(sendFunctions, c.name))
 		if !used[c.name] {
 			blank(program)
 		}
