@@ -26,6 +26,8 @@ const (
 	// server takes seconds, not minutes.
 	readTimeout = time.Minute
 	connections = 8
+	// migrateTimeout bounds one statement of a migration: it may read a whole table.
+	migrateTimeout = time.Hour
 )
 
 // Store is a ClickHouse database with Sallyport's tables. It is safe for
@@ -120,6 +122,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		return err
 	}
 	options := s.options
+	options.ReadTimeout = migrateTimeout
 	db := clickhouse.OpenDB(&options)
 	defer func() { _ = db.Close() }() // nothing is under way then
 	provider, err := goose.NewProvider(goose.DialectClickHouse, db, migrations.Files,
