@@ -8,7 +8,7 @@
 
 -- +goose StatementBegin
 ALTER TABLE flow_events
-    ADD COLUMN IF NOT EXISTS rolled_up Bool COMMENT 'The roll-up egress_days took it as it was inserted. False in rows from before there was one, which it took later' AFTER outcome;
+    ADD COLUMN IF NOT EXISTS rolled_up Bool COMMENT 'The roll-up egress_days took it as it was inserted. False in rows from before there was one, and in those that ClickHouse lost and took again' AFTER outcome;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
