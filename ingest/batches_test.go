@@ -130,7 +130,7 @@ func realisticBatch(r *rand.Rand, agent string, first uint64, n int, now time.Ti
 			e.Body = &sallyportv1.Event_ProcessExited{ProcessExited: &sallyportv1.ProcessExited{}}
 		case 8:
 			e.Body = &sallyportv1.Event_Flow{Flow: &sallyportv1.Flow{
-				Id: first + uint64(i), Phase: sallyportv1.FlowPhase_FLOW_PHASE_ENDED, Protocol: sallyportv1.Protocol_PROTOCOL_TCP,
+				Id: first + uint64(i), Phase: []sallyportv1.FlowPhase{sallyportv1.FlowPhase_FLOW_PHASE_STARTED, sallyportv1.FlowPhase_FLOW_PHASE_ENDED}[r.IntN(2)], Protocol: sallyportv1.Protocol_PROTOCOL_TCP,
 				SourceAddress: addr("192.0.2.1"), SourcePort: r.Uint32N(65536), DestinationAddress: []byte{198, 51, 100, byte(r.IntN(256))}, DestinationPort: 443,
 				Domain: fmt.Sprintf("cdn-%d.example.test", r.IntN(30)), DomainSource: sallyportv1.DomainSource_DOMAIN_SOURCE_PROCESS,
 				BytesSent: r.Uint64N(10_000), BytesReceived: r.Uint64N(1 << 20), StartTimeUnixNano: e.TimeUnixNano - 1e6, Outcome: sallyportv1.FlowOutcome_FLOW_OUTCOME_CLOSED,

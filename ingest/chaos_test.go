@@ -336,17 +336,26 @@ func (c *chaos) count(l *lab, kills map[string]int) {
 			}
 		}
 	}
-	for _, sum := range []string{"connections", "bytes_sent", "bytes_received"} {
-		base := map[string]string{"connections": "countIf(phase = 'started')"}[sum]
-		if base == "" {
-			base = "sum(" + sum + ")"
-		}
-		rollUp := l.count(c.t, "SELECT sum("+sum+") FROM egress_by_day")
-		if n := l.count(c.t, "SELECT "+base+" FROM flow_events WHERE direction = 'outbound' AND phase != 'used'"); n != rollUp {
-			c.t.Errorf("the roll-up has %d %s, the rows %d", rollUp, sum, n)
-		}
-	}
+	c.compare(l)
 	if events == 0 || len(slices.Collect(maps.Keys(kills))) != len(targets) {
 		c.t.Errorf("%d events under kills %v: that was no test", events, kills)
+	}
+}
+
+// compare holds the roll-ups to their base tables.
+func (c *chaos) compare(l *lab) {
+	c.t.Helper()
+	const outbound = " FROM flow_events WHERE direction = 'outbound' AND phase != 'used'"
+	for what, of := range map[string][2]string{
+		"connections":    {"SELECT countIf(phase = 'started')" + outbound, "SELECT sum(connections) FROM egress_by_day"},
+		"bytes sent":     {"SELECT sum(bytes_sent)" + outbound, "SELECT sum(bytes_sent) FROM egress_by_day"},
+		"bytes received": {"SELECT sum(bytes_received)" + outbound, "SELECT sum(bytes_received) FROM egress_by_day"},
+		"runs":           {"SELECT uniqExact(run_id)" + outbound, "SELECT toUInt64(uniqMerge(runs)) FROM egress_days"},
+	} {
+		base, rollUp := l.count(c.t, of[0]), l.count(c.t, of[1])
+		c.t.Logf("%s: %d in flow_events, %d in the roll-up", what, base, rollUp)
+		if base != rollUp || base == 0 {
+			c.t.Errorf("%s: %d in flow_events, %d in the roll-up", what, base, rollUp)
+		}
 	}
 }

@@ -199,5 +199,5 @@ func (l *lane) insertLost(ctx context.Context, token string, rows store.Rows) er
 	}
 	l.ingest.cfg.Logger.Warn("ClickHouse noted an insert and lost its rows when it was killed; inserting them again",
 		"stream", l.partition.Name, "table", rows.Table(), "rows", rows.Len())
-	return l.ingest.cfg.Store.Insert(ctx, token+".again", rows)
+	return l.ingest.cfg.Store.Insert(ctx, token+".again", store.BaseOnly(rows))
 }

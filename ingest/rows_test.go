@@ -79,7 +79,7 @@ func TestEveryKindOfEventToEveryColumn(t *testing.T) {
 		{"dns", "SELECT * FROM dns",
 			identity(43, 3) + "," + attribution + "," + curl + ",'x.example.test','A','NOERROR',['::ffff:192.0.2.7','2001:db8::7'],['y.example.test','z.example.test'],'::ffff:127.0.0.53',53,12345"},
 		{"flow", "SELECT * FROM flow_events WHERE phase = 'ended'",
-			identity(46, 6) + "," + attribution + "," + curl + ",5,'outbound','ended','tcp','::ffff:192.0.2.1',40000,'::ffff:192.0.2.7',443,'x.example.test','process','','',false,11,9,'" + at(4) + "','reset'"},
+			identity(46, 6) + "," + attribution + "," + curl + ",5,'outbound','ended','tcp','::ffff:192.0.2.1',40000,'::ffff:192.0.2.7',443,'x.example.test','process','','',false,11,9,'" + at(4) + "','reset',true"},
 		{"identified", "SELECT phase, domain, server_name, application, encrypted_hello FROM flow_events WHERE phase = 'identified'",
 			"'identified','x.example.test','x.example.test','tls',true"},
 		{"access", "SELECT * FROM process_accesses",

@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // ProcessEvents are rows of the table process_events: Forks, executions and exits of processes.
 type ProcessEvents struct {
@@ -183,6 +186,9 @@ func (r *FlowEvents) Columns() []Column {
 		{"bytes_received", "UInt64", r.BytesReceived},
 		{"start_time", "DateTime64(9)", r.StartTime},
 		{"outcome", "Int8", r.Outcome},
+		// It tells the roll-ups that these rows come through their view, not with the
+		// migration that counted what was there before.
+		{"rolled_up", "Bool", slices.Repeat([]bool{true}, r.Len())},
 	})
 }
 

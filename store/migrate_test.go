@@ -129,11 +129,11 @@ func TestEveryTableIsDescribedAndPartedByTime(t *testing.T) {
 	}
 	for what, question := range map[string]string{
 		"tables without a comment": `SELECT name FROM system.tables
-			WHERE database = currentDatabase() AND name NOT IN ('goose_db_version', 'egress_daily_fill') AND comment = ''`,
+			WHERE database = currentDatabase() AND name NOT IN ('goose_db_version', 'egress_days_feed') AND comment = ''`,
 		"columns without a comment": `SELECT table || '.' || name FROM system.columns
-			WHERE database = currentDatabase() AND table NOT IN ('goose_db_version', 'egress_daily_fill') AND comment = ''`,
+			WHERE database = currentDatabase() AND table NOT IN ('goose_db_version', 'egress_days_feed') AND comment = ''`,
 		"tables not parted by time": `SELECT name FROM system.tables
-			WHERE database = currentDatabase() AND name NOT IN ('goose_db_version', 'egress_daily', 'intelligence') AND engine LIKE '%MergeTree' AND partition_key NOT LIKE '%(time)%'`,
+			WHERE database = currentDatabase() AND name NOT IN ('goose_db_version', 'egress_days', 'intelligence') AND engine LIKE '%MergeTree' AND partition_key NOT LIKE '%(time)%'`,
 		"tables that would insert a token twice": `SELECT name FROM system.tables
 			WHERE database = currentDatabase() AND name NOT IN ('goose_db_version', 'intelligence') AND engine LIKE '%MergeTree'
 			AND engine_full NOT LIKE '%non_replicated_deduplication_window = 1000%'`,

@@ -91,3 +91,20 @@ func (s *Store) Lost(ctx context.Context, rows Rows) (bool, error) {
 	}
 	return missing > 0, nil
 }
+
+// BaseOnly returns rows to insert again after Lost: the roll-ups leave them out. They
+// have them of the insert before, which went on to them although the table itself held
+// its rows for inserted.
+func BaseOnly(rows Rows) Rows { return baseOnly{rows} }
+
+type baseOnly struct{ Rows }
+
+func (r baseOnly) Columns() []Column {
+	columns := r.Rows.Columns()
+	for i, c := range columns {
+		if c.Name == "rolled_up" {
+			columns[i].Values = make([]bool, r.Len())
+		}
+	}
+	return columns
+}

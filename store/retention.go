@@ -20,7 +20,7 @@ const (
 
 // Retention says after how many days the rows of a table are deleted, by the table's
 // name. "events" stands for all tables of events that have no entry of their own: not
-// for findings, and not for the roll-up egress_daily.
+// for findings, and not for the roll-up egress_days.
 // A table without an entry keeps its rows for ever.
 type Retention map[string]int
 
@@ -54,7 +54,7 @@ func (r Retention) of(table string) int {
 	if days, ok := r[table]; ok {
 		return days
 	}
-	if table == "findings" || table == "egress_daily" {
+	if table == "findings" || table == "egress_days" {
 		return 0
 	}
 	return r["events"]
@@ -79,7 +79,7 @@ func (s *Store) SetRetention(ctx context.Context, r Retention) error {
 		change := "REMOVE TTL"
 		if days := r.of(table); days > 0 {
 			ttl := fmt.Sprintf("TTL toDateTime(time) + toIntervalDay(%d)", days)
-			if table == "egress_daily" {
+			if table == "egress_days" {
 				ttl = fmt.Sprintf("TTL day + toIntervalDay(%d)", days)
 			}
 			if strings.Contains(definitions[i], ttl+" ") {

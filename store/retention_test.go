@@ -44,7 +44,7 @@ func TestSetRetention(t *testing.T) {
 		{Retention{"dns": 70}, 1, 0}, // again: nothing to do
 		{Retention{"events": 7300, "dns": 70}, 10, 9},
 		{Retention{"events": 7300, "dns": 70, "findings": 7300}, 11, 1},
-		{Retention{"events": 7300, "dns": 70, "findings": 7300, "egress_daily": 3650}, 12, 1},
+		{Retention{"events": 7300, "dns": 70, "findings": 7300, "egress_days": 3650}, 12, 1},
 		{nil, 0, 0},
 	} {
 		before := s.number(t, "SELECT count() FROM system.mutations WHERE database = currentDatabase()")

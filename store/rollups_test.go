@@ -1,10 +1,11 @@
 package store
 
 import (
-	"context"
-	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/pressly/goose/v3"
@@ -12,130 +13,237 @@ import (
 	"github.com/sallyport-ci/sallyport/store/migrations"
 )
 
-// TestRollUpsHaveWhatCameBefore begins with rows in the tables of the version before the
-// roll-ups, and migrates twice: the second time as after a migration that was cut off.
-func TestRollUpsHaveWhatCameBefore(t *testing.T) {
-	const before = 5
+// text returns the answer to a query of one value.
+func text(t *testing.T, s *Store, query string) string {
+	t.Helper()
+	var answer string
+	if err := s.conn.QueryRow(t.Context(), "SELECT toString(("+query+"))").Scan(&answer); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return answer
+}
+
+// checkRollUp compares the roll-up of egress with flow_events.
+func checkRollUp(t *testing.T, s *Store, what string) {
+	t.Helper()
+	base := text(t, s, `SELECT arraySort(groupArray((d, j, n, sent, received, first, last, r))) FROM (
+		SELECT toDate(e.time, 'UTC') AS d, job AS j, countIf(phase = 'started') AS n, sum(bytes_sent) AS sent, sum(bytes_received) AS received,
+			min(e.time) AS first, max(e.time) AS last, uniqExact(run_id) AS r
+		FROM flow_events AS e WHERE direction = 'outbound' AND phase != 'used' GROUP BY d, j)`)
+	rollUp := text(t, s, `SELECT arraySort(groupArray((d, j, n, sent, received, first, last, r))) FROM (
+		SELECT day AS d, job AS j, sum(connections) AS n, sum(bytes_sent) AS sent, sum(bytes_received) AS received,
+			min(first_seen) AS first, max(last_seen) AS last, uniqMerge(runs) AS r
+		FROM egress_days GROUP BY d, j)`)
+	if base != rollUp {
+		t.Errorf("%s:\nflow_events %s\nroll-up     %s", what, base, rollUp)
+	}
+	if base == "[]" {
+		t.Errorf("%s: no rows: that was no test", what)
+	}
+}
+
+// flow is what the tests say of a row of flow_events; the rest is the same in all.
+type flow struct {
+	time                                        time.Time
+	repository, job, run, step, action, program string
+	domain                                      string
+	address                                     byte // the last of 203.0.113.x
+	id                                          uint64
+	phase, direction                            int8
+	sent, received                              uint64
+}
+
+const (
+	started = 1
+	ended   = 3
+	used    = 5
+)
+
+func flowRows(flows ...flow) *FlowEvents {
+	r := new(FlowEvents)
+	for i, f := range flows {
+		if f.direction == 0 {
+			f.direction = 1
+		}
+		r.AgentID, r.Epoch, r.Sequence = append(r.AgentID, "agent"), append(r.Epoch, 1), append(r.Sequence, uint64(i+1))
+		r.Time, r.Hostname = append(r.Time, f.time), append(r.Hostname, "host")
+		r.Repository, r.Workflow = append(r.Repository, f.repository), append(r.Workflow, "ci")
+		r.RunID, r.RunAttempt = append(r.RunID, f.run), append(r.RunAttempt, 1)
+		r.Job, r.ExecutionID = append(r.Job, f.job), append(r.ExecutionID, "e"+f.run)
+		r.Step, r.Action = append(r.Step, f.step), append(r.Action, f.action)
+		r.Commit, r.Ref = append(r.Commit, "c"), append(r.Ref, "refs/heads/main")
+		r.Event, r.Actor, r.Runner = append(r.Event, "push"), append(r.Actor, "octo"), append(r.Runner, "runner")
+		r.ProcessID, r.ParentProcessID = append(r.ProcessID, 7), append(r.ParentProcessID, 6)
+		r.PID, r.UID = append(r.PID, 1000), append(r.UID, 1001)
+		r.Executable, r.Program = append(r.Executable, "/usr/bin/"+f.program), append(r.Program, f.program)
+		r.ParentProgram = append(r.ParentProgram, "bash")
+		r.FlowID, r.Direction, r.Phase = append(r.FlowID, f.id), append(r.Direction, f.direction), append(r.Phase, f.phase)
+		r.Protocol = append(r.Protocol, "tcp")
+		r.SourceAddress, r.SourcePort = append(r.SourceAddress, [16]byte{}), append(r.SourcePort, 40000)
+		r.DestinationAddress = append(r.DestinationAddress, [16]byte{10: 255, 11: 255, 12: 203, 13: 0, 14: 113, 15: f.address})
+		r.DestinationPort = append(r.DestinationPort, 443)
+		r.Domain, r.DomainSource = append(r.Domain, f.domain), append(r.DomainSource, 1)
+		r.ServerName, r.Application = append(r.ServerName, ""), append(r.Application, 0)
+		r.EncryptedHello = append(r.EncryptedHello, false)
+		r.BytesSent, r.BytesReceived = append(r.BytesSent, f.sent), append(r.BytesReceived, f.received)
+		r.StartTime, r.Outcome = append(r.StartTime, f.time), append(r.Outcome, 0)
+	}
+	return r
+}
+
+// someFlows is a range across midnight at the end of a month.
+func someFlows() *FlowEvents {
+	night := time.Date(2026, 10, 31, 23, 59, 59, 0, time.UTC)
+	a := flow{time: night, repository: "example/app", job: "build", run: "1", program: "curl", domain: "pkg.example.test", address: 1, id: 1, phase: started, sent: 100}
+	b := a
+	b.time, b.phase, b.sent, b.received = night.Add(2*time.Second), ended, 30, 4000
+	other := a
+	other.domain, other.address, other.id, other.run = "", 2, 2, "2"
+	shared := a
+	shared.phase, shared.sent, shared.program = used, 999, "tee"
+	in := a
+	in.direction, in.id = 2, 3
+	return flowRows(a, b, other, shared, in)
+}
+
+func TestRollUpOncePerToken(t *testing.T) {
 	s := open(t)
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, token := range []string{"one", "one", "two", "one", "two"} {
+		if err := s.Insert(t.Context(), token, someFlows()); err != nil {
+			t.Fatal(err)
+		}
+		checkRollUp(t, s, "after token "+token)
+	}
+	got := text(t, s, `SELECT arraySort(groupArray((day, endpoint, addresses, connections, bytes_sent, bytes_received, runs))) FROM egress_by_day`)
+	want := `[('2026-10-31','203.0.113.2',['203.0.113.2'],2,200,0,1),('2026-10-31','pkg.example.test',['203.0.113.1'],2,200,0,1),` +
+		`('2026-11-01','pkg.example.test',['203.0.113.1'],0,60,8000,1)]`
+	if got != want {
+		t.Errorf("egress_by_day is\n%s, want\n%s", got, want)
+	}
+	// Killed between the two inserts: flow_events has the rows, the roll-up has not.
+	if err := s.conn.Exec(t.Context(), "TRUNCATE TABLE egress_days"); err != nil {
+		t.Fatal(err)
+	}
+	for _, token := range []string{"one", "two", "one"} {
+		if err := s.Insert(t.Context(), token, someFlows()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkRollUp(t, s, "after the roll-up lost what flow_events had")
+	// And the other way round: flow_events noted the token and lost the rows.
+	exec(t, s, "ALTER TABLE flow_events DELETE WHERE 1 SETTINGS mutations_sync = 1")
+	exec(t, s, "TRUNCATE TABLE egress_days")
+	rows := someFlows()
+	if err := s.Insert(t.Context(), "one", rows); err != nil {
+		t.Fatal(err)
+	}
+	if lost, err := s.Lost(t.Context(), rows); err != nil || !lost {
+		t.Fatalf("lost is %t, %v, want true", lost, err)
+	}
+	for range 2 {
+		if err := s.Insert(t.Context(), "one.again", BaseOnly(rows)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkRollUp(t, s, "after flow_events lost what the roll-up had")
+}
+
+func migrateTo(t *testing.T, s *Store, version int64) {
+	t.Helper()
 	if err := s.createDatabase(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	options := s.options
 	db := clickhouse.OpenDB(&options)
-	defer func() { _ = db.Close() }() // nothing is under way then
-	provider, err := goose.NewProvider(goose.DialectClickHouse, db, migrations.Files, goose.WithLogger(goose.NopLogger()))
+	defer db.Close()
+	p, err := goose.NewProvider(goose.DialectClickHouse, db, migrations.Files, goose.WithLogger(goose.NopLogger()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := provider.UpTo(t.Context(), before); err != nil {
+	if _, err := p.UpTo(t.Context(), version); err != nil {
 		t.Fatal(err)
 	}
-	fillWithAnything(t, s, "flow_events", columnsOf(t, s)["flow_events"])
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	checkRollUps(t, s)
-	if err := s.conn.Exec(t.Context(), fmt.Sprintf("DELETE FROM goose_db_version WHERE version_id > %d", before)); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	checkRollUps(t, s)
 }
 
-type column struct{ name, kind string }
-
-// columnsOf returns the columns of all base tables.
-func columnsOf(t *testing.T, s *Store) map[string][]column {
+func exec(t *testing.T, s *Store, statement string) {
 	t.Helper()
-	rows, err := s.conn.Query(t.Context(), `SELECT table, name, type FROM system.columns
-		WHERE database = currentDatabase() AND table != 'goose_db_version' AND default_kind NOT IN ('MATERIALIZED', 'ALIAS')
-		AND table IN (SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'MergeTree')
-		ORDER BY table, position`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = rows.Close() }() // only read
-	tables := make(map[string][]column)
-	for rows.Next() {
-		var table string
-		var c column
-		if err := rows.Scan(&table, &c.name, &c.kind); err != nil {
-			t.Fatal(err)
-		}
-		tables[table] = append(tables[table], c)
-	}
-	if len(tables) < 5 {
-		t.Fatalf("%d tables", len(tables))
-	}
-	return tables
-}
-
-// fillWithAnything inserts fifty rows of random values, of two months.
-func fillWithAnything(t *testing.T, s *Store, table string, columns []column) {
-	t.Helper()
-	var names, structure []string
-	for _, c := range columns {
-		names = append(names, c.name)
-		structure = append(structure, c.name+" "+c.kind)
-	}
-	quoted := strings.ReplaceAll(strings.ReplaceAll(strings.Join(structure, ", "), `\`, `\\`), `'`, `\'`)
-	statement := fmt.Sprintf("INSERT INTO %s (%s) SELECT * REPLACE (toDateTime64('2026-01-01 00:00:00', 9) + rand() %% 5000000 AS time) FROM generateRandom('%s', 1, 8, 3) LIMIT 50", table, strings.Join(names, ", "), quoted)
 	if err := s.conn.Exec(t.Context(), statement); err != nil {
-		t.Fatalf("fill %s: %v", table, err)
+		t.Fatalf("%s: %v", statement, err)
 	}
 }
 
-// checkRollUps compares each roll-up with what it is made of.
-func checkRollUps(t *testing.T, s *Store) {
+// oldFlows are flows as the first version had them.
+const oldFlows = `INSERT INTO flow_events
+	(agent_id, epoch, sequence, time, repository, workflow, run_id, job, execution_id, program, flow_id, phase, protocol,
+	destination_address, destination_port, domain, bytes_sent, bytes_received, start_time)
+	SELECT 'old', 1, number + 1, toDateTime64('2026-01-31 22:00:00', 9, 'UTC') + number * 600, 'example/app', 'ci', toString(intDiv(number, 7)),
+		['build', 'test'][1 + number % 2], 'x', 'curl', intDiv(number, 3) + 1, ['started', 'active', 'ended'][1 + number % 3], 'tcp',
+		'::ffff:203.0.113.9', 443, ['', 'a.example.test', 'b.example.test'][1 + number % 3], number, 2 * number,
+		toDateTime64('2026-01-31 22:00:00', 9, 'UTC')
+	FROM numbers(60)`
+
+// TestRollUpMigrationCutOff cuts migration 6 off behind each of its statements, lets rows
+// come in, and runs it again.
+func TestRollUpMigrationCutOff(t *testing.T) {
+	data, err := migrations.Files.ReadFile("00006_rollups.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	statements := statementPattern.FindAllStringSubmatch(string(data), -1)
+	last := slices.IndexFunc(statements, func(m []string) bool { return strings.HasPrefix(m[1], "INSERT INTO") })
+	if last < 0 {
+		t.Fatal("no INSERT in the migration")
+	}
+	for cut := range last + 2 { // what comes behind the INSERT makes tables and views only
+		t.Run(strconv.Itoa(cut), func(t *testing.T) {
+			s := open(t)
+			migrateTo(t, s, 5)
+			exec(t, s, oldFlows)
+			fed := false
+			for _, statement := range statements[:cut] {
+				exec(t, s, statement[1])
+				fed = fed || strings.Contains(statement[1], " egress_days_feed TO egress_days\n")
+			}
+			if fed { // another process may be through with the migration and insert
+				if err := s.Insert(t.Context(), "new", someFlows()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 {
+				if err := s.Migrate(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				checkRollUp(t, s, "migrated")
+				if err := s.Insert(t.Context(), "new", someFlows()); err != nil {
+					t.Fatal(err)
+				}
+				checkRollUp(t, s, "migrated and inserted")
+				exec(t, s, "TRUNCATE TABLE goose_db_version")
+			}
+		})
+	}
+}
+
+func list(t *testing.T, s *Store, query string) []string {
 	t.Helper()
-	rollUp, base := s.egressSums(t, "SELECT sum(connections), sum(bytes_sent), sum(bytes_received), count() FROM egress_by_day"), s.egressSums(t, `
-		SELECT countIf(phase = 'started'), sum(bytes_sent), sum(bytes_received),
-			uniqExact(toDate(time), repository, workflow, job, if(domain != '', domain, toString(destination_address)), destination_port, protocol, program)
-		FROM flow_events WHERE direction = 'outbound' AND phase != 'used'`)
-	if rollUp != base || base[3] == 0 {
-		t.Errorf("the roll-up of egress says %v, the rows %v", rollUp, base)
+	rows, err := s.conn.Query(t.Context(), query)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
 	}
-}
-
-func (s *Store) egressSums(t *testing.T, query string) (sums [4]uint64) {
-	t.Helper()
-	if err := s.conn.QueryRow(context.Background(), query).Scan(&sums[0], &sums[1], &sums[2], &sums[3]); err != nil {
-		t.Fatal(err)
-	}
-	return sums
-}
-
-// TestRollUpsCountOnce inserts the same rows again under the same token, and others.
-func TestRollUpsCountOnce(t *testing.T) {
-	s := open(t)
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	columns := columnsOf(t, s)["flow_events"]
-	fillWithAnything(t, s, "flow_events", columns)
-	checkRollUps(t, s)
-	var names []string
-	for _, c := range columns {
-		names = append(names, c.name)
-	}
-	list := strings.Join(names, ", ")
-	if err := s.conn.Exec(t.Context(), "CREATE TABLE copy ENGINE = Memory AS SELECT "+list+" FROM flow_events"); err != nil {
-		t.Fatal(err)
-	}
-	for _, token := range []string{"one", "one", "two", "one"} {
-		err := s.conn.Exec(t.Context(), "INSERT INTO flow_events ("+list+") SELECT "+list+" FROM copy ORDER BY ALL SETTINGS max_threads = 1, deduplicate_blocks_in_dependent_materialized_views = 1, insert_deduplication_token = '"+token+"'") //nolint:misspell // ClickHouse's own name
-		if err != nil {
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var one string
+		if err := rows.Scan(&one); err != nil {
 			t.Fatal(err)
 		}
-		checkRollUps(t, s)
+		all = append(all, one)
 	}
-	var n uint64
-	if err := s.conn.QueryRow(t.Context(), "SELECT count() FROM flow_events").Scan(&n); err != nil {
+	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if n != 150 {
-		t.Errorf("%d rows, want fifty, and fifty for each of two tokens", n)
-	}
+	return all
 }

@@ -23,6 +23,8 @@ const (
 	// server takes seconds, not minutes.
 	readTimeout = time.Minute
 	connections = 8
+	// migrateTimeout bounds one statement of a migration: it may read a whole table.
+	migrateTimeout = time.Hour
 )
 
 // Store is a ClickHouse database with Sallyport's tables. It is safe for
@@ -85,6 +87,7 @@ func (s *Store) migrateTo(ctx context.Context, version int64) error {
 		return err
 	}
 	options := s.options
+	options.ReadTimeout = migrateTimeout
 	db := clickhouse.OpenDB(&options)
 	defer func() { _ = db.Close() }() // nothing is under way then
 	provider, err := goose.NewProvider(goose.DialectClickHouse, db, migrations.Files,

@@ -14,7 +14,7 @@ import (
 	"github.com/sallyport-ci/sallyport/store/migrations"
 )
 
-var update = flag.Bool("update", false, "write docs/tables.md again")
+var update = flag.Bool("update", false, "write docs/tables.md or docs/queries.md again")
 
 //go:generate go test -run TestTablesPage -update
 
@@ -41,11 +41,12 @@ const tablesPageHead = `# Tables
 <!-- Made of the comments in store/migrations by go generate ./store. Do not edit. -->
 
 All are in the database of the DSN (` + "`sallyport`" + ` by default). Begin with the views:
-` + "`runs`, `jobs`, `steps`, `processes`, `egress`" + `; the base tables have one row an event,
+` + "`runs`, `jobs`, `steps`, `processes`, `egress`, `egress_by_day`" + `; the base tables have one row an event,
 identified for ever by ` + "`(agent_id, epoch, sequence)`" + `. The same columns are there as
 comments in ClickHouse (` + "`DESCRIBE egress`" + `). Times are in UTC. Conditions on
 ` + "`repository`, `workflow`, `job`, `run_id`" + `, in this order, make a question fast; a
-condition on ` + "`time`" + ` leaves out whole months.
+condition on ` + "`time`" + ` leaves out whole months. More questions are in
+[queries.md](queries.md).
 
 Where did the job ` + "`build`" + ` send to in its last runs, and how much?
 
