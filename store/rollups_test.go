@@ -212,6 +212,9 @@ func TestRollUpMigrationCutOff(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			if cut > last { // killed when one month was there, and the other was not
+				exec(t, s, "ALTER TABLE egress_days DROP PARTITION 202601")
+			}
 			for range 2 {
 				if err := s.Migrate(t.Context()); err != nil {
 					t.Fatal(err)
