@@ -33,6 +33,8 @@ var plays = map[string]func(args []string) error{
 	"link-dns":      playLinkDNS,
 	"raw":           playRaw,
 	"file":          playFile,
+	"without":       playWithout,
+	"lacks":         playLacks,
 }
 
 func playOpen([]string) error {
@@ -460,4 +462,37 @@ func playFile(args []string) error {
 		err = fmt.Errorf("%d bytes", n)
 	}
 	return errors.Join(err, f.Close(), other.Close(), r.Close(), w.Close())
+}
+
+// playWithout goes on as "lacks" without some capabilities, by their numbers.
+func playWithout(args []string) error {
+	runtime.LockOSThread() // the bounding set is a thread's, and exec keeps it
+	for _, arg := range args {
+		capability, err := strconv.Atoi(arg)
+		if err != nil {
+			return err
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0); err != nil {
+			return err
+		}
+	}
+	if err := os.Setenv("SALLYPORT_BPF_PLAY", "lacks"); err != nil {
+		return err
+	}
+	return unix.Exec("/proc/self/exe", os.Args[:1], os.Environ())
+}
+
+// playLacks prints what a sensor with these privileges does not see.
+func playLacks([]string) error {
+	s, err := Open(Config{})
+	var unsupported *UnsupportedError
+	if errors.As(err, &unsupported) {
+		fmt.Println("does not start")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Println("sees all; " + strings.Join(s.Lacks(), "; "))
+	return s.Close()
 }
