@@ -25,7 +25,8 @@ const (
 )
 
 // Baseline is what the clean runs of a job did. It is a pure function of those
-// runs and of their order. It is one entry of the NATS KV bucket BASELINES.
+// runs, of their order, and of what people decided about it. It is one entry of the
+// NATS KV bucket BASELINES.
 type Baseline struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Repository, "owner/name".
@@ -34,22 +35,33 @@ type Baseline struct {
 	Workflow string `protobuf:"bytes,2,opt,name=workflow,proto3" json:"workflow,omitempty"`
 	// Job's key.
 	Job string `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
-	// Whether the baseline is stable, by the rule in docs/baseline.md.
+	// Whether the job's egress is stable, by the rule in docs/baseline.md.
 	Stable bool `protobuf:"varint,4,opt,name=stable,proto3" json:"stable,omitempty"`
 	// Clean runs learned from.
 	Runs uint32 `protobuf:"varint,5,opt,name=runs,proto3" json:"runs,omitempty"`
-	// Clean runs in a row, counted back from the last, that brought nothing new.
+	// Clean runs in a row, counted back from the last, that brought no new egress.
 	RunsWithoutChange uint32 `protobuf:"varint,6,opt,name=runs_without_change,json=runsWithoutChange,proto3" json:"runs_without_change,omitempty"`
 	// Runs after which a baseline can be stable.
 	RunsNeeded uint32 `protobuf:"varint,7,opt,name=runs_needed,json=runsNeeded,proto3" json:"runs_needed,omitempty"`
-	// Endpoints that clean runs contacted, ordered by domain or address, port,
-	// protocol.
-	Endpoints []*BaselineEndpoint `protobuf:"bytes,8,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	// When the last run was learned.
 	LearnedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=learned_at,json=learnedAt,proto3" json:"learned_at,omitempty"`
 	// Executions learned last, newest last, at most 64, so that a run never teaches
 	// twice.
-	ExecutionIds  []string `protobuf:"bytes,10,rep,name=execution_ids,json=executionIds,proto3" json:"execution_ids,omitempty"`
+	ExecutionIds []string `protobuf:"bytes,10,rep,name=execution_ids,json=executionIds,proto3" json:"execution_ids,omitempty"`
+	// What clean runs did, ordered by kind, target and the fields that follow.
+	Behaviours []*BaselineBehaviour `protobuf:"bytes,11,rep,name=behaviours,proto3" json:"behaviours,omitempty"`
+	// The evidence for each kind's stability.
+	Stability []*KindStability `protobuf:"bytes,12,rep,name=stability,proto3" json:"stability,omitempty"`
+	// Steps of the job with the actions that they used, ordered.
+	Steps []*BaselineStep `protobuf:"bytes,13,rep,name=steps,proto3" json:"steps,omitempty"`
+	// It learns no more, by somebody's decision.
+	Frozen bool `protobuf:"varint,14,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	// Why learning was last reopened, empty if it never was.
+	Reopened string `protobuf:"bytes,15,opt,name=reopened,proto3" json:"reopened,omitempty"`
+	// Run, counted as in runs, up to which learning is open again.
+	ReopenedUntilRun uint32 `protobuf:"varint,16,opt,name=reopened_until_run,json=reopenedUntilRun,proto3" json:"reopened_until_run,omitempty"`
+	// Behaviours that faded since it was begun.
+	Faded         uint32 `protobuf:"varint,17,opt,name=faded,proto3" json:"faded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -133,13 +145,6 @@ func (x *Baseline) GetRunsNeeded() uint32 {
 	return 0
 }
 
-func (x *Baseline) GetEndpoints() []*BaselineEndpoint {
-	if x != nil {
-		return x.Endpoints
-	}
-	return nil
-}
-
 func (x *Baseline) GetLearnedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.LearnedAt
@@ -154,41 +159,110 @@ func (x *Baseline) GetExecutionIds() []string {
 	return nil
 }
 
-// BaselineEndpoint is an endpoint that clean runs of a job contacted.
-type BaselineEndpoint struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Domain, or the address where there was no look-up.
-	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
-	// Remote port.
-	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
-	// "tcp" or "udp".
-	Protocol string `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	// Base names of the programs that contacted it, ordered.
-	Programs []string `protobuf:"bytes,4,rep,name=programs,proto3" json:"programs,omitempty"`
-	// Clean runs that contacted it.
-	Runs uint32 `protobuf:"varint,5,opt,name=runs,proto3" json:"runs,omitempty"`
-	// When it was first contacted.
-	FirstSeen *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=first_seen,json=firstSeen,proto3" json:"first_seen,omitempty"`
-	// When it was last contacted.
-	LastSeen      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+func (x *Baseline) GetBehaviours() []*BaselineBehaviour {
+	if x != nil {
+		return x.Behaviours
+	}
+	return nil
 }
 
-func (x *BaselineEndpoint) Reset() {
-	*x = BaselineEndpoint{}
+func (x *Baseline) GetStability() []*KindStability {
+	if x != nil {
+		return x.Stability
+	}
+	return nil
+}
+
+func (x *Baseline) GetSteps() []*BaselineStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Baseline) GetFrozen() bool {
+	if x != nil {
+		return x.Frozen
+	}
+	return false
+}
+
+func (x *Baseline) GetReopened() string {
+	if x != nil {
+		return x.Reopened
+	}
+	return ""
+}
+
+func (x *Baseline) GetReopenedUntilRun() uint32 {
+	if x != nil {
+		return x.ReopenedUntilRun
+	}
+	return 0
+}
+
+func (x *Baseline) GetFaded() uint32 {
+	if x != nil {
+		return x.Faded
+	}
+	return 0
+}
+
+// BaselineBehaviour is something that clean runs of a job did, or that somebody approved.
+type BaselineBehaviour struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is done: egress, exec, file, request or lookup.
+	Kind BehaviourKind `protobuf:"varint,1,opt,name=kind,proto3,enum=sallyport.v1.BehaviourKind" json:"kind,omitempty"`
+	// As in Behaviour; a pattern may hold {n}, {hash} and the like (docs/patterns.md).
+	Target string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// Egress only: remote port.
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// Egress only: "tcp", "udp" or another protocol.
+	Protocol string `protobuf:"bytes,4,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// File only: "read", "written", "entered" or "left".
+	Operation string `protobuf:"bytes,5,opt,name=operation,proto3" json:"operation,omitempty"`
+	// File only: what kind of file it is.
+	Category string `protobuf:"bytes,6,opt,name=category,proto3" json:"category,omitempty"`
+	// Request only: method.
+	Method string `protobuf:"bytes,7,opt,name=method,proto3" json:"method,omitempty"`
+	// Request only: path.
+	Path string `protobuf:"bytes,8,opt,name=path,proto3" json:"path,omitempty"`
+	// Base names of the programs that did it, ordered, at most 32.
+	Programs []string `protobuf:"bytes,9,rep,name=programs,proto3" json:"programs,omitempty"`
+	// Clean runs that did it.
+	Runs uint32 `protobuf:"varint,10,opt,name=runs,proto3" json:"runs,omitempty"`
+	// Run, counted as in Baseline.runs, that did it last.
+	LastRun uint32 `protobuf:"varint,11,opt,name=last_run,json=lastRun,proto3" json:"last_run,omitempty"`
+	// When it was first done.
+	FirstSeen *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=first_seen,json=firstSeen,proto3" json:"first_seen,omitempty"`
+	// When it was last done.
+	LastSeen *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
+	// Egress only: most bytes that a run sent there, rounded down as in Behaviour.
+	MostBytesSent uint64 `protobuf:"varint,14,opt,name=most_bytes_sent,json=mostBytesSent,proto3" json:"most_bytes_sent,omitempty"`
+	// Of a pattern, names that it was learned from, at most 8.
+	Examples []string `protobuf:"bytes,15,rep,name=examples,proto3" json:"examples,omitempty"`
+	// Who approved it; empty if it was learned.
+	ApprovedBy string `protobuf:"bytes,16,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
+	// Why.
+	ApprovedBecause string `protobuf:"bytes,17,opt,name=approved_because,json=approvedBecause,proto3" json:"approved_because,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *BaselineBehaviour) Reset() {
+	*x = BaselineBehaviour{}
 	mi := &file_sallyport_v1_baseline_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *BaselineEndpoint) String() string {
+func (x *BaselineBehaviour) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*BaselineEndpoint) ProtoMessage() {}
+func (*BaselineBehaviour) ProtoMessage() {}
 
-func (x *BaselineEndpoint) ProtoReflect() protoreflect.Message {
+func (x *BaselineBehaviour) ProtoReflect() protoreflect.Message {
 	mi := &file_sallyport_v1_baseline_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -200,65 +274,281 @@ func (x *BaselineEndpoint) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use BaselineEndpoint.ProtoReflect.Descriptor instead.
-func (*BaselineEndpoint) Descriptor() ([]byte, []int) {
+// Deprecated: Use BaselineBehaviour.ProtoReflect.Descriptor instead.
+func (*BaselineBehaviour) Descriptor() ([]byte, []int) {
 	return file_sallyport_v1_baseline_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *BaselineEndpoint) GetTarget() string {
+func (x *BaselineBehaviour) GetKind() BehaviourKind {
+	if x != nil {
+		return x.Kind
+	}
+	return BehaviourKind_BEHAVIOUR_KIND_UNSPECIFIED
+}
+
+func (x *BaselineBehaviour) GetTarget() string {
 	if x != nil {
 		return x.Target
 	}
 	return ""
 }
 
-func (x *BaselineEndpoint) GetPort() uint32 {
+func (x *BaselineBehaviour) GetPort() uint32 {
 	if x != nil {
 		return x.Port
 	}
 	return 0
 }
 
-func (x *BaselineEndpoint) GetProtocol() string {
+func (x *BaselineBehaviour) GetProtocol() string {
 	if x != nil {
 		return x.Protocol
 	}
 	return ""
 }
 
-func (x *BaselineEndpoint) GetPrograms() []string {
+func (x *BaselineBehaviour) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *BaselineBehaviour) GetCategory() string {
+	if x != nil {
+		return x.Category
+	}
+	return ""
+}
+
+func (x *BaselineBehaviour) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *BaselineBehaviour) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *BaselineBehaviour) GetPrograms() []string {
 	if x != nil {
 		return x.Programs
 	}
 	return nil
 }
 
-func (x *BaselineEndpoint) GetRuns() uint32 {
+func (x *BaselineBehaviour) GetRuns() uint32 {
 	if x != nil {
 		return x.Runs
 	}
 	return 0
 }
 
-func (x *BaselineEndpoint) GetFirstSeen() *timestamppb.Timestamp {
+func (x *BaselineBehaviour) GetLastRun() uint32 {
+	if x != nil {
+		return x.LastRun
+	}
+	return 0
+}
+
+func (x *BaselineBehaviour) GetFirstSeen() *timestamppb.Timestamp {
 	if x != nil {
 		return x.FirstSeen
 	}
 	return nil
 }
 
-func (x *BaselineEndpoint) GetLastSeen() *timestamppb.Timestamp {
+func (x *BaselineBehaviour) GetLastSeen() *timestamppb.Timestamp {
 	if x != nil {
 		return x.LastSeen
 	}
 	return nil
 }
 
+func (x *BaselineBehaviour) GetMostBytesSent() uint64 {
+	if x != nil {
+		return x.MostBytesSent
+	}
+	return 0
+}
+
+func (x *BaselineBehaviour) GetExamples() []string {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
+}
+
+func (x *BaselineBehaviour) GetApprovedBy() string {
+	if x != nil {
+		return x.ApprovedBy
+	}
+	return ""
+}
+
+func (x *BaselineBehaviour) GetApprovedBecause() string {
+	if x != nil {
+		return x.ApprovedBecause
+	}
+	return ""
+}
+
+// KindStability is the evidence for the stability of one kind of behaviour.
+type KindStability struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Kind.
+	Kind BehaviourKind `protobuf:"varint,1,opt,name=kind,proto3,enum=sallyport.v1.BehaviourKind" json:"kind,omitempty"`
+	// Whether it is stable.
+	Stable bool `protobuf:"varint,2,opt,name=stable,proto3" json:"stable,omitempty"`
+	// Behaviours that the baseline holds.
+	Behaviours uint32 `protobuf:"varint,3,opt,name=behaviours,proto3" json:"behaviours,omitempty"`
+	// Behaviours that exactly one clean run showed.
+	SeenOnce uint32 `protobuf:"varint,4,opt,name=seen_once,json=seenOnce,proto3" json:"seen_once,omitempty"`
+	// Clean runs in a row, counted back from the last, that brought nothing new.
+	RunsWithoutChange uint32 `protobuf:"varint,5,opt,name=runs_without_change,json=runsWithoutChange,proto3" json:"runs_without_change,omitempty"`
+	// Estimated chance that the next clean run shows something new, in percent.
+	NoveltyPercent uint32 `protobuf:"varint,6,opt,name=novelty_percent,json=noveltyPercent,proto3" json:"novelty_percent,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *KindStability) Reset() {
+	*x = KindStability{}
+	mi := &file_sallyport_v1_baseline_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KindStability) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KindStability) ProtoMessage() {}
+
+func (x *KindStability) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_baseline_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KindStability.ProtoReflect.Descriptor instead.
+func (*KindStability) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_baseline_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *KindStability) GetKind() BehaviourKind {
+	if x != nil {
+		return x.Kind
+	}
+	return BehaviourKind_BEHAVIOUR_KIND_UNSPECIFIED
+}
+
+func (x *KindStability) GetStable() bool {
+	if x != nil {
+		return x.Stable
+	}
+	return false
+}
+
+func (x *KindStability) GetBehaviours() uint32 {
+	if x != nil {
+		return x.Behaviours
+	}
+	return 0
+}
+
+func (x *KindStability) GetSeenOnce() uint32 {
+	if x != nil {
+		return x.SeenOnce
+	}
+	return 0
+}
+
+func (x *KindStability) GetRunsWithoutChange() uint32 {
+	if x != nil {
+		return x.RunsWithoutChange
+	}
+	return 0
+}
+
+func (x *KindStability) GetNoveltyPercent() uint32 {
+	if x != nil {
+		return x.NoveltyPercent
+	}
+	return 0
+}
+
+// BaselineStep is a step of a job with the action that it used.
+type BaselineStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Step's identifier.
+	Step string `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// Action, "owner/name@ref"; empty for a run step.
+	Action        string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BaselineStep) Reset() {
+	*x = BaselineStep{}
+	mi := &file_sallyport_v1_baseline_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BaselineStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BaselineStep) ProtoMessage() {}
+
+func (x *BaselineStep) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_baseline_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BaselineStep.ProtoReflect.Descriptor instead.
+func (*BaselineStep) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_baseline_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *BaselineStep) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *BaselineStep) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
 var File_sallyport_v1_baseline_proto protoreflect.FileDescriptor
 
 const file_sallyport_v1_baseline_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsallyport/v1/baseline.proto\x12\fsallyport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x02\n" +
+	"\x1bsallyport/v1/baseline.proto\x12\fsallyport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1asallyport/v1/finding.proto\"\xdb\x04\n" +
 	"\bBaseline\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -269,21 +559,53 @@ const file_sallyport_v1_baseline_proto_rawDesc = "" +
 	"\x04runs\x18\x05 \x01(\rR\x04runs\x12.\n" +
 	"\x13runs_without_change\x18\x06 \x01(\rR\x11runsWithoutChange\x12\x1f\n" +
 	"\vruns_needed\x18\a \x01(\rR\n" +
-	"runsNeeded\x12<\n" +
-	"\tendpoints\x18\b \x03(\v2\x1e.sallyport.v1.BaselineEndpointR\tendpoints\x129\n" +
+	"runsNeeded\x129\n" +
 	"\n" +
 	"learned_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tlearnedAt\x12#\n" +
 	"\rexecution_ids\x18\n" +
-	" \x03(\tR\fexecutionIds\"\xfe\x01\n" +
-	"\x10BaselineEndpoint\x12\x16\n" +
-	"\x06target\x18\x01 \x01(\tR\x06target\x12\x12\n" +
-	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1a\n" +
-	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12\x1a\n" +
-	"\bprograms\x18\x04 \x03(\tR\bprograms\x12\x12\n" +
-	"\x04runs\x18\x05 \x01(\rR\x04runs\x129\n" +
+	" \x03(\tR\fexecutionIds\x12?\n" +
 	"\n" +
-	"first_seen\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x127\n" +
-	"\tlast_seen\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\blastSeenBBZ@github.com/sallyport-ci/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
+	"behaviours\x18\v \x03(\v2\x1f.sallyport.v1.BaselineBehaviourR\n" +
+	"behaviours\x129\n" +
+	"\tstability\x18\f \x03(\v2\x1b.sallyport.v1.KindStabilityR\tstability\x120\n" +
+	"\x05steps\x18\r \x03(\v2\x1a.sallyport.v1.BaselineStepR\x05steps\x12\x16\n" +
+	"\x06frozen\x18\x0e \x01(\bR\x06frozen\x12\x1a\n" +
+	"\breopened\x18\x0f \x01(\tR\breopened\x12,\n" +
+	"\x12reopened_until_run\x18\x10 \x01(\rR\x10reopenedUntilRun\x12\x14\n" +
+	"\x05faded\x18\x11 \x01(\rR\x05faded\"\xc1\x04\n" +
+	"\x11BaselineBehaviour\x12/\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1b.sallyport.v1.BehaviourKindR\x04kind\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x1a\n" +
+	"\bprotocol\x18\x04 \x01(\tR\bprotocol\x12\x1c\n" +
+	"\toperation\x18\x05 \x01(\tR\toperation\x12\x1a\n" +
+	"\bcategory\x18\x06 \x01(\tR\bcategory\x12\x16\n" +
+	"\x06method\x18\a \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\b \x01(\tR\x04path\x12\x1a\n" +
+	"\bprograms\x18\t \x03(\tR\bprograms\x12\x12\n" +
+	"\x04runs\x18\n" +
+	" \x01(\rR\x04runs\x12\x19\n" +
+	"\blast_run\x18\v \x01(\rR\alastRun\x129\n" +
+	"\n" +
+	"first_seen\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x127\n" +
+	"\tlast_seen\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x12&\n" +
+	"\x0fmost_bytes_sent\x18\x0e \x01(\x04R\rmostBytesSent\x12\x1a\n" +
+	"\bexamples\x18\x0f \x03(\tR\bexamples\x12\x1f\n" +
+	"\vapproved_by\x18\x10 \x01(\tR\n" +
+	"approvedBy\x12)\n" +
+	"\x10approved_because\x18\x11 \x01(\tR\x0fapprovedBecause\"\xee\x01\n" +
+	"\rKindStability\x12/\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1b.sallyport.v1.BehaviourKindR\x04kind\x12\x16\n" +
+	"\x06stable\x18\x02 \x01(\bR\x06stable\x12\x1e\n" +
+	"\n" +
+	"behaviours\x18\x03 \x01(\rR\n" +
+	"behaviours\x12\x1b\n" +
+	"\tseen_once\x18\x04 \x01(\rR\bseenOnce\x12.\n" +
+	"\x13runs_without_change\x18\x05 \x01(\rR\x11runsWithoutChange\x12'\n" +
+	"\x0fnovelty_percent\x18\x06 \x01(\rR\x0enoveltyPercent\":\n" +
+	"\fBaselineStep\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06actionBBZ@github.com/sallyport-ci/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
 
 var (
 	file_sallyport_v1_baseline_proto_rawDescOnce sync.Once
@@ -297,22 +619,29 @@ func file_sallyport_v1_baseline_proto_rawDescGZIP() []byte {
 	return file_sallyport_v1_baseline_proto_rawDescData
 }
 
-var file_sallyport_v1_baseline_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_sallyport_v1_baseline_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_sallyport_v1_baseline_proto_goTypes = []any{
 	(*Baseline)(nil),              // 0: sallyport.v1.Baseline
-	(*BaselineEndpoint)(nil),      // 1: sallyport.v1.BaselineEndpoint
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*BaselineBehaviour)(nil),     // 1: sallyport.v1.BaselineBehaviour
+	(*KindStability)(nil),         // 2: sallyport.v1.KindStability
+	(*BaselineStep)(nil),          // 3: sallyport.v1.BaselineStep
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(BehaviourKind)(0),            // 5: sallyport.v1.BehaviourKind
 }
 var file_sallyport_v1_baseline_proto_depIdxs = []int32{
-	1, // 0: sallyport.v1.Baseline.endpoints:type_name -> sallyport.v1.BaselineEndpoint
-	2, // 1: sallyport.v1.Baseline.learned_at:type_name -> google.protobuf.Timestamp
-	2, // 2: sallyport.v1.BaselineEndpoint.first_seen:type_name -> google.protobuf.Timestamp
-	2, // 3: sallyport.v1.BaselineEndpoint.last_seen:type_name -> google.protobuf.Timestamp
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	4, // 0: sallyport.v1.Baseline.learned_at:type_name -> google.protobuf.Timestamp
+	1, // 1: sallyport.v1.Baseline.behaviours:type_name -> sallyport.v1.BaselineBehaviour
+	2, // 2: sallyport.v1.Baseline.stability:type_name -> sallyport.v1.KindStability
+	3, // 3: sallyport.v1.Baseline.steps:type_name -> sallyport.v1.BaselineStep
+	5, // 4: sallyport.v1.BaselineBehaviour.kind:type_name -> sallyport.v1.BehaviourKind
+	4, // 5: sallyport.v1.BaselineBehaviour.first_seen:type_name -> google.protobuf.Timestamp
+	4, // 6: sallyport.v1.BaselineBehaviour.last_seen:type_name -> google.protobuf.Timestamp
+	5, // 7: sallyport.v1.KindStability.kind:type_name -> sallyport.v1.BehaviourKind
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_v1_baseline_proto_init() }
@@ -320,13 +649,14 @@ func file_sallyport_v1_baseline_proto_init() {
 	if File_sallyport_v1_baseline_proto != nil {
 		return
 	}
+	file_sallyport_v1_finding_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_v1_baseline_proto_rawDesc), len(file_sallyport_v1_baseline_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

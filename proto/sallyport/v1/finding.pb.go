@@ -85,6 +85,59 @@ func (Severity) EnumDescriptor() ([]byte, []int) {
 	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{0}
 }
 
+// PolicyClass says what a violation means for the run.
+type PolicyClass int32
+
+const (
+	// As THREAT.
+	PolicyClass_POLICY_CLASS_UNSPECIFIED PolicyClass = 0
+	// The job did what its stable baseline does not hold. It may well be meant.
+	PolicyClass_POLICY_CLASS_NEW_BEHAVIOUR PolicyClass = 1
+	// Wrong whatever the baseline says.
+	PolicyClass_POLICY_CLASS_THREAT PolicyClass = 2
+)
+
+// Enum value maps for PolicyClass.
+var (
+	PolicyClass_name = map[int32]string{
+		0: "POLICY_CLASS_UNSPECIFIED",
+		1: "POLICY_CLASS_NEW_BEHAVIOUR",
+		2: "POLICY_CLASS_THREAT",
+	}
+	PolicyClass_value = map[string]int32{
+		"POLICY_CLASS_UNSPECIFIED":   0,
+		"POLICY_CLASS_NEW_BEHAVIOUR": 1,
+		"POLICY_CLASS_THREAT":        2,
+	}
+)
+
+func (x PolicyClass) Enum() *PolicyClass {
+	p := new(PolicyClass)
+	*p = x
+	return p
+}
+
+func (x PolicyClass) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PolicyClass) Descriptor() protoreflect.EnumDescriptor {
+	return file_sallyport_v1_finding_proto_enumTypes[1].Descriptor()
+}
+
+func (PolicyClass) Type() protoreflect.EnumType {
+	return &file_sallyport_v1_finding_proto_enumTypes[1]
+}
+
+func (x PolicyClass) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PolicyClass.Descriptor instead.
+func (PolicyClass) EnumDescriptor() ([]byte, []int) {
+	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{1}
+}
+
 // BehaviourKind says what a behaviour does.
 type BehaviourKind int32
 
@@ -102,17 +155,32 @@ const (
 	// Is done to an agent, by nobody knows whom: it fell silent, was killed, or lost its
 	// hold on the kernel.
 	BehaviourKind_BEHAVIOUR_KIND_AGENT BehaviourKind = 5
+	// Reads or changes a file that matters.
+	BehaviourKind_BEHAVIOUR_KIND_FILE BehaviourKind = 6
+	// Asks for names below a domain.
+	BehaviourKind_BEHAVIOUR_KIND_LOOKUP BehaviourKind = 7
+	// Sends an HTTP request.
+	BehaviourKind_BEHAVIOUR_KIND_REQUEST BehaviourKind = 8
+	// Gains a privilege, or uses one on the kernel or on the agent.
+	BehaviourKind_BEHAVIOUR_KIND_PRIVILEGE BehaviourKind = 9
+	// Still runs when its job has ended.
+	BehaviourKind_BEHAVIOUR_KIND_SURVIVOR BehaviourKind = 10
 )
 
 // Enum value maps for BehaviourKind.
 var (
 	BehaviourKind_name = map[int32]string{
-		0: "BEHAVIOUR_KIND_UNSPECIFIED",
-		1: "BEHAVIOUR_KIND_EGRESS",
-		2: "BEHAVIOUR_KIND_EXEC",
-		3: "BEHAVIOUR_KIND_PROCESS_ACCESS",
-		4: "BEHAVIOUR_KIND_PIPE",
-		5: "BEHAVIOUR_KIND_AGENT",
+		0:  "BEHAVIOUR_KIND_UNSPECIFIED",
+		1:  "BEHAVIOUR_KIND_EGRESS",
+		2:  "BEHAVIOUR_KIND_EXEC",
+		3:  "BEHAVIOUR_KIND_PROCESS_ACCESS",
+		4:  "BEHAVIOUR_KIND_PIPE",
+		5:  "BEHAVIOUR_KIND_AGENT",
+		6:  "BEHAVIOUR_KIND_FILE",
+		7:  "BEHAVIOUR_KIND_LOOKUP",
+		8:  "BEHAVIOUR_KIND_REQUEST",
+		9:  "BEHAVIOUR_KIND_PRIVILEGE",
+		10: "BEHAVIOUR_KIND_SURVIVOR",
 	}
 	BehaviourKind_value = map[string]int32{
 		"BEHAVIOUR_KIND_UNSPECIFIED":    0,
@@ -121,6 +189,11 @@ var (
 		"BEHAVIOUR_KIND_PROCESS_ACCESS": 3,
 		"BEHAVIOUR_KIND_PIPE":           4,
 		"BEHAVIOUR_KIND_AGENT":          5,
+		"BEHAVIOUR_KIND_FILE":           6,
+		"BEHAVIOUR_KIND_LOOKUP":         7,
+		"BEHAVIOUR_KIND_REQUEST":        8,
+		"BEHAVIOUR_KIND_PRIVILEGE":      9,
+		"BEHAVIOUR_KIND_SURVIVOR":       10,
 	}
 )
 
@@ -135,11 +208,11 @@ func (x BehaviourKind) String() string {
 }
 
 func (BehaviourKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_finding_proto_enumTypes[1].Descriptor()
+	return file_sallyport_v1_finding_proto_enumTypes[2].Descriptor()
 }
 
 func (BehaviourKind) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_finding_proto_enumTypes[1]
+	return &file_sallyport_v1_finding_proto_enumTypes[2]
 }
 
 func (x BehaviourKind) Number() protoreflect.EnumNumber {
@@ -148,7 +221,137 @@ func (x BehaviourKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BehaviourKind.Descriptor instead.
 func (BehaviourKind) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{1}
+	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{2}
+}
+
+// Conclusion is what a run comes to.
+type Conclusion int32
+
+const (
+	// Never sent.
+	Conclusion_CONCLUSION_UNSPECIFIED Conclusion = 0
+	// No policy found anything.
+	Conclusion_CONCLUSION_CLEAN Conclusion = 1
+	// New behaviour, of which none is held to be a threat.
+	Conclusion_CONCLUSION_NEW_BEHAVIOUR Conclusion = 2
+	// Something that is wrong whatever the baseline says.
+	Conclusion_CONCLUSION_THREAT Conclusion = 3
+)
+
+// Enum value maps for Conclusion.
+var (
+	Conclusion_name = map[int32]string{
+		0: "CONCLUSION_UNSPECIFIED",
+		1: "CONCLUSION_CLEAN",
+		2: "CONCLUSION_NEW_BEHAVIOUR",
+		3: "CONCLUSION_THREAT",
+	}
+	Conclusion_value = map[string]int32{
+		"CONCLUSION_UNSPECIFIED":   0,
+		"CONCLUSION_CLEAN":         1,
+		"CONCLUSION_NEW_BEHAVIOUR": 2,
+		"CONCLUSION_THREAT":        3,
+	}
+)
+
+func (x Conclusion) Enum() *Conclusion {
+	p := new(Conclusion)
+	*p = x
+	return p
+}
+
+func (x Conclusion) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Conclusion) Descriptor() protoreflect.EnumDescriptor {
+	return file_sallyport_v1_finding_proto_enumTypes[3].Descriptor()
+}
+
+func (Conclusion) Type() protoreflect.EnumType {
+	return &file_sallyport_v1_finding_proto_enumTypes[3]
+}
+
+func (x Conclusion) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Conclusion.Descriptor instead.
+func (Conclusion) EnumDescriptor() ([]byte, []int) {
+	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{3}
+}
+
+// DecisionKind is what somebody decided.
+type DecisionKind int32
+
+const (
+	// Never sent.
+	DecisionKind_DECISION_KIND_UNSPECIFIED DecisionKind = 0
+	// A behaviour is normal for a job.
+	DecisionKind_DECISION_KIND_APPROVE DecisionKind = 1
+	// A baseline, or one behaviour of it, is learned anew.
+	DecisionKind_DECISION_KIND_FORGET DecisionKind = 2
+	// A baseline learns no more.
+	DecisionKind_DECISION_KIND_FREEZE DecisionKind = 3
+	// A baseline learns again.
+	DecisionKind_DECISION_KIND_UNFREEZE DecisionKind = 4
+	// A baseline was put in place from a file.
+	DecisionKind_DECISION_KIND_IMPORT DecisionKind = 5
+	// Somebody is looking at a finding.
+	DecisionKind_DECISION_KIND_ACKNOWLEDGE DecisionKind = 6
+	// A finding is settled.
+	DecisionKind_DECISION_KIND_RESOLVE DecisionKind = 7
+)
+
+// Enum value maps for DecisionKind.
+var (
+	DecisionKind_name = map[int32]string{
+		0: "DECISION_KIND_UNSPECIFIED",
+		1: "DECISION_KIND_APPROVE",
+		2: "DECISION_KIND_FORGET",
+		3: "DECISION_KIND_FREEZE",
+		4: "DECISION_KIND_UNFREEZE",
+		5: "DECISION_KIND_IMPORT",
+		6: "DECISION_KIND_ACKNOWLEDGE",
+		7: "DECISION_KIND_RESOLVE",
+	}
+	DecisionKind_value = map[string]int32{
+		"DECISION_KIND_UNSPECIFIED": 0,
+		"DECISION_KIND_APPROVE":     1,
+		"DECISION_KIND_FORGET":      2,
+		"DECISION_KIND_FREEZE":      3,
+		"DECISION_KIND_UNFREEZE":    4,
+		"DECISION_KIND_IMPORT":      5,
+		"DECISION_KIND_ACKNOWLEDGE": 6,
+		"DECISION_KIND_RESOLVE":     7,
+	}
+)
+
+func (x DecisionKind) Enum() *DecisionKind {
+	p := new(DecisionKind)
+	*p = x
+	return p
+}
+
+func (x DecisionKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DecisionKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_sallyport_v1_finding_proto_enumTypes[4].Descriptor()
+}
+
+func (DecisionKind) Type() protoreflect.EnumType {
+	return &file_sallyport_v1_finding_proto_enumTypes[4]
+}
+
+func (x DecisionKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DecisionKind.Descriptor instead.
+func (DecisionKind) EnumDescriptor() ([]byte, []int) {
+	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{4}
 }
 
 // Finding is a behaviour that a policy holds to be wrong. It is one JetStream
@@ -175,7 +378,12 @@ type Finding struct {
 	// Agent that saw it.
 	AgentId string `protobuf:"bytes,9,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
 	// Host name of the agent's machine.
-	Hostname      string `protobuf:"bytes,10,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Hostname string `protobuf:"bytes,10,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// The same for the same behaviour under the same policy in every run of the job: by it
+	// repeats are grouped over runs. 32 hexadecimal digits.
+	Fingerprint string `protobuf:"bytes,11,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// What settles it, each ready to be copied.
+	Remedies      []*Remedy `protobuf:"bytes,12,rep,name=remedies,proto3" json:"remedies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -280,6 +488,75 @@ func (x *Finding) GetHostname() string {
 	return ""
 }
 
+func (x *Finding) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *Finding) GetRemedies() []*Remedy {
+	if x != nil {
+		return x.Remedies
+	}
+	return nil
+}
+
+// Remedy is one way to settle a finding.
+type Remedy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it does, for instance "Approve for this job".
+	Title string `protobuf:"bytes,1,opt,name=title,proto3" json:"title,omitempty"`
+	// The command, or the lines of a file, that do it.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Remedy) Reset() {
+	*x = Remedy{}
+	mi := &file_sallyport_v1_finding_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Remedy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Remedy) ProtoMessage() {}
+
+func (x *Remedy) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_finding_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Remedy.ProtoReflect.Descriptor instead.
+func (*Remedy) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Remedy) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Remedy) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // Policy describes a Rego rule, from its metadata annotation.
 type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -294,14 +571,18 @@ type Policy struct {
 	// MITRE ATT&CK technique, for instance "T1003.007".
 	Technique string `protobuf:"bytes,5,opt,name=technique,proto3" json:"technique,omitempty"`
 	// What to do about a finding.
-	Remediation   string `protobuf:"bytes,6,opt,name=remediation,proto3" json:"remediation,omitempty"`
+	Remediation string `protobuf:"bytes,6,opt,name=remediation,proto3" json:"remediation,omitempty"`
+	// What a violation means for the run.
+	Class PolicyClass `protobuf:"varint,7,opt,name=class,proto3,enum=sallyport.v1.PolicyClass" json:"class,omitempty"`
+	// The kinds of behaviour that it looks at; all if empty.
+	Kinds         []BehaviourKind `protobuf:"varint,8,rep,packed,name=kinds,proto3,enum=sallyport.v1.BehaviourKind" json:"kinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_sallyport_v1_finding_proto_msgTypes[1]
+	mi := &file_sallyport_v1_finding_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -313,7 +594,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_finding_proto_msgTypes[1]
+	mi := &file_sallyport_v1_finding_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -326,7 +607,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{1}
+	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Policy) GetId() string {
@@ -371,28 +652,46 @@ func (x *Policy) GetRemediation() string {
 	return ""
 }
 
+func (x *Policy) GetClass() PolicyClass {
+	if x != nil {
+		return x.Class
+	}
+	return PolicyClass_POLICY_CLASS_UNSPECIFIED
+}
+
+func (x *Policy) GetKinds() []BehaviourKind {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
 // Behaviour is what many like events have in common: who does what to whom in
-// which step. Behaviours, not events, are judged and learned.
+// which step. Behaviours, not events, are judged and learned. What counts as one
+// behaviour is in docs/behaviours.md.
 type Behaviour struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What is done.
 	Kind BehaviourKind `protobuf:"varint,1,opt,name=kind,proto3,enum=sallyport.v1.BehaviourKind" json:"kind,omitempty"`
 	// Base name of the program that does it.
 	Program string `protobuf:"bytes,2,opt,name=program,proto3" json:"program,omitempty"`
-	// Whom or what it concerns: for egress the domain, or the address where there
-	// was no look-up; for a process access the target's program; for a pipe the
-	// reader's program.
+	// Whom or what it concerns. Egress: the domain, or the address where there was no
+	// look-up. Exec: the pattern of the executable's path. Process access: the target's
+	// program. Pipe: the reader's program. File: the pattern of its path. Lookup: the
+	// registered domain of the names. Request: the host. Privilege: the module, eBPF
+	// program, namespaces or capabilities. Survivor: the program.
 	Target string `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
-	// Egress only: remote address of the first flow.
+	// Egress only: remote address of the first flow. Lookup only: address of the server
+	// that was asked.
 	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
-	// Egress only: remote port.
+	// Egress and lookup only: remote port.
 	Port uint32 `protobuf:"varint,5,opt,name=port,proto3" json:"port,omitempty"`
-	// Egress only: "tcp" or "udp".
+	// Egress only: "tcp", "udp", "icmp", "sctp" or another protocol's name or number.
 	Protocol string `protobuf:"bytes,6,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	// Egress only: the domain, empty for a bare address.
+	// Egress only: the domain, empty for a bare address. Lookup only: the first name.
 	Domain string `protobuf:"bytes,7,opt,name=domain,proto3" json:"domain,omitempty"`
-	// Egress only: what kind of address it is: "loopback", "link-local", "private",
-	// "metadata" or "public".
+	// Egress and lookup only: what kind of address it is: "loopback", "link-local",
+	// "private", "metadata" or "public".
 	AddressScope string `protobuf:"bytes,8,opt,name=address_scope,json=addressScope,proto3" json:"address_scope,omitempty"`
 	// Process access only: "proc-mem", "proc-maps", "proc-environ", "ptrace",
 	// "vm-read" or "vm-write".
@@ -409,13 +708,46 @@ type Behaviour struct {
 	// Process access only: the target was started by the program itself or by a
 	// descendant of it, as what a debugger or sandbox traces is.
 	TargetIsDescendant bool `protobuf:"varint,14,opt,name=target_is_descendant,json=targetIsDescendant,proto3" json:"target_is_descendant,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// File only: "read", "written", "entered" or "left".
+	Operation string `protobuf:"bytes,15,opt,name=operation,proto3" json:"operation,omitempty"`
+	// File only: the rule of the watch list or of the job (docs/files.md).
+	Rule string `protobuf:"bytes,16,opt,name=rule,proto3" json:"rule,omitempty"`
+	// File only: "credential", "runner", "persistence", "steering", "source" or a category
+	// of the operator's own.
+	Category string `protobuf:"bytes,17,opt,name=category,proto3" json:"category,omitempty"`
+	// Lookup only: type asked for, as a mnemonic, for instance "TXT".
+	QuestionType string `protobuf:"bytes,18,opt,name=question_type,json=questionType,proto3" json:"question_type,omitempty"`
+	// Lookup only: how many names below the target were asked for in this step by this
+	// program, rounded down to a power of two.
+	Names uint32 `protobuf:"varint,19,opt,name=names,proto3" json:"names,omitempty"`
+	// Lookup only: how many of them have 30 or more characters below the target that look
+	// like encoded data, rounded down to a power of two.
+	EncodedNames uint32 `protobuf:"varint,20,opt,name=encoded_names,json=encodedNames,proto3" json:"encoded_names,omitempty"`
+	// Request only: method, in capitals.
+	Method string `protobuf:"bytes,21,opt,name=method,proto3" json:"method,omitempty"`
+	// Request only: path, with what varies replaced as in docs/behaviours.md.
+	Path string `protobuf:"bytes,22,opt,name=path,proto3" json:"path,omitempty"`
+	// Privilege only: "gained", "namespaces", "module", "bpf", "signal" or "packets".
+	Privilege string `protobuf:"bytes,23,opt,name=privilege,proto3" json:"privilege,omitempty"`
+	// Privilege only: capabilities gained, by name.
+	Capabilities []string `protobuf:"bytes,24,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// Egress only: "tls", "quic", "dns-over-tls", "dns-over-https", "dns-over-quic", or
+	// empty while it is not known.
+	Application string `protobuf:"bytes,25,opt,name=application,proto3" json:"application,omitempty"`
+	// Egress only: server name that the client gave in TLS or QUIC. Empty if not known.
+	ServerName string `protobuf:"bytes,26,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	// Egress only: the client encrypted the true server name (ECH).
+	EncryptedHello bool `protobuf:"varint,27,opt,name=encrypted_hello,json=encryptedHello,proto3" json:"encrypted_hello,omitempty"`
+	// Egress only: bytes sent to the endpoint in this run by this program in this step,
+	// rounded down to a power of four; 0 below a mebibyte.
+	BytesSent     uint64 `protobuf:"varint,28,opt,name=bytes_sent,json=bytesSent,proto3" json:"bytes_sent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Behaviour) Reset() {
 	*x = Behaviour{}
-	mi := &file_sallyport_v1_finding_proto_msgTypes[2]
+	mi := &file_sallyport_v1_finding_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +759,7 @@ func (x *Behaviour) String() string {
 func (*Behaviour) ProtoMessage() {}
 
 func (x *Behaviour) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_finding_proto_msgTypes[2]
+	mi := &file_sallyport_v1_finding_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +772,7 @@ func (x *Behaviour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Behaviour.ProtoReflect.Descriptor instead.
 func (*Behaviour) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{2}
+	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Behaviour) GetKind() BehaviourKind {
@@ -541,28 +873,142 @@ func (x *Behaviour) GetTargetIsDescendant() bool {
 	return false
 }
 
+func (x *Behaviour) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *Behaviour) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Behaviour) GetCategory() string {
+	if x != nil {
+		return x.Category
+	}
+	return ""
+}
+
+func (x *Behaviour) GetQuestionType() string {
+	if x != nil {
+		return x.QuestionType
+	}
+	return ""
+}
+
+func (x *Behaviour) GetNames() uint32 {
+	if x != nil {
+		return x.Names
+	}
+	return 0
+}
+
+func (x *Behaviour) GetEncodedNames() uint32 {
+	if x != nil {
+		return x.EncodedNames
+	}
+	return 0
+}
+
+func (x *Behaviour) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Behaviour) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Behaviour) GetPrivilege() string {
+	if x != nil {
+		return x.Privilege
+	}
+	return ""
+}
+
+func (x *Behaviour) GetCapabilities() []string {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *Behaviour) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *Behaviour) GetServerName() string {
+	if x != nil {
+		return x.ServerName
+	}
+	return ""
+}
+
+func (x *Behaviour) GetEncryptedHello() bool {
+	if x != nil {
+		return x.EncryptedHello
+	}
+	return false
+}
+
+func (x *Behaviour) GetBytesSent() uint64 {
+	if x != nil {
+		return x.BytesSent
+	}
+	return 0
+}
+
 // BaselineFacts is what the baseline of the job says of a behaviour.
 type BaselineFacts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whether the baseline is stable; while it is not, the job is being learned.
+	// Whether what the job does of this kind is stable, by the rule in docs/baseline.md;
+	// while it is not, the job is being learned.
 	Stable bool `protobuf:"varint,1,opt,name=stable,proto3" json:"stable,omitempty"`
 	// Whether the baseline holds this behaviour.
 	Known bool `protobuf:"varint,2,opt,name=known,proto3" json:"known,omitempty"`
 	// Clean runs that the baseline has learned from.
 	Runs uint32 `protobuf:"varint,3,opt,name=runs,proto3" json:"runs,omitempty"`
-	// Clean runs in a row that brought nothing new, counted back from the last.
+	// Clean runs in a row that brought nothing new of this kind, counted back from the last.
 	RunsWithoutChange uint32 `protobuf:"varint,4,opt,name=runs_without_change,json=runsWithoutChange,proto3" json:"runs_without_change,omitempty"`
 	// Runs after which a baseline can be stable.
 	RunsNeeded uint32 `protobuf:"varint,5,opt,name=runs_needed,json=runsNeeded,proto3" json:"runs_needed,omitempty"`
-	// Endpoints that the baseline holds.
-	Endpoints     uint32 `protobuf:"varint,6,opt,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// Behaviours of this kind that the baseline holds.
+	Behaviours uint32 `protobuf:"varint,6,opt,name=behaviours,proto3" json:"behaviours,omitempty"`
+	// Behaviours of this kind that exactly one clean run showed.
+	SeenOnce uint32 `protobuf:"varint,7,opt,name=seen_once,json=seenOnce,proto3" json:"seen_once,omitempty"`
+	// Estimated chance that a clean run shows something new of this kind, in percent.
+	NoveltyPercent uint32 `protobuf:"varint,8,opt,name=novelty_percent,json=noveltyPercent,proto3" json:"novelty_percent,omitempty"`
+	// What of the baseline it matched: the target, or a pattern. Empty if it is not known.
+	Matched string `protobuf:"bytes,9,opt,name=matched,proto3" json:"matched,omitempty"`
+	// Whether this program is one of those that did it before.
+	ProgramKnown bool `protobuf:"varint,10,opt,name=program_known,json=programKnown,proto3" json:"program_known,omitempty"`
+	// Why learning was reopened for this run, for instance "actions/checkout went from v4
+	// to v5". Empty if it was not.
+	Reopened string `protobuf:"bytes,11,opt,name=reopened,proto3" json:"reopened,omitempty"`
+	// Egress only: most bytes that a clean run sent there.
+	MostBytesSent uint64 `protobuf:"varint,12,opt,name=most_bytes_sent,json=mostBytesSent,proto3" json:"most_bytes_sent,omitempty"`
+	// Somebody has frozen the baseline: it learns no more.
+	Frozen        bool `protobuf:"varint,13,opt,name=frozen,proto3" json:"frozen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BaselineFacts) Reset() {
 	*x = BaselineFacts{}
-	mi := &file_sallyport_v1_finding_proto_msgTypes[3]
+	mi := &file_sallyport_v1_finding_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +1020,7 @@ func (x *BaselineFacts) String() string {
 func (*BaselineFacts) ProtoMessage() {}
 
 func (x *BaselineFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_finding_proto_msgTypes[3]
+	mi := &file_sallyport_v1_finding_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +1033,7 @@ func (x *BaselineFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BaselineFacts.ProtoReflect.Descriptor instead.
 func (*BaselineFacts) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{3}
+	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *BaselineFacts) GetStable() bool {
@@ -625,11 +1071,60 @@ func (x *BaselineFacts) GetRunsNeeded() uint32 {
 	return 0
 }
 
-func (x *BaselineFacts) GetEndpoints() uint32 {
+func (x *BaselineFacts) GetBehaviours() uint32 {
 	if x != nil {
-		return x.Endpoints
+		return x.Behaviours
 	}
 	return 0
+}
+
+func (x *BaselineFacts) GetSeenOnce() uint32 {
+	if x != nil {
+		return x.SeenOnce
+	}
+	return 0
+}
+
+func (x *BaselineFacts) GetNoveltyPercent() uint32 {
+	if x != nil {
+		return x.NoveltyPercent
+	}
+	return 0
+}
+
+func (x *BaselineFacts) GetMatched() string {
+	if x != nil {
+		return x.Matched
+	}
+	return ""
+}
+
+func (x *BaselineFacts) GetProgramKnown() bool {
+	if x != nil {
+		return x.ProgramKnown
+	}
+	return false
+}
+
+func (x *BaselineFacts) GetReopened() string {
+	if x != nil {
+		return x.Reopened
+	}
+	return ""
+}
+
+func (x *BaselineFacts) GetMostBytesSent() uint64 {
+	if x != nil {
+		return x.MostBytesSent
+	}
+	return 0
+}
+
+func (x *BaselineFacts) GetFrozen() bool {
+	if x != nil {
+		return x.Frozen
+	}
+	return false
 }
 
 // PolicyInput is the document that a policy sees as `input` (JSON names as in
@@ -637,7 +1132,7 @@ func (x *BaselineFacts) GetEndpoints() uint32 {
 // "egress"). See docs/policy-input.md.
 type PolicyInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Version of this document: 1.
+	// Version of this document: 2. Fields are only added within a version.
 	Version uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The behaviour to judge.
 	Behaviour *Behaviour `protobuf:"bytes,2,opt,name=behaviour,proto3" json:"behaviour,omitempty"`
@@ -655,7 +1150,7 @@ type PolicyInput struct {
 
 func (x *PolicyInput) Reset() {
 	*x = PolicyInput{}
-	mi := &file_sallyport_v1_finding_proto_msgTypes[4]
+	mi := &file_sallyport_v1_finding_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +1162,7 @@ func (x *PolicyInput) String() string {
 func (*PolicyInput) ProtoMessage() {}
 
 func (x *PolicyInput) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_finding_proto_msgTypes[4]
+	mi := &file_sallyport_v1_finding_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +1175,7 @@ func (x *PolicyInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyInput.ProtoReflect.Descriptor instead.
 func (*PolicyInput) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{4}
+	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PolicyInput) GetVersion() uint32 {
@@ -725,11 +1220,296 @@ func (x *PolicyInput) GetBaseline() *BaselineFacts {
 	return nil
 }
 
+// Verdict is what the detector concludes of one execution of a job when it has ended.
+// It is one JetStream message; a later revision replaces an earlier one.
+type Verdict struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The execution; its step is empty.
+	Attribution *Attribution `protobuf:"bytes,1,opt,name=attribution,proto3" json:"attribution,omitempty"`
+	// Counted from 1: the verdict is given again if something that belongs to the execution
+	// comes in after its end.
+	Revision uint32 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// What it comes to.
+	Conclusion Conclusion `protobuf:"varint,3,opt,name=conclusion,proto3,enum=sallyport.v1.Conclusion" json:"conclusion,omitempty"`
+	// One sentence for each finding, the severest first; of a clean run why it is held to
+	// be so.
+	Reasons []string `protobuf:"bytes,4,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// Identities of its findings, in the order of the reasons.
+	FindingIds []string `protobuf:"bytes,5,rep,name=finding_ids,json=findingIds,proto3" json:"finding_ids,omitempty"`
+	// Why it was not seen completely; empty if it was.
+	Incomplete string `protobuf:"bytes,6,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
+	// Whether it teaches the baseline.
+	Teaches bool `protobuf:"varint,7,opt,name=teaches,proto3" json:"teaches,omitempty"`
+	// Why it does not.
+	TeachesNot string `protobuf:"bytes,8,opt,name=teaches_not,json=teachesNot,proto3" json:"teaches_not,omitempty"`
+	// When its first event was seen.
+	Started *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=started,proto3" json:"started,omitempty"`
+	// When the job ended.
+	Ended *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=ended,proto3" json:"ended,omitempty"`
+	// What the baseline knew of egress when the job began.
+	Baseline *BaselineFacts `protobuf:"bytes,11,opt,name=baseline,proto3" json:"baseline,omitempty"`
+	// Behaviours seen.
+	Behaviours    uint32 `protobuf:"varint,12,opt,name=behaviours,proto3" json:"behaviours,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Verdict) Reset() {
+	*x = Verdict{}
+	mi := &file_sallyport_v1_finding_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Verdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Verdict) ProtoMessage() {}
+
+func (x *Verdict) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_finding_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
+func (*Verdict) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Verdict) GetAttribution() *Attribution {
+	if x != nil {
+		return x.Attribution
+	}
+	return nil
+}
+
+func (x *Verdict) GetRevision() uint32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Verdict) GetConclusion() Conclusion {
+	if x != nil {
+		return x.Conclusion
+	}
+	return Conclusion_CONCLUSION_UNSPECIFIED
+}
+
+func (x *Verdict) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *Verdict) GetFindingIds() []string {
+	if x != nil {
+		return x.FindingIds
+	}
+	return nil
+}
+
+func (x *Verdict) GetIncomplete() string {
+	if x != nil {
+		return x.Incomplete
+	}
+	return ""
+}
+
+func (x *Verdict) GetTeaches() bool {
+	if x != nil {
+		return x.Teaches
+	}
+	return false
+}
+
+func (x *Verdict) GetTeachesNot() string {
+	if x != nil {
+		return x.TeachesNot
+	}
+	return ""
+}
+
+func (x *Verdict) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Verdict) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+func (x *Verdict) GetBaseline() *BaselineFacts {
+	if x != nil {
+		return x.Baseline
+	}
+	return nil
+}
+
+func (x *Verdict) GetBehaviours() uint32 {
+	if x != nil {
+		return x.Behaviours
+	}
+	return 0
+}
+
+// Decision is what somebody decided, when and why. Decisions are only ever added.
+type Decision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identity, 32 hexadecimal digits.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// When.
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// What.
+	Kind DecisionKind `protobuf:"varint,3,opt,name=kind,proto3,enum=sallyport.v1.DecisionKind" json:"kind,omitempty"`
+	// Who: the name that the person's token stands for, or the login name that the command
+	// line gave.
+	Person string `protobuf:"bytes,4,opt,name=person,proto3" json:"person,omitempty"`
+	// Why.
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The job whose baseline it is about.
+	Repository string `protobuf:"bytes,6,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Its workflow.
+	Workflow string `protobuf:"bytes,7,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Its job.
+	Job string `protobuf:"bytes,8,opt,name=job,proto3" json:"job,omitempty"`
+	// The finding that it is about, if it is about one.
+	FindingId string `protobuf:"bytes,9,opt,name=finding_id,json=findingId,proto3" json:"finding_id,omitempty"`
+	// The behaviour that it is about, if it is about one.
+	Behaviour *Behaviour `protobuf:"bytes,10,opt,name=behaviour,proto3" json:"behaviour,omitempty"`
+	// Of a resolved finding what it was: "expected", "false-alarm", "fixed" or "incident".
+	Outcome       string `protobuf:"bytes,11,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Decision) Reset() {
+	*x = Decision{}
+	mi := &file_sallyport_v1_finding_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Decision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Decision) ProtoMessage() {}
+
+func (x *Decision) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_finding_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Decision.ProtoReflect.Descriptor instead.
+func (*Decision) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_finding_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Decision) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Decision) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Decision) GetKind() DecisionKind {
+	if x != nil {
+		return x.Kind
+	}
+	return DecisionKind_DECISION_KIND_UNSPECIFIED
+}
+
+func (x *Decision) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *Decision) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Decision) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *Decision) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *Decision) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *Decision) GetFindingId() string {
+	if x != nil {
+		return x.FindingId
+	}
+	return ""
+}
+
+func (x *Decision) GetBehaviour() *Behaviour {
+	if x != nil {
+		return x.Behaviour
+	}
+	return nil
+}
+
+func (x *Decision) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
 var File_sallyport_v1_finding_proto protoreflect.FileDescriptor
 
 const file_sallyport_v1_finding_proto_rawDesc = "" +
 	"\n" +
-	"\x1asallyport/v1/finding.proto\x12\fsallyport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sallyport/v1/event.proto\"\xa8\x03\n" +
+	"\x1asallyport/v1/finding.proto\x12\fsallyport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sallyport/v1/event.proto\"\xfc\x03\n" +
 	"\aFinding\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12,\n" +
@@ -741,14 +1521,21 @@ const file_sallyport_v1_finding_proto_rawDesc = "" +
 	"\bbaseline\x18\b \x01(\v2\x1b.sallyport.v1.BaselineFactsR\bbaseline\x12\x19\n" +
 	"\bagent_id\x18\t \x01(\tR\aagentId\x12\x1a\n" +
 	"\bhostname\x18\n" +
-	" \x01(\tR\bhostname\"\xc4\x01\n" +
+	" \x01(\tR\bhostname\x12 \n" +
+	"\vfingerprint\x18\v \x01(\tR\vfingerprint\x120\n" +
+	"\bremedies\x18\f \x03(\v2\x14.sallyport.v1.RemedyR\bremedies\"2\n" +
+	"\x06Remedy\x12\x14\n" +
+	"\x05title\x18\x01 \x01(\tR\x05title\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xa8\x02\n" +
 	"\x06Policy\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12 \n" +
 	"\vdescription\x18\x03 \x01(\tR\vdescription\x122\n" +
 	"\bseverity\x18\x04 \x01(\x0e2\x16.sallyport.v1.SeverityR\bseverity\x12\x1c\n" +
 	"\ttechnique\x18\x05 \x01(\tR\ttechnique\x12 \n" +
-	"\vremediation\x18\x06 \x01(\tR\vremediation\"\xec\x03\n" +
+	"\vremediation\x18\x06 \x01(\tR\vremediation\x12/\n" +
+	"\x05class\x18\a \x01(\x0e2\x19.sallyport.v1.PolicyClassR\x05class\x121\n" +
+	"\x05kinds\x18\b \x03(\x0e2\x1b.sallyport.v1.BehaviourKindR\x05kinds\"\x93\a\n" +
 	"\tBehaviour\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.sallyport.v1.BehaviourKindR\x04kind\x12\x18\n" +
 	"\aprogram\x18\x02 \x01(\tR\aprogram\x12\x16\n" +
@@ -764,35 +1551,124 @@ const file_sallyport_v1_finding_proto_rawDesc = "" +
 	"\x11target_executable\x18\v \x01(\tR\x10targetExecutable\x12)\n" +
 	"\x10target_arguments\x18\f \x03(\tR\x0ftargetArguments\x12)\n" +
 	"\x10writer_downloads\x18\r \x01(\bR\x0fwriterDownloads\x120\n" +
-	"\x14target_is_descendant\x18\x0e \x01(\bR\x12targetIsDescendant\"\xc0\x01\n" +
+	"\x14target_is_descendant\x18\x0e \x01(\bR\x12targetIsDescendant\x12\x1c\n" +
+	"\toperation\x18\x0f \x01(\tR\toperation\x12\x12\n" +
+	"\x04rule\x18\x10 \x01(\tR\x04rule\x12\x1a\n" +
+	"\bcategory\x18\x11 \x01(\tR\bcategory\x12#\n" +
+	"\rquestion_type\x18\x12 \x01(\tR\fquestionType\x12\x14\n" +
+	"\x05names\x18\x13 \x01(\rR\x05names\x12#\n" +
+	"\rencoded_names\x18\x14 \x01(\rR\fencodedNames\x12\x16\n" +
+	"\x06method\x18\x15 \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\x16 \x01(\tR\x04path\x12\x1c\n" +
+	"\tprivilege\x18\x17 \x01(\tR\tprivilege\x12\"\n" +
+	"\fcapabilities\x18\x18 \x03(\tR\fcapabilities\x12 \n" +
+	"\vapplication\x18\x19 \x01(\tR\vapplication\x12\x1f\n" +
+	"\vserver_name\x18\x1a \x01(\tR\n" +
+	"serverName\x12'\n" +
+	"\x0fencrypted_hello\x18\x1b \x01(\bR\x0eencryptedHello\x12\x1d\n" +
+	"\n" +
+	"bytes_sent\x18\x1c \x01(\x04R\tbytesSent\"\xa3\x03\n" +
 	"\rBaselineFacts\x12\x16\n" +
 	"\x06stable\x18\x01 \x01(\bR\x06stable\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x12\n" +
 	"\x04runs\x18\x03 \x01(\rR\x04runs\x12.\n" +
 	"\x13runs_without_change\x18\x04 \x01(\rR\x11runsWithoutChange\x12\x1f\n" +
 	"\vruns_needed\x18\x05 \x01(\rR\n" +
-	"runsNeeded\x12\x1c\n" +
-	"\tendpoints\x18\x06 \x01(\rR\tendpoints\"\xa8\x02\n" +
+	"runsNeeded\x12\x1e\n" +
+	"\n" +
+	"behaviours\x18\x06 \x01(\rR\n" +
+	"behaviours\x12\x1b\n" +
+	"\tseen_once\x18\a \x01(\rR\bseenOnce\x12'\n" +
+	"\x0fnovelty_percent\x18\b \x01(\rR\x0enoveltyPercent\x12\x18\n" +
+	"\amatched\x18\t \x01(\tR\amatched\x12#\n" +
+	"\rprogram_known\x18\n" +
+	" \x01(\bR\fprogramKnown\x12\x1a\n" +
+	"\breopened\x18\v \x01(\tR\breopened\x12&\n" +
+	"\x0fmost_bytes_sent\x18\f \x01(\x04R\rmostBytesSent\x12\x16\n" +
+	"\x06frozen\x18\r \x01(\bR\x06frozen\"\xa8\x02\n" +
 	"\vPolicyInput\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x125\n" +
 	"\tbehaviour\x18\x02 \x01(\v2\x17.sallyport.v1.BehaviourR\tbehaviour\x12/\n" +
 	"\aprocess\x18\x03 \x01(\v2\x15.sallyport.v1.ProcessR\aprocess\x121\n" +
 	"\bancestry\x18\x04 \x03(\v2\x15.sallyport.v1.ProcessR\bancestry\x12+\n" +
 	"\x03job\x18\x05 \x01(\v2\x19.sallyport.v1.AttributionR\x03job\x127\n" +
-	"\bbaseline\x18\x06 \x01(\v2\x1b.sallyport.v1.BaselineFactsR\bbaseline*u\n" +
+	"\bbaseline\x18\x06 \x01(\v2\x1b.sallyport.v1.BaselineFactsR\bbaseline\"\xf3\x03\n" +
+	"\aVerdict\x12;\n" +
+	"\vattribution\x18\x01 \x01(\v2\x19.sallyport.v1.AttributionR\vattribution\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\rR\brevision\x128\n" +
+	"\n" +
+	"conclusion\x18\x03 \x01(\x0e2\x18.sallyport.v1.ConclusionR\n" +
+	"conclusion\x12\x18\n" +
+	"\areasons\x18\x04 \x03(\tR\areasons\x12\x1f\n" +
+	"\vfinding_ids\x18\x05 \x03(\tR\n" +
+	"findingIds\x12\x1e\n" +
+	"\n" +
+	"incomplete\x18\x06 \x01(\tR\n" +
+	"incomplete\x12\x18\n" +
+	"\ateaches\x18\a \x01(\bR\ateaches\x12\x1f\n" +
+	"\vteaches_not\x18\b \x01(\tR\n" +
+	"teachesNot\x124\n" +
+	"\astarted\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
+	"\x05ended\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x127\n" +
+	"\bbaseline\x18\v \x01(\v2\x1b.sallyport.v1.BaselineFactsR\bbaseline\x12\x1e\n" +
+	"\n" +
+	"behaviours\x18\f \x01(\rR\n" +
+	"behaviours\"\xe8\x02\n" +
+	"\bDecision\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12.\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x1a.sallyport.v1.DecisionKindR\x04kind\x12\x16\n" +
+	"\x06person\x18\x04 \x01(\tR\x06person\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x06 \x01(\tR\n" +
+	"repository\x12\x1a\n" +
+	"\bworkflow\x18\a \x01(\tR\bworkflow\x12\x10\n" +
+	"\x03job\x18\b \x01(\tR\x03job\x12\x1d\n" +
+	"\n" +
+	"finding_id\x18\t \x01(\tR\tfindingId\x125\n" +
+	"\tbehaviour\x18\n" +
+	" \x01(\v2\x17.sallyport.v1.BehaviourR\tbehaviour\x12\x18\n" +
+	"\aoutcome\x18\v \x01(\tR\aoutcome*u\n" +
 	"\bSeverity\x12\x18\n" +
 	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSEVERITY_LOW\x10\x01\x12\x13\n" +
 	"\x0fSEVERITY_MEDIUM\x10\x02\x12\x11\n" +
 	"\rSEVERITY_HIGH\x10\x03\x12\x15\n" +
-	"\x11SEVERITY_CRITICAL\x10\x04*\xb9\x01\n" +
+	"\x11SEVERITY_CRITICAL\x10\x04*d\n" +
+	"\vPolicyClass\x12\x1c\n" +
+	"\x18POLICY_CLASS_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aPOLICY_CLASS_NEW_BEHAVIOUR\x10\x01\x12\x17\n" +
+	"\x13POLICY_CLASS_THREAT\x10\x02*\xc4\x02\n" +
 	"\rBehaviourKind\x12\x1e\n" +
 	"\x1aBEHAVIOUR_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15BEHAVIOUR_KIND_EGRESS\x10\x01\x12\x17\n" +
 	"\x13BEHAVIOUR_KIND_EXEC\x10\x02\x12!\n" +
 	"\x1dBEHAVIOUR_KIND_PROCESS_ACCESS\x10\x03\x12\x17\n" +
 	"\x13BEHAVIOUR_KIND_PIPE\x10\x04\x12\x18\n" +
-	"\x14BEHAVIOUR_KIND_AGENT\x10\x05BBZ@github.com/sallyport-ci/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
+	"\x14BEHAVIOUR_KIND_AGENT\x10\x05\x12\x17\n" +
+	"\x13BEHAVIOUR_KIND_FILE\x10\x06\x12\x19\n" +
+	"\x15BEHAVIOUR_KIND_LOOKUP\x10\a\x12\x1a\n" +
+	"\x16BEHAVIOUR_KIND_REQUEST\x10\b\x12\x1c\n" +
+	"\x18BEHAVIOUR_KIND_PRIVILEGE\x10\t\x12\x1b\n" +
+	"\x17BEHAVIOUR_KIND_SURVIVOR\x10\n" +
+	"*s\n" +
+	"\n" +
+	"Conclusion\x12\x1a\n" +
+	"\x16CONCLUSION_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10CONCLUSION_CLEAN\x10\x01\x12\x1c\n" +
+	"\x18CONCLUSION_NEW_BEHAVIOUR\x10\x02\x12\x15\n" +
+	"\x11CONCLUSION_THREAT\x10\x03*\xec\x01\n" +
+	"\fDecisionKind\x12\x1d\n" +
+	"\x19DECISION_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15DECISION_KIND_APPROVE\x10\x01\x12\x18\n" +
+	"\x14DECISION_KIND_FORGET\x10\x02\x12\x18\n" +
+	"\x14DECISION_KIND_FREEZE\x10\x03\x12\x1a\n" +
+	"\x16DECISION_KIND_UNFREEZE\x10\x04\x12\x18\n" +
+	"\x14DECISION_KIND_IMPORT\x10\x05\x12\x1d\n" +
+	"\x19DECISION_KIND_ACKNOWLEDGE\x10\x06\x12\x19\n" +
+	"\x15DECISION_KIND_RESOLVE\x10\aBBZ@github.com/sallyport-ci/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
 
 var (
 	file_sallyport_v1_finding_proto_rawDescOnce sync.Once
@@ -806,39 +1682,56 @@ func file_sallyport_v1_finding_proto_rawDescGZIP() []byte {
 	return file_sallyport_v1_finding_proto_rawDescData
 }
 
-var file_sallyport_v1_finding_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sallyport_v1_finding_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_sallyport_v1_finding_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_sallyport_v1_finding_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_sallyport_v1_finding_proto_goTypes = []any{
 	(Severity)(0),                 // 0: sallyport.v1.Severity
-	(BehaviourKind)(0),            // 1: sallyport.v1.BehaviourKind
-	(*Finding)(nil),               // 2: sallyport.v1.Finding
-	(*Policy)(nil),                // 3: sallyport.v1.Policy
-	(*Behaviour)(nil),             // 4: sallyport.v1.Behaviour
-	(*BaselineFacts)(nil),         // 5: sallyport.v1.BaselineFacts
-	(*PolicyInput)(nil),           // 6: sallyport.v1.PolicyInput
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*Attribution)(nil),           // 8: sallyport.v1.Attribution
-	(*Process)(nil),               // 9: sallyport.v1.Process
+	(PolicyClass)(0),              // 1: sallyport.v1.PolicyClass
+	(BehaviourKind)(0),            // 2: sallyport.v1.BehaviourKind
+	(Conclusion)(0),               // 3: sallyport.v1.Conclusion
+	(DecisionKind)(0),             // 4: sallyport.v1.DecisionKind
+	(*Finding)(nil),               // 5: sallyport.v1.Finding
+	(*Remedy)(nil),                // 6: sallyport.v1.Remedy
+	(*Policy)(nil),                // 7: sallyport.v1.Policy
+	(*Behaviour)(nil),             // 8: sallyport.v1.Behaviour
+	(*BaselineFacts)(nil),         // 9: sallyport.v1.BaselineFacts
+	(*PolicyInput)(nil),           // 10: sallyport.v1.PolicyInput
+	(*Verdict)(nil),               // 11: sallyport.v1.Verdict
+	(*Decision)(nil),              // 12: sallyport.v1.Decision
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*Attribution)(nil),           // 14: sallyport.v1.Attribution
+	(*Process)(nil),               // 15: sallyport.v1.Process
 }
 var file_sallyport_v1_finding_proto_depIdxs = []int32{
-	7,  // 0: sallyport.v1.Finding.time:type_name -> google.protobuf.Timestamp
-	3,  // 1: sallyport.v1.Finding.policy:type_name -> sallyport.v1.Policy
-	8,  // 2: sallyport.v1.Finding.attribution:type_name -> sallyport.v1.Attribution
-	4,  // 3: sallyport.v1.Finding.behaviour:type_name -> sallyport.v1.Behaviour
-	9,  // 4: sallyport.v1.Finding.ancestry:type_name -> sallyport.v1.Process
-	5,  // 5: sallyport.v1.Finding.baseline:type_name -> sallyport.v1.BaselineFacts
-	0,  // 6: sallyport.v1.Policy.severity:type_name -> sallyport.v1.Severity
-	1,  // 7: sallyport.v1.Behaviour.kind:type_name -> sallyport.v1.BehaviourKind
-	4,  // 8: sallyport.v1.PolicyInput.behaviour:type_name -> sallyport.v1.Behaviour
-	9,  // 9: sallyport.v1.PolicyInput.process:type_name -> sallyport.v1.Process
-	9,  // 10: sallyport.v1.PolicyInput.ancestry:type_name -> sallyport.v1.Process
-	8,  // 11: sallyport.v1.PolicyInput.job:type_name -> sallyport.v1.Attribution
-	5,  // 12: sallyport.v1.PolicyInput.baseline:type_name -> sallyport.v1.BaselineFacts
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	13, // 0: sallyport.v1.Finding.time:type_name -> google.protobuf.Timestamp
+	7,  // 1: sallyport.v1.Finding.policy:type_name -> sallyport.v1.Policy
+	14, // 2: sallyport.v1.Finding.attribution:type_name -> sallyport.v1.Attribution
+	8,  // 3: sallyport.v1.Finding.behaviour:type_name -> sallyport.v1.Behaviour
+	15, // 4: sallyport.v1.Finding.ancestry:type_name -> sallyport.v1.Process
+	9,  // 5: sallyport.v1.Finding.baseline:type_name -> sallyport.v1.BaselineFacts
+	6,  // 6: sallyport.v1.Finding.remedies:type_name -> sallyport.v1.Remedy
+	0,  // 7: sallyport.v1.Policy.severity:type_name -> sallyport.v1.Severity
+	1,  // 8: sallyport.v1.Policy.class:type_name -> sallyport.v1.PolicyClass
+	2,  // 9: sallyport.v1.Policy.kinds:type_name -> sallyport.v1.BehaviourKind
+	2,  // 10: sallyport.v1.Behaviour.kind:type_name -> sallyport.v1.BehaviourKind
+	8,  // 11: sallyport.v1.PolicyInput.behaviour:type_name -> sallyport.v1.Behaviour
+	15, // 12: sallyport.v1.PolicyInput.process:type_name -> sallyport.v1.Process
+	15, // 13: sallyport.v1.PolicyInput.ancestry:type_name -> sallyport.v1.Process
+	14, // 14: sallyport.v1.PolicyInput.job:type_name -> sallyport.v1.Attribution
+	9,  // 15: sallyport.v1.PolicyInput.baseline:type_name -> sallyport.v1.BaselineFacts
+	14, // 16: sallyport.v1.Verdict.attribution:type_name -> sallyport.v1.Attribution
+	3,  // 17: sallyport.v1.Verdict.conclusion:type_name -> sallyport.v1.Conclusion
+	13, // 18: sallyport.v1.Verdict.started:type_name -> google.protobuf.Timestamp
+	13, // 19: sallyport.v1.Verdict.ended:type_name -> google.protobuf.Timestamp
+	9,  // 20: sallyport.v1.Verdict.baseline:type_name -> sallyport.v1.BaselineFacts
+	13, // 21: sallyport.v1.Decision.time:type_name -> google.protobuf.Timestamp
+	4,  // 22: sallyport.v1.Decision.kind:type_name -> sallyport.v1.DecisionKind
+	8,  // 23: sallyport.v1.Decision.behaviour:type_name -> sallyport.v1.Behaviour
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_v1_finding_proto_init() }
@@ -852,8 +1745,8 @@ func file_sallyport_v1_finding_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_v1_finding_proto_rawDesc), len(file_sallyport_v1_finding_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   5,
+			NumEnums:      5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

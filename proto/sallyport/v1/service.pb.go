@@ -1179,6 +1179,8 @@ type ListFindingsResponse struct {
 	Findings []*Finding `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
 	// Asks for the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The last decision about each of them that there is one of, in any order.
+	Decisions     []*Decision `protobuf:"bytes,3,rep,name=decisions,proto3" json:"decisions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1225,6 +1227,13 @@ func (x *ListFindingsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListFindingsResponse) GetDecisions() []*Decision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
 }
 
 // GetFindingRequest names a finding.
@@ -1277,7 +1286,9 @@ func (x *GetFindingRequest) GetId() string {
 type GetFindingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The finding.
-	Finding       *Finding `protobuf:"bytes,1,opt,name=finding,proto3" json:"finding,omitempty"`
+	Finding *Finding `protobuf:"bytes,1,opt,name=finding,proto3" json:"finding,omitempty"`
+	// What people decided about it, newest first.
+	Decisions     []*Decision `protobuf:"bytes,2,rep,name=decisions,proto3" json:"decisions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1315,6 +1326,13 @@ func (*GetFindingResponse) Descriptor() ([]byte, []int) {
 func (x *GetFindingResponse) GetFinding() *Finding {
 	if x != nil {
 		return x.Finding
+	}
+	return nil
+}
+
+func (x *GetFindingResponse) GetDecisions() []*Decision {
+	if x != nil {
+		return x.Decisions
 	}
 	return nil
 }
@@ -1548,6 +1566,912 @@ func (x *GetBaselineResponse) GetBaseline() *Baseline {
 	return nil
 }
 
+// ListVerdictsRequest names a run.
+type ListVerdictsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Repository, "owner/name".
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Identifier of the run.
+	RunId         string `protobuf:"bytes,2,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListVerdictsRequest) Reset() {
+	*x = ListVerdictsRequest{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListVerdictsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListVerdictsRequest) ProtoMessage() {}
+
+func (x *ListVerdictsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListVerdictsRequest.ProtoReflect.Descriptor instead.
+func (*ListVerdictsRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListVerdictsRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ListVerdictsRequest) GetRunId() string {
+	if x != nil {
+		return x.RunId
+	}
+	return ""
+}
+
+// ListVerdictsResponse is the verdicts of one run.
+type ListVerdictsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The verdicts, ordered by job and execution. Executions that have not ended have none.
+	Verdicts      []*Verdict `protobuf:"bytes,1,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListVerdictsResponse) Reset() {
+	*x = ListVerdictsResponse{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListVerdictsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListVerdictsResponse) ProtoMessage() {}
+
+func (x *ListVerdictsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListVerdictsResponse.ProtoReflect.Descriptor instead.
+func (*ListVerdictsResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListVerdictsResponse) GetVerdicts() []*Verdict {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
+}
+
+// ApproveBehaviourRequest names a finding, or a job and a behaviour.
+type ApproveBehaviourRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The finding whose behaviour is approved for the finding's job.
+	FindingId string `protobuf:"bytes,1,opt,name=finding_id,json=findingId,proto3" json:"finding_id,omitempty"`
+	// Without a finding: repository, "owner/name".
+	Repository string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Without a finding: workflow's name.
+	Workflow string `protobuf:"bytes,3,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Without a finding: job's key.
+	Job string `protobuf:"bytes,4,opt,name=job,proto3" json:"job,omitempty"`
+	// Without a finding: what is approved.
+	Behaviour *BaselineBehaviour `protobuf:"bytes,5,opt,name=behaviour,proto3" json:"behaviour,omitempty"`
+	// Who approves; needed.
+	Person string `protobuf:"bytes,6,opt,name=person,proto3" json:"person,omitempty"`
+	// Why; needed.
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveBehaviourRequest) Reset() {
+	*x = ApproveBehaviourRequest{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveBehaviourRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveBehaviourRequest) ProtoMessage() {}
+
+func (x *ApproveBehaviourRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveBehaviourRequest.ProtoReflect.Descriptor instead.
+func (*ApproveBehaviourRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ApproveBehaviourRequest) GetFindingId() string {
+	if x != nil {
+		return x.FindingId
+	}
+	return ""
+}
+
+func (x *ApproveBehaviourRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ApproveBehaviourRequest) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *ApproveBehaviourRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ApproveBehaviourRequest) GetBehaviour() *BaselineBehaviour {
+	if x != nil {
+		return x.Behaviour
+	}
+	return nil
+}
+
+func (x *ApproveBehaviourRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *ApproveBehaviourRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ApproveBehaviourResponse is what was recorded.
+type ApproveBehaviourResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The decision.
+	Decision *Decision `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The baseline with it.
+	Baseline      *Baseline `protobuf:"bytes,2,opt,name=baseline,proto3" json:"baseline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveBehaviourResponse) Reset() {
+	*x = ApproveBehaviourResponse{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveBehaviourResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveBehaviourResponse) ProtoMessage() {}
+
+func (x *ApproveBehaviourResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveBehaviourResponse.ProtoReflect.Descriptor instead.
+func (*ApproveBehaviourResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ApproveBehaviourResponse) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+func (x *ApproveBehaviourResponse) GetBaseline() *Baseline {
+	if x != nil {
+		return x.Baseline
+	}
+	return nil
+}
+
+// ForgetBaselineRequest names a baseline, or one behaviour of it.
+type ForgetBaselineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Repository, "owner/name".
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Workflow's name.
+	Workflow string `protobuf:"bytes,2,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Job's key.
+	Job string `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
+	// Forgets only the behaviours with this target; the whole baseline if empty.
+	Target string `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
+	// Who decides; needed.
+	Person string `protobuf:"bytes,5,opt,name=person,proto3" json:"person,omitempty"`
+	// Why; needed.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetBaselineRequest) Reset() {
+	*x = ForgetBaselineRequest{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetBaselineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetBaselineRequest) ProtoMessage() {}
+
+func (x *ForgetBaselineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetBaselineRequest.ProtoReflect.Descriptor instead.
+func (*ForgetBaselineRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ForgetBaselineRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ForgetBaselineRequest) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *ForgetBaselineRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ForgetBaselineRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *ForgetBaselineRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *ForgetBaselineRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ForgetBaselineResponse is what was recorded.
+type ForgetBaselineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The decision.
+	Decision *Decision `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
+	// Behaviours forgotten.
+	Forgotten     uint32 `protobuf:"varint,2,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetBaselineResponse) Reset() {
+	*x = ForgetBaselineResponse{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetBaselineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetBaselineResponse) ProtoMessage() {}
+
+func (x *ForgetBaselineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetBaselineResponse.ProtoReflect.Descriptor instead.
+func (*ForgetBaselineResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ForgetBaselineResponse) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+func (x *ForgetBaselineResponse) GetForgotten() uint32 {
+	if x != nil {
+		return x.Forgotten
+	}
+	return 0
+}
+
+// FreezeBaselineRequest names a baseline.
+type FreezeBaselineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Repository, "owner/name".
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Workflow's name.
+	Workflow string `protobuf:"bytes,2,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Job's key.
+	Job string `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
+	// Whether it is to learn no more.
+	Frozen bool `protobuf:"varint,4,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	// Who decides; needed.
+	Person string `protobuf:"bytes,5,opt,name=person,proto3" json:"person,omitempty"`
+	// Why; needed.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezeBaselineRequest) Reset() {
+	*x = FreezeBaselineRequest{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezeBaselineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezeBaselineRequest) ProtoMessage() {}
+
+func (x *FreezeBaselineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezeBaselineRequest.ProtoReflect.Descriptor instead.
+func (*FreezeBaselineRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *FreezeBaselineRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *FreezeBaselineRequest) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *FreezeBaselineRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *FreezeBaselineRequest) GetFrozen() bool {
+	if x != nil {
+		return x.Frozen
+	}
+	return false
+}
+
+func (x *FreezeBaselineRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *FreezeBaselineRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// FreezeBaselineResponse is what was recorded.
+type FreezeBaselineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The decision.
+	Decision      *Decision `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FreezeBaselineResponse) Reset() {
+	*x = FreezeBaselineResponse{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FreezeBaselineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FreezeBaselineResponse) ProtoMessage() {}
+
+func (x *FreezeBaselineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FreezeBaselineResponse.ProtoReflect.Descriptor instead.
+func (*FreezeBaselineResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *FreezeBaselineResponse) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+// ImportBaselineRequest holds a baseline.
+type ImportBaselineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The baseline; it names its job.
+	Baseline *Baseline `protobuf:"bytes,1,opt,name=baseline,proto3" json:"baseline,omitempty"`
+	// Who decides; needed.
+	Person string `protobuf:"bytes,2,opt,name=person,proto3" json:"person,omitempty"`
+	// Why; needed.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportBaselineRequest) Reset() {
+	*x = ImportBaselineRequest{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportBaselineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportBaselineRequest) ProtoMessage() {}
+
+func (x *ImportBaselineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportBaselineRequest.ProtoReflect.Descriptor instead.
+func (*ImportBaselineRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ImportBaselineRequest) GetBaseline() *Baseline {
+	if x != nil {
+		return x.Baseline
+	}
+	return nil
+}
+
+func (x *ImportBaselineRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *ImportBaselineRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ImportBaselineResponse is what was recorded.
+type ImportBaselineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The decision.
+	Decision      *Decision `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportBaselineResponse) Reset() {
+	*x = ImportBaselineResponse{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportBaselineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportBaselineResponse) ProtoMessage() {}
+
+func (x *ImportBaselineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportBaselineResponse.ProtoReflect.Descriptor instead.
+func (*ImportBaselineResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ImportBaselineResponse) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+// SettleFindingRequest names a finding.
+type SettleFindingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The finding's identity.
+	FindingId string `protobuf:"bytes,1,opt,name=finding_id,json=findingId,proto3" json:"finding_id,omitempty"`
+	// Only says that somebody looks at it.
+	Acknowledge bool `protobuf:"varint,2,opt,name=acknowledge,proto3" json:"acknowledge,omitempty"`
+	// What it was, unless it is only acknowledged: "expected", "false-alarm", "fixed" or
+	// "incident".
+	Outcome string `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Who decides; needed.
+	Person string `protobuf:"bytes,4,opt,name=person,proto3" json:"person,omitempty"`
+	// Why; needed.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleFindingRequest) Reset() {
+	*x = SettleFindingRequest{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleFindingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleFindingRequest) ProtoMessage() {}
+
+func (x *SettleFindingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleFindingRequest.ProtoReflect.Descriptor instead.
+func (*SettleFindingRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SettleFindingRequest) GetFindingId() string {
+	if x != nil {
+		return x.FindingId
+	}
+	return ""
+}
+
+func (x *SettleFindingRequest) GetAcknowledge() bool {
+	if x != nil {
+		return x.Acknowledge
+	}
+	return false
+}
+
+func (x *SettleFindingRequest) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *SettleFindingRequest) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
+func (x *SettleFindingRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// SettleFindingResponse is what was recorded.
+type SettleFindingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The decision.
+	Decision      *Decision `protobuf:"bytes,1,opt,name=decision,proto3" json:"decision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleFindingResponse) Reset() {
+	*x = SettleFindingResponse{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleFindingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleFindingResponse) ProtoMessage() {}
+
+func (x *SettleFindingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleFindingResponse.ProtoReflect.Descriptor instead.
+func (*SettleFindingResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SettleFindingResponse) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+// ListDecisionsRequest asks for decisions.
+type ListDecisionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only about this repository, "owner/name"; all if empty.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Only about this finding; all if empty.
+	FindingId string `protobuf:"bytes,2,opt,name=finding_id,json=findingId,proto3" json:"finding_id,omitempty"`
+	// Most decisions to return, 1 to 1000; 50 if zero.
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of an earlier answer; the first page if empty.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDecisionsRequest) Reset() {
+	*x = ListDecisionsRequest{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDecisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDecisionsRequest) ProtoMessage() {}
+
+func (x *ListDecisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDecisionsRequest.ProtoReflect.Descriptor instead.
+func (*ListDecisionsRequest) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListDecisionsRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ListDecisionsRequest) GetFindingId() string {
+	if x != nil {
+		return x.FindingId
+	}
+	return ""
+}
+
+func (x *ListDecisionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListDecisionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListDecisionsResponse is a page of decisions.
+type ListDecisionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The decisions, newest first.
+	Decisions []*Decision `protobuf:"bytes,1,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// Asks for the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDecisionsResponse) Reset() {
+	*x = ListDecisionsResponse{}
+	mi := &file_sallyport_v1_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDecisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDecisionsResponse) ProtoMessage() {}
+
+func (x *ListDecisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sallyport_v1_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDecisionsResponse.ProtoReflect.Descriptor instead.
+func (*ListDecisionsResponse) Descriptor() ([]byte, []int) {
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ListDecisionsResponse) GetDecisions() []*Decision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+func (x *ListDecisionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // GetHealthRequest asks whether the parts work.
 type GetHealthRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1557,7 +2481,7 @@ type GetHealthRequest struct {
 
 func (x *GetHealthRequest) Reset() {
 	*x = GetHealthRequest{}
-	mi := &file_sallyport_v1_service_proto_msgTypes[21]
+	mi := &file_sallyport_v1_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +2493,7 @@ func (x *GetHealthRequest) String() string {
 func (*GetHealthRequest) ProtoMessage() {}
 
 func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_service_proto_msgTypes[21]
+	mi := &file_sallyport_v1_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +2506,7 @@ func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthRequest.ProtoReflect.Descriptor instead.
 func (*GetHealthRequest) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{21}
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{35}
 }
 
 // GetHealthResponse says whether the parts work.
@@ -1598,7 +2522,7 @@ type GetHealthResponse struct {
 
 func (x *GetHealthResponse) Reset() {
 	*x = GetHealthResponse{}
-	mi := &file_sallyport_v1_service_proto_msgTypes[22]
+	mi := &file_sallyport_v1_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +2534,7 @@ func (x *GetHealthResponse) String() string {
 func (*GetHealthResponse) ProtoMessage() {}
 
 func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_service_proto_msgTypes[22]
+	mi := &file_sallyport_v1_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +2547,7 @@ func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthResponse.ProtoReflect.Descriptor instead.
 func (*GetHealthResponse) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{22}
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetHealthResponse) GetHealthy() bool {
@@ -1655,7 +2579,7 @@ type PartHealth struct {
 
 func (x *PartHealth) Reset() {
 	*x = PartHealth{}
-	mi := &file_sallyport_v1_service_proto_msgTypes[23]
+	mi := &file_sallyport_v1_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +2591,7 @@ func (x *PartHealth) String() string {
 func (*PartHealth) ProtoMessage() {}
 
 func (x *PartHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_sallyport_v1_service_proto_msgTypes[23]
+	mi := &file_sallyport_v1_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +2604,7 @@ func (x *PartHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartHealth.ProtoReflect.Descriptor instead.
 func (*PartHealth) Descriptor() ([]byte, []int) {
-	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{23}
+	return file_sallyport_v1_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PartHealth) GetName() string {
@@ -1818,14 +2742,16 @@ const file_sallyport_v1_service_proto_rawDesc = "" +
 	"\x10minimum_severity\x18\x03 \x01(\x0e2\x16.sallyport.v1.SeverityR\x0fminimumSeverity\x12\x1b\n" +
 	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageToken\"q\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\"\xa7\x01\n" +
 	"\x14ListFindingsResponse\x121\n" +
 	"\bfindings\x18\x01 \x03(\v2\x15.sallyport.v1.FindingR\bfindings\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"#\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x124\n" +
+	"\tdecisions\x18\x03 \x03(\v2\x16.sallyport.v1.DecisionR\tdecisions\"#\n" +
 	"\x11GetFindingRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"E\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"{\n" +
 	"\x12GetFindingResponse\x12/\n" +
-	"\afinding\x18\x01 \x01(\v2\x15.sallyport.v1.FindingR\afinding\"r\n" +
+	"\afinding\x18\x01 \x01(\v2\x15.sallyport.v1.FindingR\afinding\x124\n" +
+	"\tdecisions\x18\x02 \x03(\v2\x16.sallyport.v1.DecisionR\tdecisions\"r\n" +
 	"\x14ListBaselinesRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -1843,7 +2769,78 @@ const file_sallyport_v1_service_proto_rawDesc = "" +
 	"\bworkflow\x18\x02 \x01(\tR\bworkflow\x12\x10\n" +
 	"\x03job\x18\x03 \x01(\tR\x03job\"I\n" +
 	"\x13GetBaselineResponse\x122\n" +
-	"\bbaseline\x18\x01 \x01(\v2\x16.sallyport.v1.BaselineR\bbaseline\"\x12\n" +
+	"\bbaseline\x18\x01 \x01(\v2\x16.sallyport.v1.BaselineR\bbaseline\"L\n" +
+	"\x13ListVerdictsRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x15\n" +
+	"\x06run_id\x18\x02 \x01(\tR\x05runId\"I\n" +
+	"\x14ListVerdictsResponse\x121\n" +
+	"\bverdicts\x18\x01 \x03(\v2\x15.sallyport.v1.VerdictR\bverdicts\"\xf5\x01\n" +
+	"\x17ApproveBehaviourRequest\x12\x1d\n" +
+	"\n" +
+	"finding_id\x18\x01 \x01(\tR\tfindingId\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\x12\x1a\n" +
+	"\bworkflow\x18\x03 \x01(\tR\bworkflow\x12\x10\n" +
+	"\x03job\x18\x04 \x01(\tR\x03job\x12=\n" +
+	"\tbehaviour\x18\x05 \x01(\v2\x1f.sallyport.v1.BaselineBehaviourR\tbehaviour\x12\x16\n" +
+	"\x06person\x18\x06 \x01(\tR\x06person\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"\x82\x01\n" +
+	"\x18ApproveBehaviourResponse\x122\n" +
+	"\bdecision\x18\x01 \x01(\v2\x16.sallyport.v1.DecisionR\bdecision\x122\n" +
+	"\bbaseline\x18\x02 \x01(\v2\x16.sallyport.v1.BaselineR\bbaseline\"\xad\x01\n" +
+	"\x15ForgetBaselineRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1a\n" +
+	"\bworkflow\x18\x02 \x01(\tR\bworkflow\x12\x10\n" +
+	"\x03job\x18\x03 \x01(\tR\x03job\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\tR\x06target\x12\x16\n" +
+	"\x06person\x18\x05 \x01(\tR\x06person\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"j\n" +
+	"\x16ForgetBaselineResponse\x122\n" +
+	"\bdecision\x18\x01 \x01(\v2\x16.sallyport.v1.DecisionR\bdecision\x12\x1c\n" +
+	"\tforgotten\x18\x02 \x01(\rR\tforgotten\"\xad\x01\n" +
+	"\x15FreezeBaselineRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1a\n" +
+	"\bworkflow\x18\x02 \x01(\tR\bworkflow\x12\x10\n" +
+	"\x03job\x18\x03 \x01(\tR\x03job\x12\x16\n" +
+	"\x06frozen\x18\x04 \x01(\bR\x06frozen\x12\x16\n" +
+	"\x06person\x18\x05 \x01(\tR\x06person\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"L\n" +
+	"\x16FreezeBaselineResponse\x122\n" +
+	"\bdecision\x18\x01 \x01(\v2\x16.sallyport.v1.DecisionR\bdecision\"{\n" +
+	"\x15ImportBaselineRequest\x122\n" +
+	"\bbaseline\x18\x01 \x01(\v2\x16.sallyport.v1.BaselineR\bbaseline\x12\x16\n" +
+	"\x06person\x18\x02 \x01(\tR\x06person\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"L\n" +
+	"\x16ImportBaselineResponse\x122\n" +
+	"\bdecision\x18\x01 \x01(\v2\x16.sallyport.v1.DecisionR\bdecision\"\xa1\x01\n" +
+	"\x14SettleFindingRequest\x12\x1d\n" +
+	"\n" +
+	"finding_id\x18\x01 \x01(\tR\tfindingId\x12 \n" +
+	"\vacknowledge\x18\x02 \x01(\bR\vacknowledge\x12\x18\n" +
+	"\aoutcome\x18\x03 \x01(\tR\aoutcome\x12\x16\n" +
+	"\x06person\x18\x04 \x01(\tR\x06person\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"K\n" +
+	"\x15SettleFindingResponse\x122\n" +
+	"\bdecision\x18\x01 \x01(\v2\x16.sallyport.v1.DecisionR\bdecision\"\x91\x01\n" +
+	"\x14ListDecisionsRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1d\n" +
+	"\n" +
+	"finding_id\x18\x02 \x01(\tR\tfindingId\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"u\n" +
+	"\x15ListDecisionsResponse\x124\n" +
+	"\tdecisions\x18\x01 \x03(\v2\x16.sallyport.v1.DecisionR\tdecisions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x12\n" +
 	"\x10GetHealthRequest\"]\n" +
 	"\x11GetHealthResponse\x12\x18\n" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x12.\n" +
@@ -1852,7 +2849,7 @@ const file_sallyport_v1_service_proto_rawDesc = "" +
 	"PartHealth\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\ahealthy\x18\x02 \x01(\bR\ahealthy\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail2\x83\x06\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail2\x88\v\n" +
 	"\x10SallyportService\x12I\n" +
 	"\bListRuns\x12\x1d.sallyport.v1.ListRunsRequest\x1a\x1e.sallyport.v1.ListRunsResponse\x12C\n" +
 	"\x06GetRun\x12\x1b.sallyport.v1.GetRunRequest\x1a\x1c.sallyport.v1.GetRunResponse\x12X\n" +
@@ -1862,7 +2859,14 @@ const file_sallyport_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"GetFinding\x12\x1f.sallyport.v1.GetFindingRequest\x1a .sallyport.v1.GetFindingResponse\x12X\n" +
 	"\rListBaselines\x12\".sallyport.v1.ListBaselinesRequest\x1a#.sallyport.v1.ListBaselinesResponse\x12R\n" +
-	"\vGetBaseline\x12 .sallyport.v1.GetBaselineRequest\x1a!.sallyport.v1.GetBaselineResponse\x12L\n" +
+	"\vGetBaseline\x12 .sallyport.v1.GetBaselineRequest\x1a!.sallyport.v1.GetBaselineResponse\x12U\n" +
+	"\fListVerdicts\x12!.sallyport.v1.ListVerdictsRequest\x1a\".sallyport.v1.ListVerdictsResponse\x12a\n" +
+	"\x10ApproveBehaviour\x12%.sallyport.v1.ApproveBehaviourRequest\x1a&.sallyport.v1.ApproveBehaviourResponse\x12[\n" +
+	"\x0eForgetBaseline\x12#.sallyport.v1.ForgetBaselineRequest\x1a$.sallyport.v1.ForgetBaselineResponse\x12[\n" +
+	"\x0eFreezeBaseline\x12#.sallyport.v1.FreezeBaselineRequest\x1a$.sallyport.v1.FreezeBaselineResponse\x12[\n" +
+	"\x0eImportBaseline\x12#.sallyport.v1.ImportBaselineRequest\x1a$.sallyport.v1.ImportBaselineResponse\x12X\n" +
+	"\rSettleFinding\x12\".sallyport.v1.SettleFindingRequest\x1a#.sallyport.v1.SettleFindingResponse\x12X\n" +
+	"\rListDecisions\x12\".sallyport.v1.ListDecisionsRequest\x1a#.sallyport.v1.ListDecisionsResponse\x12L\n" +
 	"\tGetHealth\x12\x1e.sallyport.v1.GetHealthRequest\x1a\x1f.sallyport.v1.GetHealthResponseBBZ@github.com/sallyport-ci/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
 
 var (
@@ -1877,7 +2881,7 @@ func file_sallyport_v1_service_proto_rawDescGZIP() []byte {
 	return file_sallyport_v1_service_proto_rawDescData
 }
 
-var file_sallyport_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_sallyport_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_sallyport_v1_service_proto_goTypes = []any{
 	(*ListRunsRequest)(nil),          // 0: sallyport.v1.ListRunsRequest
 	(*ListRunsResponse)(nil),         // 1: sallyport.v1.ListRunsResponse
@@ -1900,59 +2904,102 @@ var file_sallyport_v1_service_proto_goTypes = []any{
 	(*ListBaselinesResponse)(nil),    // 18: sallyport.v1.ListBaselinesResponse
 	(*GetBaselineRequest)(nil),       // 19: sallyport.v1.GetBaselineRequest
 	(*GetBaselineResponse)(nil),      // 20: sallyport.v1.GetBaselineResponse
-	(*GetHealthRequest)(nil),         // 21: sallyport.v1.GetHealthRequest
-	(*GetHealthResponse)(nil),        // 22: sallyport.v1.GetHealthResponse
-	(*PartHealth)(nil),               // 23: sallyport.v1.PartHealth
-	(*timestamppb.Timestamp)(nil),    // 24: google.protobuf.Timestamp
-	(*Process)(nil),                  // 25: sallyport.v1.Process
-	(Severity)(0),                    // 26: sallyport.v1.Severity
-	(*Finding)(nil),                  // 27: sallyport.v1.Finding
-	(*Baseline)(nil),                 // 28: sallyport.v1.Baseline
+	(*ListVerdictsRequest)(nil),      // 21: sallyport.v1.ListVerdictsRequest
+	(*ListVerdictsResponse)(nil),     // 22: sallyport.v1.ListVerdictsResponse
+	(*ApproveBehaviourRequest)(nil),  // 23: sallyport.v1.ApproveBehaviourRequest
+	(*ApproveBehaviourResponse)(nil), // 24: sallyport.v1.ApproveBehaviourResponse
+	(*ForgetBaselineRequest)(nil),    // 25: sallyport.v1.ForgetBaselineRequest
+	(*ForgetBaselineResponse)(nil),   // 26: sallyport.v1.ForgetBaselineResponse
+	(*FreezeBaselineRequest)(nil),    // 27: sallyport.v1.FreezeBaselineRequest
+	(*FreezeBaselineResponse)(nil),   // 28: sallyport.v1.FreezeBaselineResponse
+	(*ImportBaselineRequest)(nil),    // 29: sallyport.v1.ImportBaselineRequest
+	(*ImportBaselineResponse)(nil),   // 30: sallyport.v1.ImportBaselineResponse
+	(*SettleFindingRequest)(nil),     // 31: sallyport.v1.SettleFindingRequest
+	(*SettleFindingResponse)(nil),    // 32: sallyport.v1.SettleFindingResponse
+	(*ListDecisionsRequest)(nil),     // 33: sallyport.v1.ListDecisionsRequest
+	(*ListDecisionsResponse)(nil),    // 34: sallyport.v1.ListDecisionsResponse
+	(*GetHealthRequest)(nil),         // 35: sallyport.v1.GetHealthRequest
+	(*GetHealthResponse)(nil),        // 36: sallyport.v1.GetHealthResponse
+	(*PartHealth)(nil),               // 37: sallyport.v1.PartHealth
+	(*timestamppb.Timestamp)(nil),    // 38: google.protobuf.Timestamp
+	(*Process)(nil),                  // 39: sallyport.v1.Process
+	(Severity)(0),                    // 40: sallyport.v1.Severity
+	(*Finding)(nil),                  // 41: sallyport.v1.Finding
+	(*Decision)(nil),                 // 42: sallyport.v1.Decision
+	(*Baseline)(nil),                 // 43: sallyport.v1.Baseline
+	(*Verdict)(nil),                  // 44: sallyport.v1.Verdict
+	(*BaselineBehaviour)(nil),        // 45: sallyport.v1.BaselineBehaviour
 }
 var file_sallyport_v1_service_proto_depIdxs = []int32{
 	2,  // 0: sallyport.v1.ListRunsResponse.runs:type_name -> sallyport.v1.Run
-	24, // 1: sallyport.v1.Run.started_at:type_name -> google.protobuf.Timestamp
-	24, // 2: sallyport.v1.Run.ended_at:type_name -> google.protobuf.Timestamp
-	24, // 3: sallyport.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	24, // 4: sallyport.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	38, // 1: sallyport.v1.Run.started_at:type_name -> google.protobuf.Timestamp
+	38, // 2: sallyport.v1.Run.ended_at:type_name -> google.protobuf.Timestamp
+	38, // 3: sallyport.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	38, // 4: sallyport.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	4,  // 5: sallyport.v1.Job.steps:type_name -> sallyport.v1.Step
-	24, // 6: sallyport.v1.Step.started_at:type_name -> google.protobuf.Timestamp
+	38, // 6: sallyport.v1.Step.started_at:type_name -> google.protobuf.Timestamp
 	2,  // 7: sallyport.v1.GetRunResponse.run:type_name -> sallyport.v1.Run
 	3,  // 8: sallyport.v1.GetRunResponse.jobs:type_name -> sallyport.v1.Job
 	9,  // 9: sallyport.v1.ListProcessesResponse.processes:type_name -> sallyport.v1.RunProcess
-	25, // 10: sallyport.v1.RunProcess.process:type_name -> sallyport.v1.Process
-	24, // 11: sallyport.v1.RunProcess.ended_at:type_name -> google.protobuf.Timestamp
+	39, // 10: sallyport.v1.RunProcess.process:type_name -> sallyport.v1.Process
+	38, // 11: sallyport.v1.RunProcess.ended_at:type_name -> google.protobuf.Timestamp
 	12, // 12: sallyport.v1.ListDestinationsResponse.destinations:type_name -> sallyport.v1.Destination
-	24, // 13: sallyport.v1.Destination.first_seen:type_name -> google.protobuf.Timestamp
-	26, // 14: sallyport.v1.ListFindingsRequest.minimum_severity:type_name -> sallyport.v1.Severity
-	27, // 15: sallyport.v1.ListFindingsResponse.findings:type_name -> sallyport.v1.Finding
-	27, // 16: sallyport.v1.GetFindingResponse.finding:type_name -> sallyport.v1.Finding
-	28, // 17: sallyport.v1.ListBaselinesResponse.baselines:type_name -> sallyport.v1.Baseline
-	28, // 18: sallyport.v1.GetBaselineResponse.baseline:type_name -> sallyport.v1.Baseline
-	23, // 19: sallyport.v1.GetHealthResponse.parts:type_name -> sallyport.v1.PartHealth
-	0,  // 20: sallyport.v1.SallyportService.ListRuns:input_type -> sallyport.v1.ListRunsRequest
-	5,  // 21: sallyport.v1.SallyportService.GetRun:input_type -> sallyport.v1.GetRunRequest
-	7,  // 22: sallyport.v1.SallyportService.ListProcesses:input_type -> sallyport.v1.ListProcessesRequest
-	10, // 23: sallyport.v1.SallyportService.ListDestinations:input_type -> sallyport.v1.ListDestinationsRequest
-	13, // 24: sallyport.v1.SallyportService.ListFindings:input_type -> sallyport.v1.ListFindingsRequest
-	15, // 25: sallyport.v1.SallyportService.GetFinding:input_type -> sallyport.v1.GetFindingRequest
-	17, // 26: sallyport.v1.SallyportService.ListBaselines:input_type -> sallyport.v1.ListBaselinesRequest
-	19, // 27: sallyport.v1.SallyportService.GetBaseline:input_type -> sallyport.v1.GetBaselineRequest
-	21, // 28: sallyport.v1.SallyportService.GetHealth:input_type -> sallyport.v1.GetHealthRequest
-	1,  // 29: sallyport.v1.SallyportService.ListRuns:output_type -> sallyport.v1.ListRunsResponse
-	6,  // 30: sallyport.v1.SallyportService.GetRun:output_type -> sallyport.v1.GetRunResponse
-	8,  // 31: sallyport.v1.SallyportService.ListProcesses:output_type -> sallyport.v1.ListProcessesResponse
-	11, // 32: sallyport.v1.SallyportService.ListDestinations:output_type -> sallyport.v1.ListDestinationsResponse
-	14, // 33: sallyport.v1.SallyportService.ListFindings:output_type -> sallyport.v1.ListFindingsResponse
-	16, // 34: sallyport.v1.SallyportService.GetFinding:output_type -> sallyport.v1.GetFindingResponse
-	18, // 35: sallyport.v1.SallyportService.ListBaselines:output_type -> sallyport.v1.ListBaselinesResponse
-	20, // 36: sallyport.v1.SallyportService.GetBaseline:output_type -> sallyport.v1.GetBaselineResponse
-	22, // 37: sallyport.v1.SallyportService.GetHealth:output_type -> sallyport.v1.GetHealthResponse
-	29, // [29:38] is the sub-list for method output_type
-	20, // [20:29] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	38, // 13: sallyport.v1.Destination.first_seen:type_name -> google.protobuf.Timestamp
+	40, // 14: sallyport.v1.ListFindingsRequest.minimum_severity:type_name -> sallyport.v1.Severity
+	41, // 15: sallyport.v1.ListFindingsResponse.findings:type_name -> sallyport.v1.Finding
+	42, // 16: sallyport.v1.ListFindingsResponse.decisions:type_name -> sallyport.v1.Decision
+	41, // 17: sallyport.v1.GetFindingResponse.finding:type_name -> sallyport.v1.Finding
+	42, // 18: sallyport.v1.GetFindingResponse.decisions:type_name -> sallyport.v1.Decision
+	43, // 19: sallyport.v1.ListBaselinesResponse.baselines:type_name -> sallyport.v1.Baseline
+	43, // 20: sallyport.v1.GetBaselineResponse.baseline:type_name -> sallyport.v1.Baseline
+	44, // 21: sallyport.v1.ListVerdictsResponse.verdicts:type_name -> sallyport.v1.Verdict
+	45, // 22: sallyport.v1.ApproveBehaviourRequest.behaviour:type_name -> sallyport.v1.BaselineBehaviour
+	42, // 23: sallyport.v1.ApproveBehaviourResponse.decision:type_name -> sallyport.v1.Decision
+	43, // 24: sallyport.v1.ApproveBehaviourResponse.baseline:type_name -> sallyport.v1.Baseline
+	42, // 25: sallyport.v1.ForgetBaselineResponse.decision:type_name -> sallyport.v1.Decision
+	42, // 26: sallyport.v1.FreezeBaselineResponse.decision:type_name -> sallyport.v1.Decision
+	43, // 27: sallyport.v1.ImportBaselineRequest.baseline:type_name -> sallyport.v1.Baseline
+	42, // 28: sallyport.v1.ImportBaselineResponse.decision:type_name -> sallyport.v1.Decision
+	42, // 29: sallyport.v1.SettleFindingResponse.decision:type_name -> sallyport.v1.Decision
+	42, // 30: sallyport.v1.ListDecisionsResponse.decisions:type_name -> sallyport.v1.Decision
+	37, // 31: sallyport.v1.GetHealthResponse.parts:type_name -> sallyport.v1.PartHealth
+	0,  // 32: sallyport.v1.SallyportService.ListRuns:input_type -> sallyport.v1.ListRunsRequest
+	5,  // 33: sallyport.v1.SallyportService.GetRun:input_type -> sallyport.v1.GetRunRequest
+	7,  // 34: sallyport.v1.SallyportService.ListProcesses:input_type -> sallyport.v1.ListProcessesRequest
+	10, // 35: sallyport.v1.SallyportService.ListDestinations:input_type -> sallyport.v1.ListDestinationsRequest
+	13, // 36: sallyport.v1.SallyportService.ListFindings:input_type -> sallyport.v1.ListFindingsRequest
+	15, // 37: sallyport.v1.SallyportService.GetFinding:input_type -> sallyport.v1.GetFindingRequest
+	17, // 38: sallyport.v1.SallyportService.ListBaselines:input_type -> sallyport.v1.ListBaselinesRequest
+	19, // 39: sallyport.v1.SallyportService.GetBaseline:input_type -> sallyport.v1.GetBaselineRequest
+	21, // 40: sallyport.v1.SallyportService.ListVerdicts:input_type -> sallyport.v1.ListVerdictsRequest
+	23, // 41: sallyport.v1.SallyportService.ApproveBehaviour:input_type -> sallyport.v1.ApproveBehaviourRequest
+	25, // 42: sallyport.v1.SallyportService.ForgetBaseline:input_type -> sallyport.v1.ForgetBaselineRequest
+	27, // 43: sallyport.v1.SallyportService.FreezeBaseline:input_type -> sallyport.v1.FreezeBaselineRequest
+	29, // 44: sallyport.v1.SallyportService.ImportBaseline:input_type -> sallyport.v1.ImportBaselineRequest
+	31, // 45: sallyport.v1.SallyportService.SettleFinding:input_type -> sallyport.v1.SettleFindingRequest
+	33, // 46: sallyport.v1.SallyportService.ListDecisions:input_type -> sallyport.v1.ListDecisionsRequest
+	35, // 47: sallyport.v1.SallyportService.GetHealth:input_type -> sallyport.v1.GetHealthRequest
+	1,  // 48: sallyport.v1.SallyportService.ListRuns:output_type -> sallyport.v1.ListRunsResponse
+	6,  // 49: sallyport.v1.SallyportService.GetRun:output_type -> sallyport.v1.GetRunResponse
+	8,  // 50: sallyport.v1.SallyportService.ListProcesses:output_type -> sallyport.v1.ListProcessesResponse
+	11, // 51: sallyport.v1.SallyportService.ListDestinations:output_type -> sallyport.v1.ListDestinationsResponse
+	14, // 52: sallyport.v1.SallyportService.ListFindings:output_type -> sallyport.v1.ListFindingsResponse
+	16, // 53: sallyport.v1.SallyportService.GetFinding:output_type -> sallyport.v1.GetFindingResponse
+	18, // 54: sallyport.v1.SallyportService.ListBaselines:output_type -> sallyport.v1.ListBaselinesResponse
+	20, // 55: sallyport.v1.SallyportService.GetBaseline:output_type -> sallyport.v1.GetBaselineResponse
+	22, // 56: sallyport.v1.SallyportService.ListVerdicts:output_type -> sallyport.v1.ListVerdictsResponse
+	24, // 57: sallyport.v1.SallyportService.ApproveBehaviour:output_type -> sallyport.v1.ApproveBehaviourResponse
+	26, // 58: sallyport.v1.SallyportService.ForgetBaseline:output_type -> sallyport.v1.ForgetBaselineResponse
+	28, // 59: sallyport.v1.SallyportService.FreezeBaseline:output_type -> sallyport.v1.FreezeBaselineResponse
+	30, // 60: sallyport.v1.SallyportService.ImportBaseline:output_type -> sallyport.v1.ImportBaselineResponse
+	32, // 61: sallyport.v1.SallyportService.SettleFinding:output_type -> sallyport.v1.SettleFindingResponse
+	34, // 62: sallyport.v1.SallyportService.ListDecisions:output_type -> sallyport.v1.ListDecisionsResponse
+	36, // 63: sallyport.v1.SallyportService.GetHealth:output_type -> sallyport.v1.GetHealthResponse
+	48, // [48:64] is the sub-list for method output_type
+	32, // [32:48] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_v1_service_proto_init() }
@@ -1969,7 +3016,7 @@ func file_sallyport_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_v1_service_proto_rawDesc), len(file_sallyport_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

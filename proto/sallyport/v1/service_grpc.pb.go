@@ -31,6 +31,13 @@ const (
 	SallyportService_GetFinding_FullMethodName       = "/sallyport.v1.SallyportService/GetFinding"
 	SallyportService_ListBaselines_FullMethodName    = "/sallyport.v1.SallyportService/ListBaselines"
 	SallyportService_GetBaseline_FullMethodName      = "/sallyport.v1.SallyportService/GetBaseline"
+	SallyportService_ListVerdicts_FullMethodName     = "/sallyport.v1.SallyportService/ListVerdicts"
+	SallyportService_ApproveBehaviour_FullMethodName = "/sallyport.v1.SallyportService/ApproveBehaviour"
+	SallyportService_ForgetBaseline_FullMethodName   = "/sallyport.v1.SallyportService/ForgetBaseline"
+	SallyportService_FreezeBaseline_FullMethodName   = "/sallyport.v1.SallyportService/FreezeBaseline"
+	SallyportService_ImportBaseline_FullMethodName   = "/sallyport.v1.SallyportService/ImportBaseline"
+	SallyportService_SettleFinding_FullMethodName    = "/sallyport.v1.SallyportService/SettleFinding"
+	SallyportService_ListDecisions_FullMethodName    = "/sallyport.v1.SallyportService/ListDecisions"
 	SallyportService_GetHealth_FullMethodName        = "/sallyport.v1.SallyportService/GetHealth"
 )
 
@@ -57,6 +64,21 @@ type SallyportServiceClient interface {
 	ListBaselines(ctx context.Context, in *ListBaselinesRequest, opts ...grpc.CallOption) (*ListBaselinesResponse, error)
 	// Returns the baseline of one job. NOT_FOUND if no clean run was seen.
 	GetBaseline(ctx context.Context, in *GetBaselineRequest, opts ...grpc.CallOption) (*GetBaselineResponse, error)
+	// Lists the verdicts on the executions of a run's jobs.
+	ListVerdicts(ctx context.Context, in *ListVerdictsRequest, opts ...grpc.CallOption) (*ListVerdictsResponse, error)
+	// Says that a behaviour is normal for a job: it is put into the job's baseline.
+	ApproveBehaviour(ctx context.Context, in *ApproveBehaviourRequest, opts ...grpc.CallOption) (*ApproveBehaviourResponse, error)
+	// Forgets a job's baseline, or one behaviour of it. NOT_FOUND if there is none.
+	ForgetBaseline(ctx context.Context, in *ForgetBaselineRequest, opts ...grpc.CallOption) (*ForgetBaselineResponse, error)
+	// Makes a job's baseline learn no more, or again.
+	FreezeBaseline(ctx context.Context, in *FreezeBaselineRequest, opts ...grpc.CallOption) (*FreezeBaselineResponse, error)
+	// Puts a baseline in the place of a job's.
+	ImportBaseline(ctx context.Context, in *ImportBaselineRequest, opts ...grpc.CallOption) (*ImportBaselineResponse, error)
+	// Says that somebody looks at a finding, or that it is settled. NOT_FOUND if there is
+	// no such finding.
+	SettleFinding(ctx context.Context, in *SettleFindingRequest, opts ...grpc.CallOption) (*SettleFindingResponse, error)
+	// Lists what people decided, newest first.
+	ListDecisions(ctx context.Context, in *ListDecisionsRequest, opts ...grpc.CallOption) (*ListDecisionsResponse, error)
 	// Says whether the parts work. Needs no token.
 	GetHealth(ctx context.Context, in *GetHealthRequest, opts ...grpc.CallOption) (*GetHealthResponse, error)
 }
@@ -149,6 +171,76 @@ func (c *sallyportServiceClient) GetBaseline(ctx context.Context, in *GetBaselin
 	return out, nil
 }
 
+func (c *sallyportServiceClient) ListVerdicts(ctx context.Context, in *ListVerdictsRequest, opts ...grpc.CallOption) (*ListVerdictsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListVerdictsResponse)
+	err := c.cc.Invoke(ctx, SallyportService_ListVerdicts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sallyportServiceClient) ApproveBehaviour(ctx context.Context, in *ApproveBehaviourRequest, opts ...grpc.CallOption) (*ApproveBehaviourResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApproveBehaviourResponse)
+	err := c.cc.Invoke(ctx, SallyportService_ApproveBehaviour_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sallyportServiceClient) ForgetBaseline(ctx context.Context, in *ForgetBaselineRequest, opts ...grpc.CallOption) (*ForgetBaselineResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetBaselineResponse)
+	err := c.cc.Invoke(ctx, SallyportService_ForgetBaseline_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sallyportServiceClient) FreezeBaseline(ctx context.Context, in *FreezeBaselineRequest, opts ...grpc.CallOption) (*FreezeBaselineResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FreezeBaselineResponse)
+	err := c.cc.Invoke(ctx, SallyportService_FreezeBaseline_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sallyportServiceClient) ImportBaseline(ctx context.Context, in *ImportBaselineRequest, opts ...grpc.CallOption) (*ImportBaselineResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportBaselineResponse)
+	err := c.cc.Invoke(ctx, SallyportService_ImportBaseline_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sallyportServiceClient) SettleFinding(ctx context.Context, in *SettleFindingRequest, opts ...grpc.CallOption) (*SettleFindingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SettleFindingResponse)
+	err := c.cc.Invoke(ctx, SallyportService_SettleFinding_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sallyportServiceClient) ListDecisions(ctx context.Context, in *ListDecisionsRequest, opts ...grpc.CallOption) (*ListDecisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDecisionsResponse)
+	err := c.cc.Invoke(ctx, SallyportService_ListDecisions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sallyportServiceClient) GetHealth(ctx context.Context, in *GetHealthRequest, opts ...grpc.CallOption) (*GetHealthResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetHealthResponse)
@@ -182,6 +274,21 @@ type SallyportServiceServer interface {
 	ListBaselines(context.Context, *ListBaselinesRequest) (*ListBaselinesResponse, error)
 	// Returns the baseline of one job. NOT_FOUND if no clean run was seen.
 	GetBaseline(context.Context, *GetBaselineRequest) (*GetBaselineResponse, error)
+	// Lists the verdicts on the executions of a run's jobs.
+	ListVerdicts(context.Context, *ListVerdictsRequest) (*ListVerdictsResponse, error)
+	// Says that a behaviour is normal for a job: it is put into the job's baseline.
+	ApproveBehaviour(context.Context, *ApproveBehaviourRequest) (*ApproveBehaviourResponse, error)
+	// Forgets a job's baseline, or one behaviour of it. NOT_FOUND if there is none.
+	ForgetBaseline(context.Context, *ForgetBaselineRequest) (*ForgetBaselineResponse, error)
+	// Makes a job's baseline learn no more, or again.
+	FreezeBaseline(context.Context, *FreezeBaselineRequest) (*FreezeBaselineResponse, error)
+	// Puts a baseline in the place of a job's.
+	ImportBaseline(context.Context, *ImportBaselineRequest) (*ImportBaselineResponse, error)
+	// Says that somebody looks at a finding, or that it is settled. NOT_FOUND if there is
+	// no such finding.
+	SettleFinding(context.Context, *SettleFindingRequest) (*SettleFindingResponse, error)
+	// Lists what people decided, newest first.
+	ListDecisions(context.Context, *ListDecisionsRequest) (*ListDecisionsResponse, error)
 	// Says whether the parts work. Needs no token.
 	GetHealth(context.Context, *GetHealthRequest) (*GetHealthResponse, error)
 	mustEmbedUnimplementedSallyportServiceServer()
@@ -217,6 +324,27 @@ func (UnimplementedSallyportServiceServer) ListBaselines(context.Context, *ListB
 }
 func (UnimplementedSallyportServiceServer) GetBaseline(context.Context, *GetBaselineRequest) (*GetBaselineResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBaseline not implemented")
+}
+func (UnimplementedSallyportServiceServer) ListVerdicts(context.Context, *ListVerdictsRequest) (*ListVerdictsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListVerdicts not implemented")
+}
+func (UnimplementedSallyportServiceServer) ApproveBehaviour(context.Context, *ApproveBehaviourRequest) (*ApproveBehaviourResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ApproveBehaviour not implemented")
+}
+func (UnimplementedSallyportServiceServer) ForgetBaseline(context.Context, *ForgetBaselineRequest) (*ForgetBaselineResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetBaseline not implemented")
+}
+func (UnimplementedSallyportServiceServer) FreezeBaseline(context.Context, *FreezeBaselineRequest) (*FreezeBaselineResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FreezeBaseline not implemented")
+}
+func (UnimplementedSallyportServiceServer) ImportBaseline(context.Context, *ImportBaselineRequest) (*ImportBaselineResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportBaseline not implemented")
+}
+func (UnimplementedSallyportServiceServer) SettleFinding(context.Context, *SettleFindingRequest) (*SettleFindingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SettleFinding not implemented")
+}
+func (UnimplementedSallyportServiceServer) ListDecisions(context.Context, *ListDecisionsRequest) (*ListDecisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDecisions not implemented")
 }
 func (UnimplementedSallyportServiceServer) GetHealth(context.Context, *GetHealthRequest) (*GetHealthResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHealth not implemented")
@@ -386,6 +514,132 @@ func _SallyportService_GetBaseline_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SallyportService_ListVerdicts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListVerdictsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SallyportServiceServer).ListVerdicts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SallyportService_ListVerdicts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SallyportServiceServer).ListVerdicts(ctx, req.(*ListVerdictsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SallyportService_ApproveBehaviour_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApproveBehaviourRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SallyportServiceServer).ApproveBehaviour(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SallyportService_ApproveBehaviour_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SallyportServiceServer).ApproveBehaviour(ctx, req.(*ApproveBehaviourRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SallyportService_ForgetBaseline_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetBaselineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SallyportServiceServer).ForgetBaseline(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SallyportService_ForgetBaseline_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SallyportServiceServer).ForgetBaseline(ctx, req.(*ForgetBaselineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SallyportService_FreezeBaseline_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FreezeBaselineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SallyportServiceServer).FreezeBaseline(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SallyportService_FreezeBaseline_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SallyportServiceServer).FreezeBaseline(ctx, req.(*FreezeBaselineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SallyportService_ImportBaseline_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportBaselineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SallyportServiceServer).ImportBaseline(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SallyportService_ImportBaseline_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SallyportServiceServer).ImportBaseline(ctx, req.(*ImportBaselineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SallyportService_SettleFinding_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SettleFindingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SallyportServiceServer).SettleFinding(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SallyportService_SettleFinding_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SallyportServiceServer).SettleFinding(ctx, req.(*SettleFindingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SallyportService_ListDecisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDecisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SallyportServiceServer).ListDecisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SallyportService_ListDecisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SallyportServiceServer).ListDecisions(ctx, req.(*ListDecisionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SallyportService_GetHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetHealthRequest)
 	if err := dec(in); err != nil {
@@ -442,6 +696,34 @@ var SallyportService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetBaseline",
 			Handler:    _SallyportService_GetBaseline_Handler,
+		},
+		{
+			MethodName: "ListVerdicts",
+			Handler:    _SallyportService_ListVerdicts_Handler,
+		},
+		{
+			MethodName: "ApproveBehaviour",
+			Handler:    _SallyportService_ApproveBehaviour_Handler,
+		},
+		{
+			MethodName: "ForgetBaseline",
+			Handler:    _SallyportService_ForgetBaseline_Handler,
+		},
+		{
+			MethodName: "FreezeBaseline",
+			Handler:    _SallyportService_FreezeBaseline_Handler,
+		},
+		{
+			MethodName: "ImportBaseline",
+			Handler:    _SallyportService_ImportBaseline_Handler,
+		},
+		{
+			MethodName: "SettleFinding",
+			Handler:    _SallyportService_SettleFinding_Handler,
+		},
+		{
+			MethodName: "ListDecisions",
+			Handler:    _SallyportService_ListDecisions_Handler,
 		},
 		{
 			MethodName: "GetHealth",
