@@ -2,7 +2,9 @@ package detector
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -17,106 +19,253 @@ const DefaultRunsNeeded = 5
 // Bounds of a baseline.
 const (
 	maxBaselineExecutions = 64
-	maxBaselineEndpoints  = 4096
-	maxEndpointPrograms   = 32
+	maxBaselineBehaviours = 4096
+	maxBaselineSteps      = 1024
+	maxPrograms           = 32
 )
+
+// How what is not done any more fades: a behaviour that the last fadeRuns clean runs did
+// not show, and that nobody did for fadeAge.
+const (
+	fadeRuns = 50
+	fadeAge  = 60 * 24 * time.Hour
+)
+
+// reopenedRuns is for how many clean runs learning is open after a step or an action
+// changed, the run that brought the change among them.
+const reopenedRuns = 3
+
+// learnedKinds are the kinds of behaviour that baselines hold, in their order.
+var learnedKinds = []sallyportv1.BehaviourKind{kindEgress, kindExec, kindFile, kindLookup, kindRequest}
 
 // cleanRun is what a run that ended clean has to teach.
 type cleanRun struct {
 	execution string
 	ended     time.Time
-	endpoints []endpoint
-}
-
-// endpoint is what one execution did with one endpoint.
-type endpoint struct {
-	Target      string    `json:"target"`
-	Port        uint32    `json:"port"`
-	Protocol    string    `json:"protocol"`
-	Programs    []string  `json:"programs"`
-	First, Last time.Time `json:"-"`
-	FirstNano   int64     `json:"first"`
-	LastNano    int64     `json:"last"`
+	deeds     []*deed
+	steps     []step
 }
 
 // learn returns the baseline after one more clean run. It is a pure function of
 // its arguments: b, which may be nil, is not changed. A run that b has learned
-// from before, or that has more endpoints than a baseline holds, changes nothing.
+// from before changes nothing, and neither does any run of a frozen baseline.
 func learn(b *sallyportv1.Baseline, repository, workflow, job string, run cleanRun, runsNeeded uint32) *sallyportv1.Baseline {
 	if b == nil {
 		b = &sallyportv1.Baseline{Repository: repository, Workflow: workflow, Job: job}
 	}
-	if slices.Contains(b.GetExecutionIds(), run.execution) {
+	if slices.Contains(b.GetExecutionIds(), run.execution) || b.GetFrozen() {
 		return b
 	}
 	b = proto.CloneOf(b)
-	changed := false
-	for _, e := range run.endpoints {
-		known := findEndpoint(b, e.Target, e.Port, e.Protocol)
-		if known == nil {
-			if len(b.GetEndpoints()) >= maxBaselineEndpoints {
-				// Never stable any more, rather than half learned.
-				changed = true
-				continue
-			}
-			known = &sallyportv1.BaselineEndpoint{
-				Target: e.Target, Port: e.Port, Protocol: e.Protocol,
-				FirstSeen: timestamppb.New(e.First), LastSeen: timestamppb.New(e.Last),
-			}
-			b.Endpoints = append(b.Endpoints, known)
-			changed = true
-		}
-		known.Runs++
-		if e.First.Before(known.GetFirstSeen().AsTime()) {
-			known.FirstSeen = timestamppb.New(e.First)
-		}
-		if e.Last.After(known.GetLastSeen().AsTime()) {
-			known.LastSeen = timestamppb.New(e.Last)
-		}
-		for _, p := range e.Programs {
-			if i, ok := slices.BinarySearch(known.GetPrograms(), p); !ok && len(known.GetPrograms()) < maxEndpointPrograms {
-				known.Programs = slices.Insert(known.Programs, i, p)
-			}
-		}
-	}
-	slices.SortFunc(b.Endpoints, func(x, y *sallyportv1.BaselineEndpoint) int {
-		return cmp.Or(cmp.Compare(x.GetTarget(), y.GetTarget()), cmp.Compare(x.GetPort(), y.GetPort()), cmp.Compare(x.GetProtocol(), y.GetProtocol()))
-	})
 	b.Runs++
-	b.RunsWithoutChange++
-	if changed {
-		b.RunsWithoutChange = 0
-	}
-	b.RunsNeeded = runsNeeded
-	// Once stable a baseline stays so: a clean run of a stable job cannot bring
-	// anything new but by exception, and must not open the gate to more of it.
-	b.Stable = b.GetStable() || (b.GetRuns() >= runsNeeded && b.GetRunsWithoutChange() >= 1)
 	b.LearnedAt = timestamppb.New(run.ended)
 	b.ExecutionIds = append(b.ExecutionIds, run.execution)
 	if n := len(b.GetExecutionIds()) - maxBaselineExecutions; n > 0 {
 		b.ExecutionIds = slices.Clone(b.GetExecutionIds()[n:])
 	}
+	learnSteps(b, run.steps)
+	news := learnDeeds(b, run.deeds)
+	fade(b, run.ended)
+	weigh(b, news, runsNeeded)
 	return b
 }
 
-func findEndpoint(b *sallyportv1.Baseline, target string, port uint32, protocol string) *sallyportv1.BaselineEndpoint {
-	for _, e := range b.GetEndpoints() {
-		if e.GetTarget() == target && e.GetPort() == port && e.GetProtocol() == protocol {
-			return e
+// learnDeeds adds what a run did, and returns of which kinds there was something new.
+func learnDeeds(b *sallyportv1.Baseline, deeds []*deed) (news map[sallyportv1.BehaviourKind]bool) {
+	news = make(map[sallyportv1.BehaviourKind]bool)
+	k := know(b)
+	counted := make(map[*sallyportv1.BaselineBehaviour]bool, len(deeds))
+	for _, d := range deeds {
+		known := k.find(d.key())
+		if known == nil {
+			news[d.Kind] = true
+			if len(b.GetBehaviours()) >= maxBaselineBehaviours {
+				continue // never stable any more, rather than half learned
+			}
+			known = &sallyportv1.BaselineBehaviour{
+				Kind: d.Kind, Target: d.Target, Port: d.Port, Protocol: d.Protocol, Operation: d.Operation,
+				Category: d.Category, Method: d.Method, Path: d.Path,
+			}
+			b.Behaviours = append(b.Behaviours, known)
+			k.add(known)
+		}
+		if !counted[known] {
+			counted[known] = true
+			known.Runs++
+		}
+		known.LastRun = b.GetRuns()
+		known.MostBytesSent = max(known.GetMostBytesSent(), d.Sent)
+		if first := time.Unix(0, d.First); known.GetFirstSeen() == nil || first.Before(known.GetFirstSeen().AsTime()) {
+			known.FirstSeen = timestamppb.New(first)
+		}
+		if last := time.Unix(0, d.Last); known.GetLastSeen() == nil || last.After(known.GetLastSeen().AsTime()) {
+			known.LastSeen = timestamppb.New(last)
+		}
+		for _, p := range d.Programs {
+			if i, ok := slices.BinarySearch(known.GetPrograms(), p); !ok && len(known.GetPrograms()) < maxPrograms {
+				known.Programs = slices.Insert(known.Programs, i, p)
+			}
 		}
 	}
-	return nil
+	generalise(b)
+	slices.SortFunc(b.Behaviours, compareBehaviours)
+	return news
 }
 
-// facts says what a baseline, maybe nil, knows of a behaviour.
-func facts(b *sallyportv1.Baseline, runsNeeded uint32, behaviour *sallyportv1.Behaviour) *sallyportv1.BaselineFacts {
-	return &sallyportv1.BaselineFacts{
-		Stable: b.GetStable(),
-		Known: behaviour.GetKind() == sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EGRESS &&
-			findEndpoint(b, behaviour.GetTarget(), behaviour.GetPort(), behaviour.GetProtocol()) != nil,
-		Runs:              b.GetRuns(),
-		RunsWithoutChange: b.GetRunsWithoutChange(),
-		RunsNeeded:        runsNeeded,
-		Endpoints:         uint32(len(b.GetEndpoints())),
+func compareBehaviours(x, y *sallyportv1.BaselineBehaviour) int {
+	return cmp.Or(
+		cmp.Compare(x.GetKind(), y.GetKind()), cmp.Compare(x.GetTarget(), y.GetTarget()), cmp.Compare(x.GetPort(), y.GetPort()),
+		cmp.Compare(x.GetProtocol(), y.GetProtocol()), cmp.Compare(x.GetOperation(), y.GetOperation()),
+		cmp.Compare(x.GetCategory(), y.GetCategory()), cmp.Compare(x.GetMethod(), y.GetMethod()), cmp.Compare(x.GetPath(), y.GetPath()),
+	)
+}
+
+// fade drops what was not done for long. What somebody approved stays.
+func fade(b *sallyportv1.Baseline, now time.Time) {
+	before := len(b.GetBehaviours())
+	b.Behaviours = slices.DeleteFunc(b.GetBehaviours(), func(x *sallyportv1.BaselineBehaviour) bool {
+		return x.GetApprovedBy() == "" && b.GetRuns()-x.GetLastRun() >= fadeRuns && now.Sub(x.GetLastSeen().AsTime()) >= fadeAge
+	})
+	b.Faded += uint32(before - len(b.GetBehaviours()))
+}
+
+// learnSteps adds steps and their actions, and opens learning again when they are others
+// than before.
+func learnSteps(b *sallyportv1.Baseline, steps []step) {
+	first := len(b.GetSteps()) == 0
+	for _, s := range steps {
+		if changed := changedStep(b, s); changed != "" && !first {
+			b.Reopened, b.ReopenedUntilRun = changed, b.GetRuns()+reopenedRuns-1
+		}
+		if hasStep(b, s) {
+			continue
+		}
+		// An action that was bumped has taken the place of its former version.
+		b.Steps = slices.DeleteFunc(b.GetSteps(), func(x *sallyportv1.BaselineStep) bool {
+			return !first && x.GetStep() == s.Step && actionName(x.GetAction()) == actionName(s.Action) && x.GetAction() != ""
+		})
+		if len(b.GetSteps()) < maxBaselineSteps {
+			b.Steps = append(b.Steps, &sallyportv1.BaselineStep{Step: s.Step, Action: s.Action})
+		}
 	}
+	slices.SortFunc(b.Steps, func(x, y *sallyportv1.BaselineStep) int {
+		return cmp.Or(cmp.Compare(x.GetStep(), y.GetStep()), cmp.Compare(x.GetAction(), y.GetAction()))
+	})
+}
+
+func hasStep(b *sallyportv1.Baseline, s step) bool {
+	return slices.ContainsFunc(b.GetSteps(), func(x *sallyportv1.BaselineStep) bool {
+		return x.GetStep() == s.Step && x.GetAction() == s.Action
+	})
+}
+
+// changedStep says how a step differs from what clean runs had, empty if it does not.
+func changedStep(b *sallyportv1.Baseline, s step) string {
+	if s.Step == "" || len(b.GetSteps()) == 0 || hasStep(b, s) {
+		return ""
+	}
+	for _, x := range b.GetSteps() {
+		if name := actionName(s.Action); name != "" && actionName(x.GetAction()) == name {
+			_, before, _ := strings.Cut(x.GetAction(), "@")
+			_, after, _ := strings.Cut(s.Action, "@")
+			if before != after {
+				return fmt.Sprintf("%s went from %s to %s", name, before, after)
+			}
+		}
+	}
+	if s.Action != "" {
+		return fmt.Sprintf("step %s uses %s, which it did not", s.Step, s.Action)
+	}
+	return fmt.Sprintf("step %s is new", s.Step)
+}
+
+// actionName is an action without its version.
+func actionName(action string) string {
+	name, _, _ := strings.Cut(action, "@")
+	return name
+}
+
+// reopenedFor says why learning is open for a step of a run now, empty if it is not.
+func reopenedFor(b *sallyportv1.Baseline, s step) string {
+	if b == nil {
+		return ""
+	}
+	if changed := changedStep(b, s); changed != "" {
+		return changed
+	}
+	if b.GetReopened() != "" && b.GetRuns() < b.GetReopenedUntilRun() {
+		return b.GetReopened()
+	}
+	return ""
+}
+
+// Stability by the rule in docs/baseline.md: enough runs, nothing new in the last one,
+// and an estimate of at most this many percent that the next one brings something new.
+// Somebody who asks for fewer runs asks for less certainty.
+func mostNovelty(runsNeeded uint32) uint32 { return max(20, noveltyPercent(0, runsNeeded)) }
+
+// weigh writes down how stable each kind of behaviour is.
+func weigh(b *sallyportv1.Baseline, news map[sallyportv1.BehaviourKind]bool, runsNeeded uint32) {
+	before := make(map[sallyportv1.BehaviourKind]*sallyportv1.KindStability)
+	for _, s := range b.GetStability() {
+		before[s.GetKind()] = s
+	}
+	b.Stability = nil
+	for _, kind := range learnedKinds {
+		s := &sallyportv1.KindStability{Kind: kind, RunsWithoutChange: before[kind].GetRunsWithoutChange() + 1}
+		if news[kind] {
+			s.RunsWithoutChange = 0
+		}
+		for _, x := range b.GetBehaviours() {
+			if x.GetKind() == kind {
+				s.Behaviours++
+				if x.GetRuns() == 1 && x.GetApprovedBy() == "" {
+					s.SeenOnce++
+				}
+			}
+		}
+		s.NoveltyPercent = noveltyPercent(s.GetSeenOnce(), b.GetRuns())
+		// Once stable a kind stays so: a clean run of a stable job cannot bring anything
+		// new but by exception, and must not open the gate to more of it.
+		s.Stable = before[kind].GetStable() ||
+			b.GetRuns() >= runsNeeded && s.GetRunsWithoutChange() >= 1 && s.GetNoveltyPercent() <= mostNovelty(runsNeeded)
+		b.Stability = append(b.Stability, s)
+	}
+	egress := b.GetStability()[0]
+	b.RunsNeeded, b.Stable, b.RunsWithoutChange = runsNeeded, egress.GetStable(), egress.GetRunsWithoutChange()
+}
+
+// noveltyPercent estimates the chance that the next run shows something that none did:
+// Good and Turing's share of what was seen once, each run being one sample, with one
+// added to both so that few runs do not look certain (Good, Biometrika 40, 1953).
+func noveltyPercent(seenOnce, runs uint32) uint32 {
+	return min(100, (seenOnce+1)*100/(runs+1))
+}
+
+// facts says what a baseline, maybe nil, knows of a behaviour in a step.
+func facts(k *knowledge, runsNeeded uint32, b *sallyportv1.Behaviour, s step) *sallyportv1.BaselineFacts {
+	f := &sallyportv1.BaselineFacts{RunsNeeded: runsNeeded}
+	if k == nil {
+		return f
+	}
+	f.Runs, f.Frozen, f.Reopened = k.baseline.GetRuns(), k.baseline.GetFrozen(), reopenedFor(k.baseline, s)
+	kind := b.GetKind()
+	if !slices.Contains(learnedKinds, kind) {
+		kind = kindEgress
+	}
+	for _, s := range k.baseline.GetStability() {
+		if s.GetKind() == kind {
+			f.Stable, f.RunsWithoutChange, f.Behaviours = s.GetStable(), s.GetRunsWithoutChange(), s.GetBehaviours()
+			f.SeenOnce, f.NoveltyPercent = s.GetSeenOnce(), s.GetNoveltyPercent()
+		}
+	}
+	d, ok := deedOf(b)
+	if !ok {
+		return f
+	}
+	if known := k.find(d); known != nil {
+		f.Known, f.Matched, f.MostBytesSent = true, known.GetTarget(), known.GetMostBytesSent()
+		f.ProgramKnown = len(known.GetPrograms()) == 0 || len(known.GetPrograms()) >= maxPrograms || slices.Contains(known.GetPrograms(), b.GetProgram())
+	}
+	return f
 }

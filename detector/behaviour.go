@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"net/netip"
 	"path"
 	"strconv"
 	"strings"
@@ -12,18 +11,48 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
 
-// behaviourKey says what makes two behaviours of one execution the same. Its
-// parts are quoted, so that no program's name can look like a border.
-func behaviourKey(step string, b *sallyportv1.Behaviour) string {
+// Kinds of behaviour by short names.
+const (
+	kindEgress    = sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EGRESS
+	kindExec      = sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EXEC
+	kindAccess    = sallyportv1.BehaviourKind_BEHAVIOUR_KIND_PROCESS_ACCESS
+	kindPipe      = sallyportv1.BehaviourKind_BEHAVIOUR_KIND_PIPE
+	kindFile      = sallyportv1.BehaviourKind_BEHAVIOUR_KIND_FILE
+	kindLookup    = sallyportv1.BehaviourKind_BEHAVIOUR_KIND_LOOKUP
+	kindRequest   = sallyportv1.BehaviourKind_BEHAVIOUR_KIND_REQUEST
+	kindPrivilege = sallyportv1.BehaviourKind_BEHAVIOUR_KIND_PRIVILEGE
+	kindSurvivor  = sallyportv1.BehaviourKind_BEHAVIOUR_KIND_SURVIVOR
+)
+
+// sighting is a behaviour with what makes it the same as another.
+type sighting struct {
+	*sallyportv1.Behaviour
+	// shape of an execution's command line.
+	shape string
+}
+
+// identity says what makes two behaviours of one job the same: findings are told once
+// for each. Its parts are quoted, so that no program's name can look like a border.
+func (b sighting) identity(step string) string {
 	parts := []string{b.GetKind().String(), step, b.GetProgram(), b.GetTarget()}
 	switch b.GetKind() {
-	case sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EGRESS:
+	case kindEgress:
 		parts = append(parts, strconv.FormatUint(uint64(b.GetPort()), 10), b.GetProtocol(), b.GetAddressScope())
-	case sallyportv1.BehaviourKind_BEHAVIOUR_KIND_PROCESS_ACCESS:
+	case kindExec:
+		parts = append(parts, b.shape)
+	case kindAccess:
 		parts = append(parts, b.GetAccess(), strconv.FormatBool(b.GetTargetIsWorker()), strconv.FormatBool(b.GetTargetIsDescendant()))
-	case sallyportv1.BehaviourKind_BEHAVIOUR_KIND_PIPE:
+	case kindPipe:
 		// The arguments decide whether an interpreter runs what it reads.
 		parts = append(parts, strconv.FormatBool(b.GetWriterDownloads()), strings.Join(b.GetTargetArguments(), "\x00"))
+	case kindFile:
+		parts = append(parts, b.GetOperation(), b.GetRule(), b.GetCategory())
+	case kindLookup:
+		parts = append(parts, b.GetQuestionType(), b.GetAddress(), strconv.FormatUint(uint64(b.GetPort()), 10))
+	case kindRequest:
+		parts = append(parts, b.GetMethod(), b.GetPath())
+	case kindPrivilege:
+		parts = append(parts, b.GetPrivilege())
 	default:
 	}
 	var key strings.Builder
@@ -33,17 +62,35 @@ func behaviourKey(step string, b *sallyportv1.Behaviour) string {
 	return key.String()
 }
 
-// keyHash is a behaviour's key in eight bytes, for remembering what was judged.
+// reading is the identity with what else a policy reads of the behaviour and may change
+// while a run goes on: each is judged once.
+func (b sighting) reading(identity string) string {
+	switch b.GetKind() {
+	case kindEgress:
+		if b.GetApplication() == "" && b.GetServerName() == "" && !b.GetEncryptedHello() && b.GetBytesSent() == 0 {
+			return identity
+		}
+		return identity + strconv.Quote(b.GetApplication()) + strconv.Quote(b.GetServerName()) +
+			strconv.FormatBool(b.GetEncryptedHello()) + strconv.FormatUint(b.GetBytesSent(), 10)
+	case kindLookup:
+		return identity + strconv.FormatUint(uint64(b.GetNames()), 10) + " " + strconv.FormatUint(uint64(b.GetEncodedNames()), 10)
+	default:
+		return identity
+	}
+}
+
+// keyHash is a key in eight bytes, for remembering what was judged. It is a part of a
+// cryptographic hash, so that nobody can make a harmless behaviour that stands for a
+// harmful one.
 func keyHash(key string) uint64 {
 	sum := sha256.Sum256([]byte(key))
 	return binary.BigEndian.Uint64(sum[:8])
 }
 
-// findingID is the identity of a finding: the same for the same behaviour of the
-// same execution under the same policy, whenever and wherever it is judged.
-func findingID(execution, policy, key string) string {
+// hashOf is a hash of parts that no other parts have, 32 hexadecimal digits.
+func hashOf(parts ...string) string {
 	h := sha256.New()
-	for _, part := range []string{execution, policy, key} {
+	for _, part := range parts {
 		var size [8]byte
 		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
 		_, _ = h.Write(size[:]) // a hash never fails
@@ -63,36 +110,56 @@ func program(p *sallyportv1.Process) string {
 	return ""
 }
 
-func egress(s *scopes, by *sallyportv1.Process, f *sallyportv1.Flow) *sallyportv1.Behaviour {
-	if d := f.GetDirection(); d == sallyportv1.Direction_DIRECTION_INBOUND || d == sallyportv1.Direction_DIRECTION_LISTENING {
-		return nil
-	}
-	address, ok := netip.AddrFromSlice(f.GetDestinationAddress())
-	if !ok {
-		return nil
-	}
-	address = address.Unmap()
-	b := &sallyportv1.Behaviour{
-		Kind:         sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EGRESS,
-		Program:      program(by),
-		Address:      address.String(),
-		Port:         f.GetDestinationPort(),
-		Domain:       strings.ToLower(strings.TrimSuffix(f.GetDomain(), ".")),
-		AddressScope: s.of(address),
-	}
-	b.Protocol = f.GetProtocol().Name()
-	b.Target = b.GetDomain()
-	if b.GetTarget() == "" {
-		b.Target = b.GetAddress()
-	}
-	return b
+// deed is something that a run did, as a baseline holds it.
+type deed struct {
+	Kind      sallyportv1.BehaviourKind `json:"kind"`
+	Target    string                    `json:"target"`
+	Port      uint32                    `json:"port,omitempty"`
+	Protocol  string                    `json:"protocol,omitempty"`
+	Operation string                    `json:"operation,omitempty"`
+	Category  string                    `json:"category,omitempty"`
+	Method    string                    `json:"method,omitempty"`
+	Path      string                    `json:"path,omitempty"`
+	Programs  []string                  `json:"programs"` // in order of their first time
+	First     int64                     `json:"first"`    // Unix time in nanoseconds
+	Last      int64                     `json:"last"`
+	Sent      uint64                    `json:"sent,omitempty"` // most bytes by one program in one step
 }
 
-var accessNames = map[sallyportv1.AccessKind]string{
-	sallyportv1.AccessKind_ACCESS_KIND_PROC_MEM:     "proc-mem",
-	sallyportv1.AccessKind_ACCESS_KIND_PROC_MAPS:    "proc-maps",
-	sallyportv1.AccessKind_ACCESS_KIND_PROC_ENVIRON: "proc-environ",
-	sallyportv1.AccessKind_ACCESS_KIND_PTRACE:       "ptrace",
-	sallyportv1.AccessKind_ACCESS_KIND_VM_READ:      "vm-read",
-	sallyportv1.AccessKind_ACCESS_KIND_VM_WRITE:     "vm-write",
+// deedKey is what makes two deeds the same. Programs do not: a baseline lists them.
+type deedKey struct {
+	kind                                                sallyportv1.BehaviourKind
+	target, protocol, operation, category, method, path string
+	port                                                uint32
+}
+
+func (d *deed) key() deedKey {
+	return deedKey{
+		kind: d.Kind, target: d.Target, protocol: d.Protocol, operation: d.Operation, category: d.Category,
+		method: d.Method, path: d.Path, port: d.Port,
+	}
+}
+
+// deedOf returns what a baseline would hold of a behaviour, and whether baselines hold
+// such.
+func deedOf(b *sallyportv1.Behaviour) (deedKey, bool) {
+	k := deedKey{kind: b.GetKind(), target: b.GetTarget()}
+	switch b.GetKind() {
+	case kindEgress:
+		k.port, k.protocol = b.GetPort(), b.GetProtocol()
+		return k, b.GetAddressScope() != scopeLoopback
+	case kindExec:
+		return k, true
+	case kindFile:
+		k.operation, k.category = b.GetOperation(), b.GetCategory()
+		return k, true
+	case kindLookup:
+		k.protocol = b.GetQuestionType()
+		return k, true
+	case kindRequest:
+		k.method, k.path = b.GetMethod(), b.GetPath()
+		return k, true
+	default:
+		return k, false
+	}
 }

@@ -16,10 +16,13 @@ import (
 )
 
 const (
-	saveInterval = 250 * time.Millisecond
-	maxUnsaved   = 4096 // messages applied and not acknowledged yet
-	retryPause   = 500 * time.Millisecond
-	callTimeout  = 10 * time.Second
+	tickInterval = 250 * time.Millisecond
+	// saveShare bounds what of the time goes into saving: after a save of d the next one
+	// waits saveShare*d at least.
+	saveShare   = 4
+	maxUnsaved  = 4096 // messages applied and not acknowledged yet
+	retryPause  = 500 * time.Millisecond
+	callTimeout = 10 * time.Second
 )
 
 // Config says how a detector runs. JetStream and Policies are needed.
@@ -31,6 +34,8 @@ type Config struct {
 	// RunsNeeded is how many clean runs make a baseline stable; DefaultRunsNeeded
 	// if zero.
 	RunsNeeded uint32
+	// TrustedRefs as in EngineConfig.
+	TrustedRefs []string
 	// Now is the clock by which executions time out; time.Now by default.
 	Now func() time.Time
 	// Logger; slog.Default() by default.
@@ -49,6 +54,8 @@ type Detector struct {
 	snapshots *snapshots
 	decoder   *stream.Decoder
 	unsaved   []jetstream.Msg
+	published *Verdicts
+	verdicts  []*sallyportv1.Verdict // not published yet
 
 	messages, deadLetters, taught prometheus.Counter
 
@@ -67,8 +74,12 @@ func New(ctx context.Context, c Config) (*Detector, error) {
 		return nil, fmt.Errorf("new detector: %w", err)
 	}
 	engine, err := NewEngine(EngineConfig{
-		Policies: c.Policies, Baseline: baselines.Get, RunsNeeded: c.RunsNeeded, Now: c.Now, Logger: c.Logger,
+		Policies: c.Policies, Baseline: baselines.Get, RunsNeeded: c.RunsNeeded, TrustedRefs: c.TrustedRefs, Now: c.Now, Logger: c.Logger,
 	})
+	if err != nil {
+		return nil, fmt.Errorf("new detector: %w", err)
+	}
+	published, err := OpenVerdicts(ctx, c.JetStream)
 	if err != nil {
 		return nil, fmt.Errorf("new detector: %w", err)
 	}
@@ -85,18 +96,20 @@ func New(ctx context.Context, c Config) (*Detector, error) {
 	}
 	for id, x := range executions {
 		if a := x.attribution; !x.Finished && a.GetRepository() != "" {
-			if x.baseline, err = baselines.Get(ctx, a.GetRepository(), a.GetWorkflow(), a.GetJob()); err != nil && !errors.Is(err, ErrNoBaseline) {
+			b, err := baselines.Get(ctx, a.GetRepository(), a.GetWorkflow(), a.GetJob())
+			if err != nil && !errors.Is(err, ErrNoBaseline) {
 				return nil, fmt.Errorf("new detector: execution %s: %w", id, err)
 			}
+			x.knowledge = know(b)
 		}
 	}
-	engine.executions = executions
+	engine.restore(executions)
 	decoder, err := stream.NewDecoder()
 	if err != nil {
 		return nil, fmt.Errorf("new detector: %w", err)
 	}
 	d := &Detector{
-		js: c.JetStream, log: c.Logger, engine: engine, baselines: baselines, snapshots: snapshots, decoder: decoder,
+		js: c.JetStream, log: c.Logger, engine: engine, baselines: baselines, snapshots: snapshots, decoder: decoder, published: published,
 		detail: "not running",
 	}
 	return d, d.register(c.Metrics)
@@ -191,8 +204,9 @@ func (d *Detector) Run(ctx context.Context) error {
 }
 
 func (d *Detector) loop(ctx context.Context, incoming <-chan jetstream.Msg, done <-chan struct{}) error {
-	tick := time.NewTicker(saveInterval)
+	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
+	var nextSave time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -210,14 +224,19 @@ func (d *Detector) loop(ctx context.Context, incoming <-chan jetstream.Msg, done
 				return nil // ctx ended; Run saves once more
 			}
 		case <-tick.C:
-			if err := d.teach(ctx); err != nil {
+			if err := d.conclude(ctx); err != nil {
 				d.failed(ctx, err)
 				continue
 			}
+			if time.Now().Before(nextSave) {
+				continue
+			}
+			began := time.Now()
 			if err := d.save(ctx); err != nil && ctx.Err() == nil {
 				d.failed(ctx, err)
 				continue
 			}
+			nextSave = time.Now().Add(saveShare * time.Since(began))
 			if ok, _ := d.Health(); !ok {
 				d.log.Info("the detector works again")
 			}
@@ -296,9 +315,9 @@ func (d *Detector) handle(ctx context.Context, m jetstream.Msg) error {
 		d.log.Info("finding", "policy", f.GetPolicy().GetId(), "message", f.GetMessage(),
 			"repo", a.GetRepository(), "run", a.GetRunId(), "job", a.GetJob(), "step", a.GetStep(), "agent", f.GetAgentId())
 	}
-	if d.insist(ctx, "teach", d.teach) != nil {
-		// Not taught: the execution is unsettled in its snapshot, and teaches later.
-		d.log.Debug("stopped before teaching")
+	if ended(batch) && d.insist(ctx, "conclude", d.conclude) != nil {
+		// Not concluded: the execution is unsettled in its snapshot, and is taken up later.
+		d.log.Debug("stopped before the verdict")
 	}
 	d.unsaved = append(d.unsaved, m)
 	return nil
@@ -322,6 +341,32 @@ func (d *Detector) call(ctx context.Context, f func(context.Context) error) erro
 	return f(ctx)
 }
 
+// ended says whether a batch holds the end of a job.
+func ended(b *sallyportv1.EventBatch) bool {
+	for _, e := range b.GetEvents() {
+		if e.GetJobEnded() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// conclude publishes the verdicts that are new, and lets clean executions teach.
+func (d *Detector) conclude(ctx context.Context) error {
+	d.verdicts = append(d.verdicts, d.engine.conclusions()...)
+	for len(d.verdicts) > 0 {
+		v := d.verdicts[0]
+		if err := d.call(ctx, func(ctx context.Context) error { return d.published.put(ctx, v) }); err != nil {
+			return err
+		}
+		a := v.GetAttribution()
+		d.log.Info("verdict", "verdict", enumName(v.GetConclusion().Descriptor(), v.GetConclusion().Number()), "revision", v.GetRevision(),
+			"findings", len(v.GetFindingIds()), "repo", a.GetRepository(), "run", a.GetRunId(), "job", a.GetJob())
+		d.verdicts = d.verdicts[1:]
+	}
+	return d.teach(ctx)
+}
+
 // teach lets executions that ended clean teach their baselines.
 func (d *Detector) teach(ctx context.Context) error {
 	for _, l := range d.engine.settle() {
@@ -332,6 +377,7 @@ func (d *Detector) teach(ctx context.Context) error {
 			return err
 		}
 		l.x.settled()
+		l.x.Taught = true
 		d.taught.Inc()
 		d.log.Info("learned a clean run", "repo", l.attribution.GetRepository(), "run", l.attribution.GetRunId(), "job", l.attribution.GetJob())
 	}

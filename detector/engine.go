@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sallyport-ci/sallyport/policies"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -31,6 +31,9 @@ type EngineConfig struct {
 	// RunsNeeded is how many clean runs make a baseline stable; DefaultRunsNeeded
 	// if zero.
 	RunsNeeded uint32
+	// TrustedRefs are patterns (path.Match) of the references whose runs may teach, beside
+	// those that GitHub protects; DefaultTrustedRefs if nil.
+	TrustedRefs []string
 	// Now is the clock by which executions time out; time.Now by default.
 	Now func() time.Time
 	// Logger takes what goes wrong in policies; slog.Default() by default.
@@ -45,14 +48,20 @@ type EngineCounts struct {
 	PolicyErrors uint64
 }
 
+// DefaultTrustedRefs are the references that usually nobody can write to without review.
+var DefaultTrustedRefs = []string{"refs/heads/main", "refs/heads/master"}
+
 // Engine folds events into behaviours and judges each new one once. It is not safe
 // for concurrent use, except Counts.
 type Engine struct {
 	config      EngineConfig
 	scopes      *scopes
 	downloaders map[string]bool
+	manyFiles   map[string]bool
 	executions  map[string]*execution
-	agents      map[string]lostReport // by agent
+	onAgent     map[string]map[string]*execution // those that are not finished, by agent
+	unsettled   map[string]*execution            // those that ended
+	agents      map[string]lostReport            // by agent
 
 	mu     sync.Mutex
 	logged map[string]bool
@@ -68,6 +77,14 @@ func NewEngine(c EngineConfig) (*Engine, error) {
 	if c.RunsNeeded == 0 {
 		c.RunsNeeded = DefaultRunsNeeded
 	}
+	if c.TrustedRefs == nil {
+		c.TrustedRefs = DefaultTrustedRefs
+	}
+	for _, pattern := range c.TrustedRefs {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return nil, fmt.Errorf("new engine: trusted reference %q: %w", pattern, err)
+		}
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -78,23 +95,70 @@ func NewEngine(c EngineConfig) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	const list = "data/downloaders.json"
-	data, err := policies.FS.ReadFile(list)
-	if err != nil {
-		return nil, fmt.Errorf("read list %s: %w", list, err)
+	e := &Engine{config: c, scopes: s, agents: make(map[string]lostReport), logged: make(map[string]bool)}
+	if e.downloaders, err = names("downloaders"); err != nil {
+		return nil, err
 	}
-	var names []string
-	if err := json.Unmarshal(data, &names); err != nil {
-		return nil, fmt.Errorf("read list %s: %w", list, err)
+	if e.manyFiles, err = names("many_files"); err != nil {
+		return nil, err
 	}
-	e := &Engine{
-		config: c, scopes: s, downloaders: make(map[string]bool), executions: make(map[string]*execution),
-		agents: make(map[string]lostReport), logged: make(map[string]bool),
-	}
-	for _, n := range names {
-		e.downloaders[n] = true
-	}
+	e.restore(make(map[string]*execution))
 	return e, nil
+}
+
+// names reads an embedded list of names.
+func names(list string) (map[string]bool, error) {
+	name := "data/" + list + ".json"
+	data, err := policies.FS.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read list %s: %w", name, err)
+	}
+	var all []string
+	if err := json.Unmarshal(data, &all); err != nil {
+		return nil, fmt.Errorf("read list %s: %w", name, err)
+	}
+	set := make(map[string]bool, len(all))
+	for _, n := range all {
+		set[n] = true
+	}
+	return set, nil
+}
+
+// restore puts executions in the place of all.
+func (e *Engine) restore(executions map[string]*execution) {
+	e.executions = executions
+	e.onAgent, e.unsettled = make(map[string]map[string]*execution), make(map[string]*execution)
+	for id, x := range executions {
+		if x.Finished {
+			continue
+		}
+		for agent := range x.Agents {
+			e.isOn(agent, id, x)
+		}
+		if x.Ended {
+			e.unsettled[id] = x
+		}
+	}
+}
+
+// isOn notes that an agent sees an execution.
+func (e *Engine) isOn(agent, id string, x *execution) {
+	if e.onAgent[agent] == nil {
+		e.onAgent[agent] = make(map[string]*execution)
+	}
+	e.onAgent[agent][id] = x
+}
+
+// over notes that an execution is finished.
+func (e *Engine) over(id string, x *execution) {
+	x.forget()
+	delete(e.unsettled, id)
+	for agent := range x.Agents {
+		delete(e.onAgent[agent], id)
+		if len(e.onAgent[agent]) == 0 {
+			delete(e.onAgent, agent)
+		}
+	}
 }
 
 // Counts returns the totals. It is safe for concurrent use.
@@ -135,6 +199,10 @@ func (e *Engine) Apply(ctx context.Context, b *sallyportv1.EventBatch) ([]*sally
 			agent: b.GetAgentId(), hostname: b.GetHostname(), time: int64(min(event.GetTimeUnixNano(), math.MaxInt64)),
 			attribution: b.GetAttributions()[event.GetAttribution()-1], table: table,
 		}
+		if x.StartedAt == 0 || s.time < x.StartedAt {
+			x.StartedAt = s.time
+		}
+		e.isOn(b.GetAgentId(), x.id, x)
 		if n := event.GetProcess(); n > 0 && int(n) <= len(b.GetProcesses()) {
 			s.process = b.GetProcesses()[n-1]
 		}
@@ -162,7 +230,7 @@ func (e *Engine) follow(ctx context.Context, b *sallyportv1.EventBatch, a *sally
 			return fmt.Errorf("read baseline of %s, %s, %s: %w", a.GetRepository(), a.GetWorkflow(), a.GetJob(), err)
 		}
 	}
-	x, err := newExecution(a, baseline)
+	x, err := newExecution(a, know(baseline))
 	if err != nil {
 		return fmt.Errorf("follow execution %s: %w", id, err)
 	}
@@ -211,7 +279,7 @@ func (e *Engine) status(b *sallyportv1.EventBatch, status *sallyportv1.AgentStat
 		lost += int64(min(n, math.MaxInt32))
 	}
 	e.agents[b.GetAgentId()] = lostReport{b.GetEpoch(), lost}
-	for _, x := range e.executions {
+	for _, x := range e.onAgent[b.GetAgentId()] {
 		p := x.Agents[b.GetAgentId()]
 		if x.Finished || p == nil || p.Epoch != b.GetEpoch() {
 			continue
@@ -231,7 +299,7 @@ func (e *Engine) advance(b *sallyportv1.EventBatch) {
 	if len(b.GetEvents()) == 0 {
 		return
 	}
-	for _, x := range e.executions {
+	for _, x := range e.onAgent[b.GetAgentId()] {
 		p := x.Agents[b.GetAgentId()]
 		if x.Finished || p == nil || p.Epoch != b.GetEpoch() {
 			continue
@@ -247,13 +315,9 @@ func (e *Engine) advance(b *sallyportv1.EventBatch) {
 
 func (e *Engine) fold(ctx context.Context, x *execution, s *sight, b *sallyportv1.EventBatch, event *sallyportv1.Event, sequence uint64) ([]*sallyportv1.Finding, error) {
 	x.position(b)
+	x.within(s.attribution)
 	if body, ok := event.GetBody().(*sallyportv1.Event_JobEnded); ok {
-		x.Ended, x.EndedAt = true, s.time
-		x.position(b).Last = sequence
-		if body.JobEnded.GetReason() == sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED {
-			x.incomplete("the agent stopped before the job ended")
-		}
-		return nil, nil
+		return e.end(ctx, x, s, b, body.JobEnded, sequence), nil
 	}
 	if s.process == nil {
 		if event.GetFlow() == nil {
@@ -263,12 +327,10 @@ func (e *Engine) fold(ctx context.Context, x *execution, s *sight, b *sallyportv
 	}
 	switch body := event.GetBody().(type) {
 	case *sallyportv1.Event_ProcessExecuted:
-		f := e.judge(ctx, x, s, &sallyportv1.Behaviour{
-			Kind: sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EXEC, Program: program(s.process),
-		})
+		f := e.judge(ctx, x, s, e.executes(s.process))
 		before := len(x.pairs)
 		if err := x.executed(s); err != nil {
-			return nil, fmt.Errorf("note pipes of execution %s: %w", x.attribution.GetExecutionId(), err)
+			return nil, fmt.Errorf("note pipes of execution %s: %w", x.id, err)
 		}
 		if len(x.pairs) != before {
 			f = append(f, e.judgePipes(ctx, x, s)...)
@@ -281,27 +343,84 @@ func (e *Engine) fold(ctx context.Context, x *execution, s *sight, b *sallyportv
 		if behaviour == nil || lookUp(behaviour.GetAddressScope(), behaviour.GetPort()) {
 			return nil, nil
 		}
-		x.contact(behaviour, s.time)
-		f := e.judge(ctx, x, s, behaviour)
+		x.send(s.attribution.GetStep(), behaviour, body.Flow.GetBytesSent())
+		f := e.judge(ctx, x, s, sighting{Behaviour: behaviour})
 		if behaviour.GetAddressScope() != scopeLoopback && x.sent(s) && len(x.pairs) > 0 {
 			f = append(f, e.judgePipes(ctx, x, s)...)
 		}
 		return f, nil
+	case *sallyportv1.Event_DnsExchange:
+		return e.judge(ctx, x, s, sighting{Behaviour: x.lookup(e.scopes, s.attribution.GetStep(), s.process, body.DnsExchange)}), nil
 	case *sallyportv1.Event_ProcessAccess:
-		access := body.ProcessAccess
-		behaviour := &sallyportv1.Behaviour{
-			Kind: sallyportv1.BehaviourKind_BEHAVIOUR_KIND_PROCESS_ACCESS, Program: program(s.process),
-			Access: accessNames[access.GetKind()], TargetIsWorker: access.GetTargetIsWorker(),
-		}
-		if n := access.GetTarget(); n > 0 && int(n) <= len(b.GetProcesses()) {
-			target := b.GetProcesses()[n-1]
-			behaviour.Target, behaviour.TargetExecutable, behaviour.TargetArguments = program(target), target.GetExecutable(), target.GetArguments()
-			behaviour.TargetIsDescendant = s.process.GetId() != 0 && slices.Contains(lineage(s.table, target)[1:], s.process.GetId())
-		}
-		return e.judge(ctx, x, s, behaviour), nil
+		return e.judge(ctx, x, s, sighting{Behaviour: access(s, b, body.ProcessAccess)}), nil
+	case *sallyportv1.Event_FileAccess:
+		f := body.FileAccess
+		return e.judge(ctx, x, s, sighting{Behaviour: &sallyportv1.Behaviour{
+			Kind: kindFile, Program: program(s.process), Target: pathPattern(f.GetPath()),
+			Operation: operations[f.GetOperation()], Rule: f.GetRule(), Category: f.GetCategory(),
+		}}), nil
+	case *sallyportv1.Event_HttpRequest:
+		r := body.HttpRequest
+		return e.judge(ctx, x, s, sighting{Behaviour: &sallyportv1.Behaviour{
+			Kind: kindRequest, Program: program(s.process), Target: domainName(r.GetHost()), Domain: domainName(r.GetHost()),
+			Method: r.GetMethod(), Path: pathPattern(r.GetPath()),
+		}}), nil
+	case *sallyportv1.Event_PrivilegeUse:
+		return e.judge(ctx, x, s, sighting{Behaviour: privilege(s.process, body.PrivilegeUse)}), nil
 	default:
 	}
 	return nil, nil
+}
+
+// end notes that the job has ended, and judges what outlives it.
+func (e *Engine) end(ctx context.Context, x *execution, s *sight, b *sallyportv1.EventBatch, ended *sallyportv1.JobEnded, sequence uint64) []*sallyportv1.Finding {
+	x.Ended, x.EndedAt = true, s.time
+	x.position(b).Last = sequence
+	e.unsettled[x.id] = x
+	if ended.GetReason() == sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED {
+		x.incomplete("the agent stopped before the job ended")
+		return nil // what runs on is the job itself
+	}
+	var found []*sallyportv1.Finding
+	for _, n := range ended.GetSurvivors() {
+		if n == 0 || int(n) > len(b.GetProcesses()) {
+			continue
+		}
+		survivor := *s
+		survivor.ids, survivor.process = nil, b.GetProcesses()[n-1]
+		found = append(found, e.judge(ctx, x, &survivor, sighting{Behaviour: &sallyportv1.Behaviour{
+			Kind: kindSurvivor, Program: program(survivor.process), Target: program(survivor.process),
+		}})...)
+	}
+	return found
+}
+
+// access is the behaviour of a process that reaches into another.
+func access(s *sight, b *sallyportv1.EventBatch, a *sallyportv1.ProcessAccess) *sallyportv1.Behaviour {
+	out := &sallyportv1.Behaviour{
+		Kind: kindAccess, Program: program(s.process), Access: accessNames[a.GetKind()], TargetIsWorker: a.GetTargetIsWorker(),
+	}
+	if n := a.GetTarget(); n > 0 && int(n) <= len(b.GetProcesses()) {
+		target := b.GetProcesses()[n-1]
+		out.Target, out.TargetExecutable, out.TargetArguments = program(target), target.GetExecutable(), target.GetArguments()
+		out.TargetIsDescendant = s.process.GetId() != 0 && slices.Contains(lineage(s.table, target)[1:], s.process.GetId())
+	}
+	return out
+}
+
+// privilege is the behaviour of a process that gained a privilege or used one.
+func privilege(p *sallyportv1.Process, u *sallyportv1.PrivilegeUse) *sallyportv1.Behaviour {
+	out := &sallyportv1.Behaviour{
+		Kind: kindPrivilege, Program: program(p), Privilege: privileges[u.GetKind()], Capabilities: u.GetCapabilities(), Target: pathPattern(u.GetObject()),
+	}
+	switch {
+	case out.GetTarget() != "":
+	case len(u.GetNamespaces()) > 0:
+		out.Target = strings.Join(u.GetNamespaces(), " ")
+	default:
+		out.Target = strings.Join(u.GetCapabilities(), " ")
+	}
+	return out
 }
 
 // judgePipes judges the pipes of an execution whose behaviour is new.
@@ -310,26 +429,34 @@ func (e *Engine) judgePipes(ctx context.Context, x *execution, now *sight) []*sa
 	for _, p := range x.pairs {
 		w := p.writer
 		s := &sight{agent: w.Agent, hostname: now.hostname, time: now.time, process: w.process, attribution: w.attribution}
-		out = append(out, e.judgeWith(ctx, x, s, pipeBehaviour(p, x.downloads(w, e.downloaders)), func() []*sallyportv1.Process { return w.ancestry })...)
+		out = append(out, e.judgeWith(ctx, x, s, sighting{Behaviour: pipeBehaviour(p, x.downloads(w, e.downloaders))}, func() []*sallyportv1.Process { return w.ancestry })...)
 	}
 	return out
 }
 
-func (e *Engine) judge(ctx context.Context, x *execution, s *sight, b *sallyportv1.Behaviour) []*sallyportv1.Finding {
+func (e *Engine) judge(ctx context.Context, x *execution, s *sight, b sighting) []*sallyportv1.Finding {
 	return e.judgeWith(ctx, x, s, b, s.ancestry)
 }
 
-// judgeWith asks every policy about a behaviour, if it is new.
-func (e *Engine) judgeWith(ctx context.Context, x *execution, s *sight, b *sallyportv1.Behaviour, ancestry func() []*sallyportv1.Process) []*sallyportv1.Finding {
-	key := behaviourKey(s.attribution.GetStep(), b)
-	if !x.remember(keyHash(key)) {
+// judgeWith asks every policy that looks at such about a behaviour, if it is new or if
+// something that policies read of it has changed.
+func (e *Engine) judgeWith(ctx context.Context, x *execution, s *sight, b sighting, ancestry func() []*sallyportv1.Process) []*sallyportv1.Finding {
+	if b.GetKind() != kindLookup || worthLearning(b.Behaviour) {
+		x.did(b.Behaviour, s.time)
+	}
+	identity := b.identity(s.attribution.GetStep())
+	if !x.remember(keyHash(b.reading(identity))) {
 		return nil
 	}
 	e.behaviours.Add(1)
+	set := e.config.Policies.set.Load().of(b.GetKind())
+	if len(set) == 0 {
+		return nil
+	}
 	ancestors := ancestry()
-	known := facts(x.baseline, e.config.RunsNeeded, b)
+	known := facts(x.knowledge, e.config.RunsNeeded, b.Behaviour, step{s.attribution.GetStep(), s.attribution.GetAction()})
 	input, err := ast.InterfaceToValue(policyInput(&sallyportv1.PolicyInput{
-		Version: inputVersion, Behaviour: b, Process: s.process, Ancestry: ancestors, Job: s.attribution, Baseline: known,
+		Version: inputVersion, Behaviour: b.Behaviour, Process: s.process, Ancestry: ancestors, Job: s.attribution, Baseline: known,
 	}))
 	if err != nil {
 		e.policyFailed("input", fmt.Errorf("make policy input: %w", err), s)
@@ -337,7 +464,7 @@ func (e *Engine) judgeWith(ctx context.Context, x *execution, s *sight, b *sally
 		return nil
 	}
 	var out []*sallyportv1.Finding
-	for _, p := range e.config.Policies.set.Load().policies {
+	for _, p := range set {
 		v, err := p.judge(ctx, input)
 		if err != nil {
 			e.policyFailed(p.about.GetId(), err, s)
@@ -347,17 +474,16 @@ func (e *Engine) judgeWith(ctx context.Context, x *execution, s *sight, b *sally
 		if v == nil {
 			continue
 		}
-		about := proto.CloneOf(p.about)
-		about.Severity = v.severity
-		x.Findings++
+		f := finding(x, s, p, v, identity)
+		if x.told[f.GetId()] {
+			continue
+		}
+		f.Behaviour, f.Baseline = b.Behaviour, known
+		f.Ancestry = cloneProcesses(append([]*sallyportv1.Process{s.process}, ancestors...))
+		f.Remedies = remedies(f)
+		x.tell(f)
 		e.findings.Add(1)
-		out = append(out, &sallyportv1.Finding{
-			Id:   findingID(x.attribution.GetExecutionId(), p.about.GetId(), key),
-			Time: timestamppb.New(time.Unix(0, s.time)), Policy: about, Message: strings.ToValidUTF8(v.message, "\uFFFD"),
-			Attribution: proto.CloneOf(s.attribution), Behaviour: b,
-			Ancestry: cloneProcesses(append([]*sallyportv1.Process{s.process}, ancestors...)),
-			Baseline: known, AgentId: s.agent, Hostname: s.hostname,
-		})
+		out = append(out, f)
 	}
 	return out
 }

@@ -12,12 +12,14 @@ import (
 // Bounds of what is remembered of one execution. Beyond them an execution still is
 // judged, but no longer teaches.
 const (
-	maxJudged    = 16384 // behaviours; further ones are judged each time
-	maxEndpoints = maxBaselineEndpoints
-	maxPipeEnds  = 512  // the oldest are forgotten
-	maxSenders   = 8192 // processes that sent to another machine, with ancestors
-	maxAncestry  = 32
-	maxSpans     = 1024
+	maxJudged   = 16384 // behaviours; further ones are judged each time
+	maxDeeds    = maxBaselineBehaviours
+	maxPipeEnds = 512  // the oldest are forgotten
+	maxSenders  = 8192 // processes that sent to another machine, with ancestors
+	maxAncestry = 32
+	maxSpans    = 1024
+	maxSteps    = 1024
+	maxTold     = 1024 // findings; further ones are told, and may be told again
 )
 
 // pipeReuse is how long after the end of one program a pipe can still join it to
@@ -33,35 +35,86 @@ type execution struct {
 	Agents map[string]*position `json:"agents"`
 	// Judged are the hashes of the behaviours judged, ordered.
 	Judged []uint64 `json:"judged,omitempty"`
-	// Endpoints contacted, in order of first contact.
-	Endpoints []endpoint `json:"endpoints,omitempty"`
+	// Deeds are what a baseline would learn of it, in the order of their first time.
+	Deeds []*deed `json:"deeds,omitempty"`
+	// Volumes are the bytes sent.
+	Volumes []volume `json:"volumes,omitempty"`
+	// Questions are the names asked for.
+	Questions []questioned `json:"questions,omitempty"`
+	// Steps are its steps with their actions, in order.
+	Steps []step `json:"steps,omitempty"`
 	// Ends are the pipe ends of its programs.
 	Ends []*pipeEnd `json:"ends,omitempty"`
 	// Senders are the processes that sent to another machine, and their ancestors,
 	// in the order in which they became so.
 	Senders []processKey `json:"senders,omitempty"`
-	// Findings made.
-	Findings int `json:"findings"`
+	// Told are the findings made.
+	Told []told `json:"told,omitempty"`
 	// Incomplete says why the execution was not seen completely, if so.
 	Incomplete string `json:"incomplete,omitempty"`
-	// Ended, and when, Unix time in nanoseconds.
-	Ended   bool  `json:"ended"`
-	EndedAt int64 `json:"ended_at"`
+	// StartedAt is when its first event was, EndedAt when it ended, Unix time in
+	// nanoseconds.
+	StartedAt int64 `json:"started_at"`
+	EndedAt   int64 `json:"ended_at"`
+	// Ended says that the job has.
+	Ended bool `json:"ended"`
+	// Revision of the last verdict, 0 before the first, and what it said.
+	Revision uint32 `json:"revision,omitempty"`
+	Said     string `json:"said,omitempty"`
 	// Settled says that it has taught or never will; it is judged still, for
 	// processes that outlive the job.
 	Settled bool `json:"settled"`
+	// Taught says that it has taught.
+	Taught bool `json:"taught,omitempty"`
 	// Finished says that it is over: no more events of it are judged.
 	Finished bool `json:"finished"`
 	// Touched is when an event of it came in, by the detector's clock.
 	Touched int64 `json:"touched"`
 
+	id          string
 	attribution *sallyportv1.Attribution
-	baseline    *sallyportv1.Baseline
+	knowledge   *knowledge
 	judged      map[uint64]bool
+	deeds       map[deedKey]*deed
+	volumes     map[sender]uint64
+	asked       map[question]*asked
+	names       int // names asked for
+	steps       map[step]bool
+	told        map[string]bool
 	senders     map[processKey]bool
 	ends        map[processKey][]*pipeEnd // by the process that holds them
 	pairs       []pair
 	dirty       bool
+}
+
+// volume is the bytes that somebody sent.
+type volume struct {
+	Sender sender `json:"sender"`
+	Bytes  uint64 `json:"bytes"`
+}
+
+// questioned is the names that somebody asked for.
+type questioned struct {
+	Question question `json:"question"`
+	Asked    *asked   `json:"asked"`
+}
+
+// step is a step of a job with its action.
+type step struct {
+	Step   string `json:"step"`
+	Action string `json:"action"`
+}
+
+// told is a finding that was made.
+type told struct {
+	ID       string               `json:"id"`
+	Time     int64                `json:"time"`
+	Severity sallyportv1.Severity `json:"severity"`
+	Threat   bool                 `json:"threat,omitempty"`
+	// Reopened says that it is new behaviour while learning was open again: the run teaches
+	// all the same.
+	Reopened bool   `json:"reopened,omitempty"`
+	Message  string `json:"message"`
 }
 
 // position is how far an agent's events were applied to an execution.
@@ -98,15 +151,64 @@ type pipeEnd struct {
 }
 
 // newExecution starts to follow an execution.
-func newExecution(a *sallyportv1.Attribution, baseline *sallyportv1.Baseline) (*execution, error) {
+func newExecution(a *sallyportv1.Attribution, k *knowledge) (*execution, error) {
 	data, err := proto.Marshal(a)
 	if err != nil {
 		return nil, err
 	}
-	return &execution{
-		Attribution: data, Agents: make(map[string]*position), attribution: proto.CloneOf(a), baseline: baseline,
-		judged: make(map[uint64]bool), senders: make(map[processKey]bool), ends: make(map[processKey][]*pipeEnd),
-	}, nil
+	x := &execution{
+		Attribution: data, Agents: make(map[string]*position), id: a.GetExecutionId(), attribution: proto.CloneOf(a), knowledge: k,
+	}
+	x.index()
+	return x, nil
+}
+
+// index makes the maps from the lists.
+func (x *execution) index() {
+	x.judged, x.senders = make(map[uint64]bool, len(x.Judged)), make(map[processKey]bool, len(x.Senders))
+	x.deeds, x.told, x.steps = make(map[deedKey]*deed, len(x.Deeds)), make(map[string]bool, len(x.Told)), make(map[step]bool, len(x.Steps))
+	x.volumes, x.asked = make(map[sender]uint64, len(x.Volumes)), make(map[question]*asked, len(x.Questions))
+	x.ends = make(map[processKey][]*pipeEnd)
+	for _, h := range x.Judged {
+		x.judged[h] = true
+	}
+	for _, k := range x.Senders {
+		x.senders[k] = true
+	}
+	for _, d := range x.Deeds {
+		x.deeds[d.key()] = d
+	}
+	for _, t := range x.Told {
+		x.told[t.ID] = true
+	}
+	for _, s := range x.Steps {
+		x.steps[s] = true
+	}
+	for _, v := range x.Volumes {
+		x.volumes[v.Sender] = v.Bytes
+	}
+	x.names = 0
+	for _, q := range x.Questions {
+		if q.Asked == nil {
+			q.Asked = &asked{}
+		}
+		if q.Asked.Names == nil {
+			q.Asked.Names = make(map[uint64]bool)
+		}
+		x.asked[q.Question] = q.Asked
+		x.names += len(q.Asked.Names)
+	}
+}
+
+// pack makes those lists that are kept as maps only.
+func (x *execution) pack() {
+	x.Volumes, x.Questions = nil, nil
+	for k, n := range x.volumes {
+		x.Volumes = append(x.Volumes, volume{k, n})
+	}
+	for q, a := range x.asked {
+		x.Questions = append(x.Questions, questioned{q, a})
+	}
 }
 
 // restore makes what is not persisted from what is.
@@ -115,21 +217,14 @@ func (x *execution) restore() error {
 	if err := proto.Unmarshal(x.Attribution, x.attribution); err != nil {
 		return err
 	}
+	x.id = x.attribution.GetExecutionId()
 	if x.Agents == nil {
 		x.Agents = make(map[string]*position)
 	}
-	x.judged, x.senders = make(map[uint64]bool, len(x.Judged)), make(map[processKey]bool, len(x.Senders))
-	for _, h := range x.Judged {
-		x.judged[h] = true
-	}
-	for _, k := range x.Senders {
-		x.senders[k] = true
-	}
-	for i := range x.Endpoints {
-		x.Endpoints[i].First, x.Endpoints[i].Last = time.Unix(0, x.Endpoints[i].FirstNano), time.Unix(0, x.Endpoints[i].LastNano)
-	}
+	x.Deeds = slices.DeleteFunc(x.Deeds, func(d *deed) bool { return d == nil })
+	x.index()
 	ends := x.Ends
-	x.Ends, x.ends = nil, make(map[processKey][]*pipeEnd)
+	x.Ends = nil
 	for _, e := range ends {
 		e.process, e.attribution = new(sallyportv1.Process), new(sallyportv1.Attribution)
 		if err := proto.Unmarshal(e.Process, e.process); err != nil {
@@ -172,31 +267,41 @@ func (x *execution) remember(hash uint64) bool {
 	return true
 }
 
-// contact notes an endpoint for the baseline.
-func (x *execution) contact(b *sallyportv1.Behaviour, at int64) {
-	if b.GetAddressScope() == scopeLoopback {
+// did notes what a baseline would learn.
+func (x *execution) did(b *sallyportv1.Behaviour, at int64) {
+	k, ok := deedOf(b)
+	if !ok || x.Settled {
 		return
 	}
-	for i := range x.Endpoints {
-		e := &x.Endpoints[i]
-		if e.Target != b.GetTarget() || e.Port != b.GetPort() || e.Protocol != b.GetProtocol() {
-			continue
+	d := x.deeds[k]
+	if d == nil {
+		if len(x.Deeds) >= maxDeeds {
+			x.incomplete("more behaviours than a baseline holds")
+			return
 		}
-		e.FirstNano, e.LastNano = min(e.FirstNano, at), max(e.LastNano, at)
-		e.First, e.Last = time.Unix(0, e.FirstNano), time.Unix(0, e.LastNano)
-		if !slices.Contains(e.Programs, b.GetProgram()) && len(e.Programs) < maxEndpointPrograms {
-			e.Programs = append(e.Programs, b.GetProgram())
+		d = &deed{
+			Kind: k.kind, Target: k.target, Port: k.port, Protocol: k.protocol, Operation: k.operation,
+			Category: k.category, Method: k.method, Path: k.path, First: at, Last: at,
 		}
+		x.deeds[k], x.Deeds = d, append(x.Deeds, d)
+	}
+	d.First, d.Last, d.Sent = min(d.First, at), max(d.Last, at), max(d.Sent, b.GetBytesSent())
+	if p := b.GetProgram(); p != "" && !slices.Contains(d.Programs, p) && len(d.Programs) < maxPrograms {
+		d.Programs = append(d.Programs, p)
+	}
+}
+
+// within notes the step that something happened in.
+func (x *execution) within(a *sallyportv1.Attribution) {
+	k := step{a.GetStep(), a.GetAction()}
+	if k.Step == "" || x.steps[k] {
 		return
 	}
-	if len(x.Endpoints) >= maxEndpoints {
-		x.incomplete("more endpoints than are remembered")
+	if len(x.Steps) >= maxSteps {
+		x.incomplete("more steps than are remembered")
 		return
 	}
-	x.Endpoints = append(x.Endpoints, endpoint{
-		Target: b.GetTarget(), Port: b.GetPort(), Protocol: b.GetProtocol(), Programs: []string{b.GetProgram()},
-		First: time.Unix(0, at), Last: time.Unix(0, at), FirstNano: at, LastNano: at,
-	})
+	x.steps[k], x.Steps = true, append(x.Steps, k)
 }
 
 // position returns an agent's position, new if the agent is.
@@ -223,7 +328,7 @@ func (x *execution) seen() bool {
 // redelivered event from starting it again.
 func (x *execution) forget() {
 	x.Settled, x.Finished, x.dirty = true, true, true
-	x.Judged, x.judged = nil, nil
-	x.Endpoints, x.Ends, x.Senders, x.senders = nil, nil, nil, nil
-	x.ends, x.pairs, x.baseline = nil, nil, nil
+	x.Judged, x.Deeds, x.Volumes, x.Questions, x.Steps, x.Ends, x.Senders, x.Told = nil, nil, nil, nil, nil, nil, nil, nil
+	x.index()
+	x.names, x.pairs, x.knowledge = 0, nil, nil
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // inputVersion is PolicyInput.version.
-const inputVersion = 1
+const inputVersion = 2
 
 // policyInput turns the message into the document that policies see: names as in
 // the proto file, enumerations by their short lower-case names, every scalar

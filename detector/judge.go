@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -16,6 +17,7 @@ type Judge struct {
 	engine    *Engine
 	baselines map[string]*sallyportv1.Baseline
 	now       time.Time
+	verdicts  []*sallyportv1.Verdict
 }
 
 // NewJudge returns a judge that has learned nothing. Baseline and Now of the configuration
@@ -56,13 +58,24 @@ func (j *Judge) End() {
 }
 
 func (j *Judge) learn() {
+	for _, v := range j.engine.conclusions() {
+		j.verdicts = slices.DeleteFunc(j.verdicts, func(before *sallyportv1.Verdict) bool {
+			return before.GetAttribution().GetExecutionId() == v.GetAttribution().GetExecutionId()
+		})
+		j.verdicts = append(j.verdicts, v)
+	}
 	for _, l := range j.engine.settle() {
 		a := l.attribution
 		key := baselineKey(a.GetRepository(), a.GetWorkflow(), a.GetJob())
 		j.baselines[key] = learn(j.baselines[key], a.GetRepository(), a.GetWorkflow(), a.GetJob(), l.run, j.engine.config.RunsNeeded)
 		l.x.settled()
+		l.x.Taught = true
 	}
 }
+
+// Verdicts returns the last verdict on each execution that ended, in the order in which
+// they were given.
+func (j *Judge) Verdicts() []*sallyportv1.Verdict { return j.verdicts }
 
 // Baseline returns what was learned of a job, nil if nothing was.
 func (j *Judge) Baseline(repository, workflow, job string) *sallyportv1.Baseline {

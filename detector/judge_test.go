@@ -73,7 +73,7 @@ func TestRecordedRuns(t *testing.T) {
 		t.Fatalf("findings for clean runs: %v", found)
 	}
 	b := j.Baseline("acme/shop", "CI", "build")
-	if !b.GetStable() || int(b.GetRuns()) != len(clean) || len(b.GetEndpoints()) == 0 {
+	if !b.GetStable() || int(b.GetRuns()) != len(clean) || len(b.GetBehaviours()) == 0 {
 		t.Fatalf("baseline of build after %d clean runs: %v", len(clean), b)
 	}
 	var got []string

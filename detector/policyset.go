@@ -33,6 +33,13 @@ var severities = map[string]sallyportv1.Severity{
 	"critical": sallyportv1.Severity_SEVERITY_CRITICAL,
 }
 
+// classes are the names by which policies give them.
+var classes = map[string]sallyportv1.PolicyClass{
+	"":              sallyportv1.PolicyClass_POLICY_CLASS_THREAT,
+	"threat":        sallyportv1.PolicyClass_POLICY_CLASS_THREAT,
+	"new_behaviour": sallyportv1.PolicyClass_POLICY_CLASS_NEW_BEHAVIOUR,
+}
+
 // compiledPolicy is ready to judge. It is safe for concurrent use.
 type compiledPolicy struct {
 	about *sallyportv1.Policy
@@ -40,10 +47,35 @@ type compiledPolicy struct {
 }
 
 // policySet is an immutable set of policies, ordered by id.
-type policySet struct{ policies []*compiledPolicy }
+type policySet struct {
+	policies []*compiledPolicy
+	byKind   map[sallyportv1.BehaviourKind][]*compiledPolicy
+}
 
-// verdict is one violation.
-type verdict struct {
+// of returns the policies that look at a kind of behaviour.
+func (s *policySet) of(kind sallyportv1.BehaviourKind) []*compiledPolicy { return s.byKind[kind] }
+
+// sort orders the policies and finds out which look at what.
+func (s *policySet) sort() {
+	slices.SortFunc(s.policies, func(a, b *compiledPolicy) int {
+		return strings.Compare(a.about.GetId(), b.about.GetId())
+	})
+	s.byKind = make(map[sallyportv1.BehaviourKind][]*compiledPolicy)
+	for _, p := range s.policies {
+		kinds := p.about.GetKinds()
+		if len(kinds) == 0 {
+			for n := range sallyportv1.BehaviourKind_name {
+				kinds = append(kinds, sallyportv1.BehaviourKind(n))
+			}
+		}
+		for _, k := range kinds {
+			s.byKind[k] = append(s.byKind[k], p)
+		}
+	}
+}
+
+// violation is what a policy says of a behaviour.
+type violation struct {
 	message  string
 	severity sallyportv1.Severity
 }
@@ -100,9 +132,7 @@ func compilePolicies(ctx context.Context, keep *policySet, folders ...fs.FS) (*p
 	for _, p := range found {
 		set.policies = append(set.policies, p)
 	}
-	slices.SortFunc(set.policies, func(a, b *compiledPolicy) int {
-		return strings.Compare(a.about.GetId(), b.about.GetId())
-	})
+	set.sort()
 	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return set, problems
 }
@@ -208,25 +238,54 @@ func metadata(id string, modules map[string]*ast.Module) (*sallyportv1.Policy, e
 			if !ok {
 				return nil, fmt.Errorf("compile policy %s: %s: custom.severity %q is none of low, medium, high, critical", id, a.Location, text("severity"))
 			}
+			class, ok := classes[text("class")]
+			if !ok {
+				return nil, fmt.Errorf("compile policy %s: %s: custom.class %q is neither threat nor new_behaviour", id, a.Location, text("class"))
+			}
+			kinds, err := behaviourKinds(a.Custom["kinds"])
+			if err != nil {
+				return nil, fmt.Errorf("compile policy %s: %s: custom.kinds: %w", id, a.Location, err)
+			}
 			return &sallyportv1.Policy{
 				Id: id, Title: a.Title, Description: strings.TrimSpace(a.Description),
-				Severity: severity, Technique: text("technique"), Remediation: text("remediation"),
+				Severity: severity, Technique: text("technique"), Remediation: text("remediation"), Class: class, Kinds: kinds,
 			}, nil
 		}
 	}
 	return nil, fmt.Errorf("compile policy %s: no METADATA annotation with scope: package", id)
 }
 
+// behaviourKinds reads the kinds that a policy says it looks at; none means all.
+func behaviourKinds(raw any) ([]sallyportv1.BehaviourKind, error) {
+	if raw == nil {
+		return nil, nil
+	}
+	list, ok := raw.([]any)
+	if !ok || len(list) == 0 {
+		return nil, errors.New("it is not a list of kinds such as [egress, exec]")
+	}
+	var kinds []sallyportv1.BehaviourKind
+	for _, k := range list {
+		name, _ := k.(string)
+		n, ok := sallyportv1.BehaviourKind_value["BEHAVIOUR_KIND_"+strings.ToUpper(name)]
+		if !ok || n == 0 {
+			return nil, fmt.Errorf("there is no kind %v", k)
+		}
+		kinds = append(kinds, sallyportv1.BehaviourKind(n))
+	}
+	return kinds, nil
+}
+
 // judge evaluates the policy. Of several violations the severest stands, and of
 // those the first by message: a behaviour breaks a policy once.
-func (p *compiledPolicy) judge(ctx context.Context, input ast.Value) (*verdict, error) {
+func (p *compiledPolicy) judge(ctx context.Context, input ast.Value) (*violation, error) {
 	ctx, cancel := context.WithTimeout(ctx, evaluationTimeout)
 	defer cancel()
 	results, err := p.query.Eval(ctx, rego.EvalParsedInput(input))
 	if err != nil {
 		return nil, fmt.Errorf("evaluate policy %s: %w", p.about.GetId(), err)
 	}
-	var worst *verdict
+	var worst *violation
 	for _, r := range results {
 		for _, e := range r.Expressions {
 			violations, ok := e.Value.([]any)
@@ -234,7 +293,7 @@ func (p *compiledPolicy) judge(ctx context.Context, input ast.Value) (*verdict, 
 				return nil, fmt.Errorf("evaluate policy %s: violation is not a set", p.about.GetId())
 			}
 			for _, raw := range violations {
-				v, err := p.verdict(raw)
+				v, err := p.violation(raw)
 				if err != nil {
 					return nil, fmt.Errorf("evaluate policy %s: %w", p.about.GetId(), err)
 				}
@@ -247,16 +306,16 @@ func (p *compiledPolicy) judge(ctx context.Context, input ast.Value) (*verdict, 
 	return worst, nil
 }
 
-func (p *compiledPolicy) verdict(raw any) (*verdict, error) {
+func (p *compiledPolicy) violation(raw any) (*violation, error) {
 	switch v := raw.(type) {
 	case string:
-		return &verdict{message: v, severity: p.about.GetSeverity()}, nil
+		return &violation{message: v, severity: p.about.GetSeverity()}, nil
 	case map[string]any:
 		message, ok := v["message"].(string)
 		if !ok {
 			return nil, errors.New("violation has no message")
 		}
-		out := &verdict{message: message, severity: p.about.GetSeverity()}
+		out := &violation{message: message, severity: p.about.GetSeverity()}
 		if name, given := v["severity"]; given {
 			s, _ := name.(string)
 			if out.severity, ok = severities[s]; !ok {

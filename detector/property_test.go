@@ -6,20 +6,28 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"github.com/sallyport-ci/sallyport/detector/scenario"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
 
 // stableBaseline knows one endpoint; every other is new.
 func stableBaseline(context.Context, string, string, string) (*sallyportv1.Baseline, error) {
-	return &sallyportv1.Baseline{Repository: "acme/shop", Workflow: "CI", Job: "build", Stable: true, Runs: 5, Endpoints: []*sallyportv1.BaselineEndpoint{
-		{Target: "registry.example.test", Port: 443, Protocol: "tcp", Programs: []string{"curl"}},
-	}}, nil
+	b := &sallyportv1.Baseline{
+		Repository: "acme/shop", Workflow: "CI", Job: "build", Stable: true, Runs: 5,
+		Behaviours: []*sallyportv1.BaselineBehaviour{
+			{Kind: kindEgress, Target: "registry.example.test", Port: 443, Protocol: "tcp", Programs: []string{"curl"}},
+		},
+	}
+	for _, kind := range learnedKinds {
+		b.Stability = append(b.Stability, &sallyportv1.KindStability{Kind: kind, Stable: true})
+	}
+	return b, nil
 }
 
 func judging(t interface{ Fatal(...any) }, p *Policies) *Engine {
@@ -47,10 +55,18 @@ func (o *outcome) add(findings []*sallyportv1.Finding) error {
 	return nil
 }
 
-func (o *outcome) end(e *Engine) {
-	for _, l := range e.settle() {
-		for _, p := range l.run.endpoints {
-			o.lesson += fmt.Sprintln(p.Target, p.Port, p.Protocol, p.Programs, p.FirstNano, p.LastNano)
+func (o *outcome) end(t interface{ Fatal(...any) }, e *Engine) {
+	for _, v := range e.conclusions() {
+		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.lesson += fmt.Sprintf("%x\n", data)
+	}
+	for _, x := range e.executions {
+		o.lesson += fmt.Sprintln(x.Incomplete, x.Steps)
+		for _, d := range x.Deeds {
+			o.lesson += fmt.Sprintf("%+v\n", *d)
 		}
 	}
 }
@@ -64,21 +80,21 @@ func TestVerdictsDoNotDependOnBatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		s := drawStory(t)
+		batch := drawRun(t).Batch
 		want := outcome{findings: map[string]string{}}
 		e := judging(t, p)
-		findings, err := e.Apply(t.Context(), s.batch)
+		findings, err := e.Apply(t.Context(), batch)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := want.add(findings); err != nil {
 			t.Fatal(err)
 		}
-		want.end(e)
+		want.end(t, e)
 
 		got := outcome{findings: map[string]string{}}
 		e = judging(t, p)
-		for _, b := range cut(t, s.batch) {
+		for _, b := range cut(t, batch) {
 			findings, err := e.Apply(t.Context(), b)
 			if err != nil {
 				t.Fatal(err)
@@ -90,7 +106,7 @@ func TestVerdictsDoNotDependOnBatches(t *testing.T) {
 				e = restarted(t, p, e)
 			}
 		}
-		got.end(e)
+		got.end(t, e)
 		if !maps.Equal(got.findings, want.findings) {
 			t.Errorf("findings in pieces %q, at once %q", slices.Sorted(maps.Values(got.findings)), slices.Sorted(maps.Values(want.findings)))
 		}
@@ -100,26 +116,26 @@ func TestVerdictsDoNotDependOnBatches(t *testing.T) {
 	})
 }
 
-func drawStory(t *rapid.T) *story {
-	s := &story{sequence: 1, process: 100, now: time.Now().Add(-time.Minute).UnixNano()}
-	s.begin("1", "push")
+// drawRun draws a run of sentences of every kind.
+func drawRun(t *rapid.T) *scenario.Run {
 	word := func(label string, words ...string) string { return rapid.SampledFrom(words).Draw(t, label) }
-	for range rapid.IntRange(0, 12).Draw(t, "sentences") {
-		step, program := word("step", "a", "b"), word("program", "curl", "bash", "python3")
-		switch word("verb", "connect", "connect", "pipe", "read") {
-		case "connect":
-			target := word("target", "registry.example.test", "other.example.test", "198.51.100.9", "169.254.169.254", "127.0.0.1")
-			if err := s.connect(step, program, target, word("port", "443", "80")); err != nil {
-				t.Fatal(err)
-			}
-		case "pipe":
-			s.pipe(step, program, word("reader", "bash", "cat"))
-		case "read":
-			s.read(step, program, word("what", "mem", "maps"))
-		}
+	lines := []string{"run 1"}
+	for range rapid.IntRange(0, 14).Draw(t, "sentences") {
+		actor := word("actor", "curl", "bash", "python3 -", "npm ci > node setup.js")
+		lines = append(lines, "step "+word("step", "a", "b", "c uses acme/deploy@v1"))
+		lines = append(lines, actor+" "+word("verb",
+			"connects to registry.example.test:443", "connects to other.example.test:80", "connects to 198.51.100.9:443",
+			"connects to registry.example.test:443 sending 20MB", "connects to 169.254.169.254:80", "connects to 127.0.0.1:80",
+			"pipes into bash", "pipes into cat", "reads memory of worker", "reads map of worker", "looks up evil.example.test TXT 20 names",
+			"reads file /root/.aws/credentials as credential", "requests POST api.github.com/user/repos", "starts on a socket",
+			"starts in memory", "gains CAP_SYS_ADMIN", "outlives the job", "starts",
+		))
 	}
-	s.add(1, 1, &sallyportv1.Event{Body: &sallyportv1.Event_JobEnded{JobEnded: &sallyportv1.JobEnded{Reason: sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED}}})
-	return s
+	s, err := scenario.Parse("drawn", strings.Join(append(lines, "end"), "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Runs[0]
 }
 
 // cut cuts a batch into pieces and lets pieces come again later.
@@ -143,7 +159,7 @@ func restarted(t *rapid.T, p *Policies, before *Engine) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	after := judging(t, p)
+	after, executions := judging(t, p), make(map[string]*execution)
 	for id, x := range before.executions {
 		data, err := codec.encode(id, x)
 		if err != nil {
@@ -153,9 +169,10 @@ func restarted(t *rapid.T, p *Policies, before *Engine) *Engine {
 		if err != nil {
 			t.Fatal(err)
 		}
-		back.Execution.baseline = x.baseline
-		after.executions[back.ID] = back.Execution
+		back.Execution.knowledge = x.knowledge
+		executions[back.ID] = back.Execution
 	}
+	after.restore(executions)
 	return after
 }
 
@@ -166,22 +183,24 @@ func BenchmarkApply(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := &story{sequence: 1, process: 100, now: time.Now().Add(-time.Minute).UnixNano()}
-	s.begin("1", "push")
-	for len(s.batch.Events) < 1000 {
-		if err := s.connect("a", "curl", "registry.example.test", "443"); err != nil {
-			b.Fatal(err)
-		}
-		s.execute(s.step("", "", "b"), s.program("cc"))
+	lines := []string{"run 1"}
+	for range 300 {
+		lines = append(lines, "step a", "curl connects to registry.example.test:443", "step b", "make > cc -c x.c -o x.o starts")
 	}
+	batch := parsed(b, append(lines, "end")...)[0].Batch
+	batch.Events = batch.Events[:len(batch.Events)-1]
+	for len(batch.Events) < 1000 {
+		batch.Events = append(batch.Events, batch.Events[1:]...)
+	}
+	batch.Events = batch.Events[:1000]
 	e := judging(b, p)
-	events := len(s.batch.Events)
+	events := len(batch.Events)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := e.Apply(b.Context(), s.batch); err != nil {
+		if _, err := e.Apply(b.Context(), batch); err != nil {
 			b.Fatal(err)
 		}
-		s.batch.FirstSequence += uint64(events)
+		batch.FirstSequence += uint64(events)
 	}
 	b.ReportMetric(float64(events)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }

@@ -3,13 +3,10 @@ package detector
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sallyport-ci/sallyport/detector/scenario"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
@@ -25,13 +23,9 @@ import (
 
 // story is a job told to a detector.
 type story struct {
-	js       jetstream.JetStream
-	encoder  *stream.Encoder
-	batch    *sallyportv1.EventBatch // of the run that is told
-	sequence uint64
-	process  uint64
-	now      int64
-	stop     func()
+	js      jetstream.JetStream
+	encoder *stream.Encoder
+	stop    func()
 }
 
 // tell starts a detector on an embedded NATS server.
@@ -47,7 +41,7 @@ func tell(t *testing.T) *story {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	s := &story{sequence: 1, process: 100, now: time.Now().Add(-time.Hour).UnixNano()}
+	s := &story{}
 	if s.js, err = jetstream.New(nc); err != nil {
 		t.Fatal(err)
 	}
@@ -83,102 +77,6 @@ func (s *story) start(t *testing.T) {
 	}
 }
 
-// begin begins the telling of a run.
-func (s *story) begin(run, event string) {
-	s.process += 1000
-	s.batch = &sallyportv1.EventBatch{
-		AgentId: "agent-1", Epoch: 1, FirstSequence: s.sequence, Hostname: "h",
-		Processes: []*sallyportv1.Process{{Id: s.process, Pid: 7, Executable: "/opt/runner/bin/Runner.Worker"}},
-	}
-	s.add(s.step(run, event, ""), 1, &sallyportv1.Event{Body: &sallyportv1.Event_JobStarted{JobStarted: &sallyportv1.JobStarted{}}})
-}
-
-// step returns the index of a step's attribution.
-func (s *story) step(run, event, step string) uint32 {
-	a := &sallyportv1.Attribution{
-		Repository: "acme/shop", Workflow: "CI", RunId: run, RunAttempt: 1, Job: "build", ExecutionId: fmt.Sprintf("%016s", run),
-		Step: step, Event: event, Ref: "refs/heads/main",
-	}
-	if event == "" {
-		first := s.batch.Attributions[0]
-		a = proto.CloneOf(first)
-		a.Step = step
-	}
-	s.batch.Attributions = append(s.batch.Attributions, a)
-	return uint32(len(s.batch.Attributions))
-}
-
-// program adds a program below the worker and returns its index.
-func (s *story) program(name string) uint32 {
-	s.process++
-	s.batch.Processes = append(s.batch.Processes, &sallyportv1.Process{
-		Id: s.process, ParentId: s.batch.Processes[0].Id, Pid: uint32(s.process), Executable: "/usr/bin/" + name, Arguments: []string{name},
-	})
-	return uint32(len(s.batch.Processes))
-}
-
-func (s *story) add(attribution, process uint32, e *sallyportv1.Event) {
-	s.now += int64(time.Millisecond)
-	e.TimeUnixNano, e.Attribution, e.Process = uint64(s.now), attribution, process
-	s.batch.Events = append(s.batch.Events, e)
-	s.sequence++
-}
-
-func (s *story) execute(attribution, process uint32) {
-	s.add(attribution, process, &sallyportv1.Event{Body: &sallyportv1.Event_ProcessExecuted{ProcessExecuted: &sallyportv1.ProcessExecuted{}}})
-}
-
-func (s *story) connect(step, program, target, port string) error {
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return err
-	}
-	f := &sallyportv1.Flow{
-		Id: s.sequence, Phase: sallyportv1.FlowPhase_FLOW_PHASE_STARTED, Protocol: sallyportv1.Protocol_PROTOCOL_TCP,
-		DestinationPort: uint32(n), Domain: target, DomainSource: sallyportv1.DomainSource_DOMAIN_SOURCE_PROCESS,
-		DestinationAddress: []byte{198, 51, 100, 7},
-	}
-	if a, err := netip.ParseAddr(target); err == nil {
-		f.Domain, f.DomainSource, f.DestinationAddress = "", 0, a.AsSlice()
-	}
-	at, p := s.step("", "", step), s.program(program)
-	s.execute(at, p)
-	s.add(at, p, &sallyportv1.Event{Body: &sallyportv1.Event_Flow{Flow: f}})
-	return nil
-}
-
-func (s *story) pipe(step, writer, reader string) {
-	at, w, r := s.step("", "", step), s.program(writer), s.program(reader)
-	end := &sallyportv1.Descriptor{Kind: sallyportv1.DescriptorKind_DESCRIPTOR_KIND_PIPE, Inode: s.process}
-	s.batch.Processes[w-1].StandardOutput, s.batch.Processes[r-1].StandardInput = end, end
-	s.execute(at, w)
-	s.execute(at, r)
-}
-
-func (s *story) read(step, program, what string) {
-	kind := sallyportv1.AccessKind_ACCESS_KIND_PROC_MEM
-	if what == "maps" {
-		kind = sallyportv1.AccessKind_ACCESS_KIND_PROC_MAPS
-	}
-	at, p := s.step("", "", step), s.program(program)
-	s.execute(at, p)
-	s.add(at, p, &sallyportv1.Event{Body: &sallyportv1.Event_ProcessAccess{ProcessAccess: &sallyportv1.ProcessAccess{
-		Kind: kind, Target: 1, TargetIsWorker: true,
-	}}})
-}
-
-// end ends the run and publishes it in batches of a few events.
-func (s *story) end(t *testing.T, reason sallyportv1.JobEndReason) {
-	t.Helper()
-	s.add(1, 1, &sallyportv1.Event{Body: &sallyportv1.Event_JobEnded{JobEnded: &sallyportv1.JobEnded{Reason: reason}}})
-	for events := range slices.Chunk(s.batch.Events, 3) {
-		b := proto.CloneOf(s.batch)
-		b.Events = events
-		s.publish(t, b)
-		s.batch.FirstSequence += uint64(len(events))
-	}
-}
-
 func (s *story) publish(t *testing.T, b *sallyportv1.EventBatch) {
 	t.Helper()
 	data, err := s.encoder.Encode(nil, b)
@@ -210,7 +108,7 @@ func (s *story) judged(t *testing.T, run string) (found []string) {
 			t.Fatal(err)
 		}
 		if f.Attribution.RunId == run {
-			found = append(found, f.Policy.Id+" "+f.Attribution.Step)
+			found = append(found, Lines([]*sallyportv1.Finding{f})...)
 		}
 	}
 	slices.Sort(found)
@@ -241,7 +139,7 @@ func (s *story) waitDone(t *testing.T) {
 }
 
 // baseline waits until the job's baseline reads as told.
-func (s *story) baseline(t *testing.T, want string) {
+func (s *story) baseline(t *testing.T, a *sallyportv1.Attribution, want string) {
 	t.Helper()
 	baselines, err := OpenBaselines(t.Context(), s.js)
 	if err != nil {
@@ -249,26 +147,41 @@ func (s *story) baseline(t *testing.T, want string) {
 	}
 	got := ""
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		b, err := baselines.Get(t.Context(), "acme/shop", "CI", "build")
-		if errors.Is(err, ErrNoBaseline) {
-			got = "none"
-			continue
-		}
-		if err != nil {
+		b, err := baselines.Get(t.Context(), a.GetRepository(), a.GetWorkflow(), a.GetJob())
+		if err != nil && !errors.Is(err, ErrNoBaseline) {
 			t.Fatal(err)
 		}
-		state := "learning"
-		if b.Stable {
-			state = "stable"
-		}
-		if got = fmt.Sprintf("%d %s %d", b.Runs, state, len(b.Endpoints)); got == want {
+		if got = Summary(b); got == want {
 			return
 		}
 	}
 	t.Fatalf("the baseline is %q, want %q", got, want)
 }
 
-func TestScenarios(t *testing.T) {
+// verdict waits until the verdict on a run reads as told.
+func (s *story) verdict(t *testing.T, a *sallyportv1.Attribution, want string) {
+	t.Helper()
+	verdicts, err := OpenVerdicts(t.Context(), s.js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := "none"
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		of, err := verdicts.OfRun(t.Context(), a.GetRepository(), a.GetRunId())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range of {
+			if got = ConclusionName(v.GetConclusion()); got == want {
+				return
+			}
+		}
+	}
+	t.Fatalf("the verdict on run %s is %s, want %s", a.GetRunId(), got, want)
+}
+
+func scripts(t *testing.T, each func(t *testing.T, s *scenario.Script)) {
+	t.Helper()
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scenarios", err)
@@ -279,74 +192,75 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			scenario(t, file, string(text))
+			s, err := scenario.Parse(file, string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			each(t, s)
 		})
 	}
 }
 
-func scenario(t *testing.T, file, text string) {
-	s, run := tell(t), ""
-	var want []string
-	check := func(n int) {
-		if want == nil {
-			return
-		}
-		want = slices.DeleteFunc(want, func(w string) bool { return w == "none" })
-		slices.Sort(want)
-		if got := s.judged(t, run); !slices.Equal(got, want) {
-			t.Errorf("%s:%d: findings of run %s are %q, want %q", file, n, run, got, want)
-		}
-		want = nil
+// TestScenarios judges the scenarios in this process.
+func TestScenarios(t *testing.T) {
+	policies, problems, err := LoadPolicies(t.Context(), "")
+	if err != nil || len(problems) > 0 {
+		t.Fatal(err, problems)
 	}
-	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		n := i + 1
-		words := strings.Fields(line)
-		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
-			continue
-		}
-		if words[0] != "expect" {
-			check(n)
-		}
-		var err error
-		switch sentence := words[0] + " " + strconv.Itoa(len(words)-1); sentence {
-		case "run 1":
-			run = words[1]
-			s.begin(run, "push")
-		case "run 2":
-			run = words[1]
-			s.begin(run, words[2])
-		case "connect 4":
-			err = s.connect(words[1], words[2], words[3], words[4])
-		case "pipe 3":
-			s.pipe(words[1], words[2], words[3])
-		case "read 4":
-			s.read(words[1], words[2], words[3])
-		case "end 0":
-			s.end(t, sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED)
-		case "stopped 0":
-			s.end(t, sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED)
-		case "expect 1", "expect 2":
-			want = append(want, strings.Join(words[1:], " "))
-		case "baseline 3":
-			s.baseline(t, strings.Join(words[1:], " "))
-		default:
-			err = errors.New("no such sentence: see testdata/README.md")
-		}
+	scripts(t, func(t *testing.T, s *scenario.Script) {
+		differences, err := Check(t.Context(), EngineConfig{Policies: policies, Logger: slog.New(slog.DiscardHandler)}, s)
 		if err != nil {
-			t.Fatalf("%s:%d: %s: %v", file, n, line, err)
+			t.Fatal(err)
 		}
+		for _, d := range differences {
+			t.Error(d)
+		}
+	})
+}
+
+// TestScenariosOverStreams tells the scenarios to a detector on a real NATS server, in
+// batches of a few events: what comes out is the same.
+func TestScenariosOverStreams(t *testing.T) {
+	scripts(t, func(t *testing.T, script *scenario.Script) {
+		s := tell(t)
+		for _, r := range script.Runs {
+			for _, b := range r.Pieces(3) {
+				s.publish(t, b)
+			}
+			if want, said := r.Findings(); said {
+				if got := s.judged(t, r.Attribution.GetRunId()); !slices.Equal(got, want) {
+					t.Errorf("%s:%d: findings of run %s are %q, want %q", script.Name, r.Line, r.Attribution.GetRunId(), got, want)
+				}
+			}
+			if want, _ := r.Verdict(); want != "" {
+				s.verdict(t, r.Attribution, want)
+			}
+			if want, _ := r.Baseline(); want != "" {
+				s.baseline(t, r.Attribution, want)
+			}
+		}
+	})
+}
+
+// parsed returns the runs of a script given as lines.
+func parsed(t testing.TB, lines ...string) []*scenario.Run {
+	t.Helper()
+	s, err := scenario.Parse("told", strings.Join(lines, "\n"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	check(len(lines))
+	return s.Runs
 }
 
 // TestRestartInTheMiddle: a detector that is replaced between two batches of a run
 // neither forgets nor repeats, and a message that is none is kept apart.
 func TestRestartInTheMiddle(t *testing.T) {
 	s := tell(t)
-	s.begin("1", "push")
-	s.pipe("setup", "curl", "bash")
-	half := proto.CloneOf(s.batch)
+	whole := parsed(t, "run 1", "step setup", "curl pipes into bash",
+		"curl pipes into bash", // the same behaviour: not told twice
+		"python3 reads memory of worker", "end")[0].Batch
+	half := proto.CloneOf(whole)
+	half.Events = whole.Events[:3]
 	s.publish(t, half)
 	s.waitDone(t)
 	s.stop()
@@ -355,11 +269,9 @@ func TestRestartInTheMiddle(t *testing.T) {
 	}
 	s.start(t)
 	s.publish(t, half) // again, as an agent that heard no answer would
-	s.batch.FirstSequence += uint64(len(half.Events))
-	s.batch.Events = nil
-	s.pipe("setup", "curl", "bash") // the same behaviour: not told twice
-	s.read("setup", "python3", "mem")
-	s.end(t, sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED)
+	rest := proto.CloneOf(whole)
+	rest.FirstSequence, rest.Events = whole.FirstSequence+3, whole.Events[3:]
+	s.publish(t, rest)
 	if got, want := s.judged(t, "1"), []string{"pipe_to_interpreter setup", "process_memory_read setup"}; !slices.Equal(got, want) {
 		t.Errorf("findings %q, want %q", got, want)
 	}
@@ -391,10 +303,8 @@ func TestPolicyThatDoesNotCompile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &story{sequence: 1}
-	s.begin("1", "push")
-	s.pipe("setup", "curl", "bash")
-	if f, err := e.Apply(t.Context(), s.batch); err != nil || len(f) != 1 {
+	batch := parsed(t, "run 1", "step setup", "curl pipes into bash", "end")[0].Batch
+	if f, err := e.Apply(t.Context(), batch); err != nil || len(f) != 1 {
 		t.Errorf("findings %v, %v, want the one of the policies that are well", f, err)
 	}
 }
@@ -405,14 +315,9 @@ func FuzzApply(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	s := &story{sequence: 1}
-	s.begin("1", "push")
-	if err := s.connect("a", "curl", "x.example.test", "443"); err != nil {
-		f.Fatal(err)
-	}
-	s.pipe("a", "curl", "bash")
-	s.read("b", "python3", "mem")
-	seed, err := proto.Marshal(s.batch)
+	seed, err := proto.Marshal(parsed(f, "run 1", "step a", "curl connects to x.example.test:443", "curl pipes into bash",
+		"gh requests POST api.github.com/user/repos", "sh looks up x.example.test TXT 3 names", "aws reads file /root/.aws/credentials as credential",
+		"sudo gains CAP_SYS_ADMIN", "step b", "python3 reads memory of worker", "sleep 100 outlives the job", "end")[0].Batch)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -35,27 +35,22 @@ type lesson struct {
 func (e *Engine) settle() []lesson {
 	now := e.config.Now()
 	var lessons []lesson
-	for id, x := range e.executions {
+	for id, x := range e.unsettled {
 		idle := now.Sub(time.Unix(0, x.Touched))
 		switch {
-		case x.Finished:
-			continue
-		case !x.Ended && idle > silence:
-			x.incomplete("the end of the job was never seen")
-			x.forget()
-		case x.Ended && !x.Settled && !x.seen():
+		case !x.Settled && !x.seen():
 			if idle > gapPatience {
 				x.incomplete("events are missing")
 				x.settled()
 			}
-		case x.Ended && !x.Settled && x.teaches():
+		case !x.Settled && x.Incomplete == "" && e.teachesNot(x) == "":
 			lessons = append(lessons, lesson{x, x.attribution, cleanRun{
-				execution: id, ended: time.Unix(0, x.EndedAt), endpoints: x.Endpoints,
+				execution: id, ended: time.Unix(0, x.EndedAt), deeds: x.Deeds, steps: x.Steps,
 			}})
-		case x.Ended && !x.Settled:
+		case !x.Settled:
 			x.settled()
-		case x.Settled && idle > afterlife:
-			x.forget()
+		case idle > afterlife:
+			e.over(id, x)
 		}
 	}
 	// In the order in which they ended, so that a replay learns the same.
@@ -70,18 +65,15 @@ func (e *Engine) settle() []lesson {
 
 func (x *execution) settled() { x.Settled, x.dirty = true, true }
 
-// teaches says whether an execution that ended and was seen to its end may teach:
-// docs/baseline.md.
-func (x *execution) teaches() bool {
-	return x.attribution.GetRepository() != "" && x.attribution.GetJob() != "" &&
-		x.Findings == 0 && x.Incomplete == "" && !strings.HasPrefix(x.attribution.GetEvent(), "pull_request")
-}
-
 // expired removes and returns finished executions that nobody will speak of again.
 func (e *Engine) expired() []string {
 	now := e.config.Now()
 	var out []string
 	for id, x := range e.executions {
+		if !x.Ended && !x.Finished && now.Sub(time.Unix(0, x.Touched)) > silence {
+			x.incomplete("the end of the job was never seen")
+			e.over(id, x)
+		}
 		if x.Finished && now.Sub(time.Unix(0, x.Touched)) > tombstone {
 			delete(e.executions, id)
 			out = append(out, id)

@@ -86,6 +86,7 @@ func (s *snapshots) save(ctx context.Context, id string, x *execution) error {
 }
 
 func (c snapshotCodec) encode(id string, x *execution) ([]byte, error) {
+	x.pack()
 	data, err := json.Marshal(snapshot{ID: id, Execution: x})
 	if err != nil {
 		return nil, fmt.Errorf("encode execution %s: %w", id, err)

@@ -111,7 +111,7 @@ func (l Limits) Valid() error {
 // Total returns the bytes that all streams and buckets may take together, on one server.
 func (l Limits) Total() int64 {
 	l = l.withDefaults()
-	return l.EventsBytes + l.FindingsBytes + l.DeadLetterBytes + (4+ingestedBuckets)*l.BucketBytes
+	return l.EventsBytes + l.FindingsBytes + l.DeadLetterBytes + (6+ingestedBuckets)*l.BucketBytes
 }
 
 // declared is a stream as it has to be. A bucket is a stream, too.
@@ -197,6 +197,8 @@ func layout(l Limits) []declared {
 		{IngestBucket, "The ranges of the streams that are being inserted, and who works on what.", []string{PartIngest}},
 		{IngestedBucket, "Which events of each start of an agent are in the tables.", []string{PartIngest}},
 		{DetectorBucket, "The executions that the detector follows.", []string{PartDetector}},
+		{VerdictsBucket, "The verdict on each execution of a job.", []string{PartDetector, PartServer}},
+		{DecisionsBucket, "What people decided.", []string{PartServer}},
 		{NotifyBucket, "What was delivered to whom.", []string{PartNotify}},
 	} {
 		streams = append(streams, declared{
@@ -223,11 +225,18 @@ func layout(l Limits) []declared {
 			streams[i].config.MaxBytes *= ingestedBuckets
 			streams[i].config.MaxAge = RepeatWindow
 		}
+		if streams[i].config.Name == bucketPrefix+VerdictsBucket {
+			streams[i].config.MaxAge = VerdictWindow
+			streams[i].config.Discard = jetstream.DiscardOld
+		}
 		streams[i].config.Storage = storage
 		streams[i].config.Replicas = l.Replicas
 	}
 	return streams
 }
+
+// VerdictWindow is how long a verdict is kept.
+const VerdictWindow = 90 * 24 * time.Hour
 
 // bucketPrefix and a bucket's name make that of its stream.
 const bucketPrefix = "KV_"

@@ -14,6 +14,12 @@ import (
 // asks the leader of the bucket, so that a key that was written is there, and it needs no
 // consumer: who may make one may have it deliver to any subject.
 func Keys(ctx context.Context, js jetstream.JetStream, bucket string) ([]string, error) {
+	return KeysLike(ctx, js, bucket, ">")
+}
+
+// KeysLike is Keys of those keys that a filter in the manner of subjects matches, for
+// instance "a.*".
+func KeysLike(ctx context.Context, js jetstream.JetStream, bucket, filter string) ([]string, error) {
 	s, err := js.Stream(ctx, bucketPrefix+bucket)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		err = jetstream.ErrBucketNotFound
@@ -22,7 +28,7 @@ func Keys(ctx context.Context, js jetstream.JetStream, bucket string) ([]string,
 		return nil, fmt.Errorf("list keys of bucket %s: %w", bucket, err)
 	}
 	prefix := "$KV." + bucket + "."
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(prefix+filter))
 	if err != nil {
 		return nil, fmt.Errorf("list keys of bucket %s: %w", bucket, err)
 	}

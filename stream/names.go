@@ -22,7 +22,8 @@ const (
 	NotifyConsumer = "notify"
 )
 
-// Key-value buckets, each written by one part only.
+// Key-value buckets, each written by one part only; baselines are also written by the
+// server, when somebody decides about one.
 const (
 	// BaselinesBucket holds one baseline a job.
 	BaselinesBucket = "BASELINES"
@@ -32,6 +33,10 @@ const (
 	IngestedBucket = "INGESTED"
 	// DetectorBucket holds the executions that the detector follows.
 	DetectorBucket = "DETECTOR"
+	// VerdictsBucket holds the verdict on each execution of a job for VerdictWindow.
+	VerdictsBucket = "VERDICTS"
+	// DecisionsBucket holds what people decided. Nothing in it is ever changed.
+	DecisionsBucket = "DECISIONS"
 	// NotifyBucket holds what was delivered to whom.
 	NotifyBucket = "NOTIFY"
 )

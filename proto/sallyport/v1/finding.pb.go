@@ -715,13 +715,14 @@ type Behaviour struct {
 	// File only: "credential", "runner", "persistence", "steering", "source" or a category
 	// of the operator's own.
 	Category string `protobuf:"bytes,17,opt,name=category,proto3" json:"category,omitempty"`
-	// Lookup only: type asked for, as a mnemonic, for instance "TXT".
+	// Lookup only: type asked for, as a mnemonic, for instance "TXT"; "A" for all that ask
+	// for addresses (A, AAAA, HTTPS, SVCB).
 	QuestionType string `protobuf:"bytes,18,opt,name=question_type,json=questionType,proto3" json:"question_type,omitempty"`
 	// Lookup only: how many names below the target were asked for in this step by this
 	// program, rounded down to a power of two.
 	Names uint32 `protobuf:"varint,19,opt,name=names,proto3" json:"names,omitempty"`
-	// Lookup only: how many of them have 30 or more characters below the target that look
-	// like encoded data, rounded down to a power of two.
+	// Lookup only: how many of them look like encoded data (24 or more letters and digits
+	// in a row), rounded down to a power of two.
 	EncodedNames uint32 `protobuf:"varint,20,opt,name=encoded_names,json=encodedNames,proto3" json:"encoded_names,omitempty"`
 	// Request only: method, in capitals.
 	Method string `protobuf:"bytes,21,opt,name=method,proto3" json:"method,omitempty"`

@@ -1,0 +1,72 @@
+package detector
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+)
+
+// finding makes a finding of a violation. Its identity is the same for the same behaviour
+// of the same execution under the same policy, whenever and wherever it is judged; its
+// fingerprint is the same in all runs of the job.
+func finding(x *execution, s *sight, p *compiledPolicy, v *violation, identity string) *sallyportv1.Finding {
+	about := proto.CloneOf(p.about)
+	about.Severity = v.severity
+	a := s.attribution
+	return &sallyportv1.Finding{
+		Id:          hashOf(x.id, about.GetId(), identity),
+		Fingerprint: hashOf(about.GetId(), a.GetRepository(), a.GetWorkflow(), a.GetJob(), identity),
+		Time:        timestamppb.New(time.Unix(0, s.time)), Policy: about, Message: strings.ToValidUTF8(v.message, "\uFFFD"),
+		Attribution: proto.CloneOf(a), AgentId: s.agent, Hostname: s.hostname,
+	}
+}
+
+// tell notes that a finding was made.
+func (x *execution) tell(f *sallyportv1.Finding) {
+	x.told[f.GetId()] = true
+	if len(x.Told) >= maxTold {
+		x.incomplete("more findings than are remembered")
+		return
+	}
+	threat := f.GetPolicy().GetClass() != sallyportv1.PolicyClass_POLICY_CLASS_NEW_BEHAVIOUR
+	x.Told = append(x.Told, told{
+		ID: f.GetId(), Time: f.GetTime().AsTime().UnixNano(), Severity: f.GetPolicy().GetSeverity(), Threat: threat,
+		Reopened: !threat && f.GetBaseline().GetReopened() != "", Message: f.GetMessage(),
+	})
+}
+
+// remedies are the ways to settle a finding. Only its identity, which is hexadecimal, and
+// hosts and ports stand in commands: nothing that somebody could have put there.
+func remedies(f *sallyportv1.Finding) []*sallyportv1.Remedy {
+	var out []*sallyportv1.Remedy
+	d, learnable := deedOf(f.GetBehaviour())
+	if learnable && f.GetAttribution().GetRepository() != "" {
+		out = append(out, &sallyportv1.Remedy{
+			Title: "Approve it for this job", Text: fmt.Sprintf("sallyport baseline approve %s --reason \"...\"", f.GetId()),
+		})
+	}
+	if line := allowLine(d.target, d.port); d.kind == kindEgress && line != "" {
+		out = append(out, &sallyportv1.Remedy{Title: "Allow it in block mode", Text: line})
+	}
+	return append(out, &sallyportv1.Remedy{
+		Title: "Settle it", Text: fmt.Sprintf("sallyport findings resolve %s --outcome expected --reason \"...\"", f.GetId()),
+	})
+}
+
+// allowLine is an endpoint as allowlists name it, HOST:PORT. Empty for a name that no
+// host has.
+func allowLine(target string, port uint32) string {
+	if port == 0 || target == "" || strings.ContainsFunc(target, func(r rune) bool {
+		return r > 127 || !word(byte(r)) && !strings.ContainsRune(".-_:*", r)
+	}) {
+		return ""
+	}
+	return net.JoinHostPort(target, strconv.FormatUint(uint64(port), 10))
+}
