@@ -240,8 +240,8 @@ func TestFindings(t *testing.T) {
 	b := fullBatch(now)
 	f := &sallyportv1.Finding{
 		Id: strings.Repeat("ab", 16), Time: timestamppb.New(now), Message: "curl sent to a new place", AgentId: "agent-1", Hostname: "runner.example.test",
-		Policy:      &sallyportv1.Policy{Id: "egress.new_endpoint", Title: "New endpoint", Severity: sallyportv1.Severity_SEVERITY_HIGH, Technique: "T1041"},
-		Attribution: b.Attributions[0],
+		Policy:      &sallyportv1.Policy{Id: "egress.new_endpoint", Title: "New endpoint", Severity: sallyportv1.Severity_SEVERITY_HIGH, Technique: "T1041", Class: sallyportv1.PolicyClass_POLICY_CLASS_NEW_BEHAVIOUR},
+		Fingerprint: "f1", Attribution: b.Attributions[0],
 		Behaviour: &sallyportv1.Behaviour{
 			Kind: sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EGRESS, Program: "curl", Target: "x.example.test", Domain: "x.example.test",
 			Address: "192.0.2.7", Port: 443, Protocol: "tcp", AddressScope: "public",
@@ -268,8 +268,8 @@ func TestFindings(t *testing.T) {
 		t.Fatalf("%d findings, want 1", n)
 	}
 	got := l.row(t, "SELECT * EXCEPT (finding, id, time) FROM findings WHERE severity >= 'high'")
-	want := "('agent-1','runner.example.test','example/app','ci','123',2,'build','0123456789abcdef','__run_2','example/setup@v1','c0ffee','refs/heads/main','push','alice','runner-1'," +
-		"'egress.new_endpoint','New endpoint','high','T1041','curl sent to a new place','egress','curl','x.example.test','x.example.test','192.0.2.7',443,'tcp','public','',false," +
+	want := "('f1','agent-1','runner.example.test','example/app','ci','123',2,'build','0123456789abcdef','__run_2','example/setup@v1','c0ffee','refs/heads/main','push','alice','runner-1'," +
+		"'egress.new_endpoint','New endpoint','high','new_behaviour','T1041','curl sent to a new place','egress','curl','x.example.test','x.example.test','192.0.2.7',443,'tcp','public','',false," +
 		"2002,'/usr/bin/curl',['curl','-s','https://x.example.test/é'],['bash','Runner.Worker'],true,false,6)"
 	if got != want {
 		t.Errorf("finding:\n got %s\nwant %s", got, want)

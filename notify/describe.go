@@ -119,8 +119,28 @@ func baselineSentence(f *sallyportv1.Finding) string {
 	if b.GetKnown() {
 		knows = "holds this"
 	}
-	return fmt.Sprintf("The job's baseline %s: it is stable after %d clean runs with %d endpoints, nothing new in the last %d.",
-		knows, b.GetRuns(), b.GetEndpoints(), b.GetRunsWithoutChange())
+	return fmt.Sprintf("The job's baseline %s: it is stable after %d clean runs with %s, nothing new in the last %d.",
+		knows, b.GetRuns(), held(f.GetBehaviour().GetKind(), b.GetBehaviours()), b.GetRunsWithoutChange())
+}
+
+// held counts behaviours that a baseline holds in the words for their kind.
+func held(kind sallyportv1.BehaviourKind, n uint32) string {
+	word := "endpoint"
+	switch kind {
+	case sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EXEC:
+		word = "program"
+	case sallyportv1.BehaviourKind_BEHAVIOUR_KIND_FILE:
+		word = "file"
+	case sallyportv1.BehaviourKind_BEHAVIOUR_KIND_REQUEST:
+		word = "request"
+	case sallyportv1.BehaviourKind_BEHAVIOUR_KIND_LOOKUP:
+		word = "look-up"
+	default:
+	}
+	if n != 1 {
+		word += "s"
+	}
+	return fmt.Sprintf("%d %s", n, word)
 }
 
 var (

@@ -283,7 +283,7 @@ func finding(n int, target string) *sallyportv1.Finding {
 			{Id: 2, ParentId: 1, Pid: 202, Executable: "/usr/bin/bash", Arguments: []string{"bash", "-e", "step.sh"}},
 			{Id: 1, Pid: 101, Executable: "/opt/runner/bin/Runner.Worker"},
 		},
-		Baseline: &sallyportv1.BaselineFacts{Stable: true, Runs: 8, RunsWithoutChange: 5, RunsNeeded: 5, Endpoints: 12},
+		Baseline: &sallyportv1.BaselineFacts{Stable: true, Runs: 8, RunsWithoutChange: 5, RunsNeeded: 5, Behaviours: 12},
 		AgentId:  "agent-1", Hostname: "build-host",
 	}
 }

@@ -30,6 +30,12 @@ type Config struct {
 	Store *store.Store
 	// Baselines that baselines are read from.
 	Baselines Baselines
+	// Teacher changes baselines by people's decisions.
+	Teacher Teacher
+	// Decisions that people make.
+	Decisions Decisions
+	// Verdicts that verdicts are read from.
+	Verdicts Verdicts
 	// Health asks every part; it must return at once.
 	Health func() []*sallyportv1.PartHealth
 	// Token that every call but GetHealth needs. It must not be empty.
@@ -52,13 +58,13 @@ type Server struct {
 // callTimeout bounds a call whatever its client asks for.
 const callTimeout = 30 * time.Second
 
-// maxRequest bounds a request's size in bytes: the largest holds a few names.
-const maxRequest = 64 << 10
+// maxRequest bounds a request's size in bytes: the largest holds a baseline.
+const maxRequest = 4 << 20
 
 // New returns a Server. An error means that the configuration cannot be used.
 func New(c Config) (*Server, error) {
-	if c.Store == nil || c.Baselines == nil || c.Health == nil {
-		return nil, errors.New("make server: store, baselines and health are needed")
+	if c.Store == nil || c.Baselines == nil || c.Teacher == nil || c.Decisions == nil || c.Verdicts == nil || c.Health == nil {
+		return nil, errors.New("make server: store, baselines, teacher, decisions, verdicts and health are needed")
 	}
 	if c.Token == "" {
 		return nil, errors.New("make server: the token is empty")
@@ -67,7 +73,7 @@ func New(c Config) (*Server, error) {
 		c.Logger = slog.Default()
 	}
 	s := &Server{
-		service: &service{store: c.Store, baselines: c.Baselines, health: c.Health, log: c.Logger},
+		service: &service{store: c.Store, baselines: c.Baselines, teacher: c.Teacher, decisions: c.Decisions, verdicts: c.Verdicts, health: c.Health, log: c.Logger},
 		token:   c.Token,
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sallyport_api_call_seconds", Help: "Duration of calls of the API, by method and gRPC status.",

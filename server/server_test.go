@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -30,6 +31,16 @@ const token = "right"
 
 // shelf holds baselines in memory, ordered.
 type shelf []*sallyportv1.Baseline
+
+// nobody decides anything.
+type nobody struct {
+	Teacher
+	Verdicts
+}
+
+func (nobody) Record(context.Context, *sallyportv1.Decision, time.Time) error { return nil }
+
+func (nobody) List(context.Context) ([]*sallyportv1.Decision, error) { return nil, nil }
 
 func (s shelf) List(context.Context) ([]*sallyportv1.Baseline, error) { return s, nil }
 
@@ -54,7 +65,7 @@ func serveAPI(t *testing.T, s *store.Store, baselines Baselines, health func() [
 	if health == nil {
 		health = func() []*sallyportv1.PartHealth { return []*sallyportv1.PartHealth{{Name: "nats", Healthy: true}} }
 	}
-	srv, err := New(Config{Store: s, Baselines: baselines, Health: health, Token: token, Logger: slog.New(slog.DiscardHandler)})
+	srv, err := New(Config{Store: s, Baselines: baselines, Teacher: nobody{}, Decisions: nobody{}, Verdicts: nobody{}, Health: health, Token: token, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +282,17 @@ func expectCode(t *testing.T, what string, err error, want codes.Code) {
 
 func (a *api) get(t *testing.T, path, bearer, host string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.rest+path, nil)
+	return a.ask(t, http.MethodGet, path, bearer, host)
+}
+
+func (a *api) post(t *testing.T, path, bearer, host string) (int, string) {
+	t.Helper()
+	return a.ask(t, http.MethodPost, path, bearer, host)
+}
+
+func (a *api) ask(t *testing.T, method, path, bearer, host string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, a.rest+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,17 +365,21 @@ func TestEveryDocumentedPathIsServed(t *testing.T) {
 	if err := json.Unmarshal(sallyportv1.OpenAPI, &document); err != nil {
 		t.Fatal(err)
 	}
-	if len(document.Paths) != 9 {
-		t.Errorf("%d paths, want 9: one for each call", len(document.Paths))
+	if len(document.Paths) != 16 {
+		t.Errorf("%d paths, want 16: one for each call", len(document.Paths))
 	}
 	a := serveAPI(t, recorded(t), shelf{}, nil)
-	for path := range document.Paths {
+	for path, methods := range document.Paths {
 		want := http.StatusUnauthorized
 		if path == "/v1/health" {
 			want = http.StatusOK
 		}
-		real := strings.NewReplacer("{repository}", "acme/shop", "{run_id}", "7", "{id}", "f1").Replace(path)
-		if code, body := a.get(t, real, "", ""); code != want {
+		real := strings.NewReplacer("{repository}", "acme/shop", "{run_id}", "7", "{id}", "f1", "{finding_id}", "f1").Replace(path)
+		ask := a.get
+		if methods["post"] != nil {
+			ask = a.post
+		}
+		if code, body := ask(t, real, "", ""); code != want {
 			t.Errorf("%s: %d, want %d: %s", path, code, want, body)
 		}
 	}

@@ -28,6 +28,9 @@ type service struct {
 	sallyportv1.UnimplementedSallyportServiceServer
 	store     *store.Store
 	baselines Baselines
+	teacher   Teacher
+	decisions Decisions
+	verdicts  Verdicts
 	health    func() []*sallyportv1.PartHealth
 	log       *slog.Logger
 }
@@ -169,7 +172,15 @@ func (s *service) ListFindings(ctx context.Context, q *sallyportv1.ListFindingsR
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
-	return &sallyportv1.ListFindingsResponse{Findings: findings, NextPageToken: encodePage(list, next)}, nil
+	listed := make(map[string]bool, len(findings))
+	for _, f := range findings {
+		listed[f.GetId()] = true
+	}
+	decisions, err := s.about(ctx, listed)
+	if err != nil {
+		return nil, s.failed(ctx, err)
+	}
+	return &sallyportv1.ListFindingsResponse{Findings: findings, NextPageToken: encodePage(list, next), Decisions: lastOfEach(decisions)}, nil
 }
 
 func (s *service) GetFinding(ctx context.Context, q *sallyportv1.GetFindingRequest) (*sallyportv1.GetFindingResponse, error) {
@@ -180,7 +191,11 @@ func (s *service) GetFinding(ctx context.Context, q *sallyportv1.GetFindingReque
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
-	return &sallyportv1.GetFindingResponse{Finding: finding}, nil
+	decisions, err := s.about(ctx, map[string]bool{finding.GetId(): true})
+	if err != nil {
+		return nil, s.failed(ctx, err)
+	}
+	return &sallyportv1.GetFindingResponse{Finding: finding, Decisions: decisions}, nil
 }
 
 func (s *service) ListBaselines(ctx context.Context, q *sallyportv1.ListBaselinesRequest) (*sallyportv1.ListBaselinesResponse, error) {

@@ -6,12 +6,14 @@ import "time"
 type Findings struct {
 	Attribution
 	ID             []string
+	Fingerprint    []string
 	Time           []time.Time
 	AgentID        []string
 	Hostname       []string
 	Policy         []string
 	Title          []string
 	Severity       []int8
+	Class          []int8
 	Technique      []string
 	Message        []string
 	Behaviour      []int8
@@ -44,12 +46,14 @@ func (r *Findings) Len() int { return len(r.ID) }
 func (r *Findings) Reset() {
 	r.reset()
 	r.ID = cut(r.ID)
+	r.Fingerprint = cut(r.Fingerprint)
 	r.Time = r.Time[:0]
 	r.AgentID = cut(r.AgentID)
 	r.Hostname = cut(r.Hostname)
 	r.Policy = cut(r.Policy)
 	r.Title = cut(r.Title)
 	r.Severity = r.Severity[:0]
+	r.Class = r.Class[:0]
 	r.Technique = cut(r.Technique)
 	r.Message = cut(r.Message)
 	r.Behaviour = r.Behaviour[:0]
@@ -76,12 +80,14 @@ func (r *Findings) Reset() {
 func (r *Findings) Columns() []Column {
 	return join(r.columns(), []Column{
 		{"id", "String", r.ID},
+		{"fingerprint", "String", r.Fingerprint},
 		{"time", "DateTime64(9)", r.Time},
 		{"agent_id", "String", r.AgentID},
 		{"hostname", "String", r.Hostname},
 		{"policy", "String", r.Policy},
 		{"title", "String", r.Title},
 		{"severity", "Int8", r.Severity},
+		{"class", "Int8", r.Class},
 		{"technique", "String", r.Technique},
 		{"message", "String", r.Message},
 		{"behaviour", "Int8", r.Behaviour},

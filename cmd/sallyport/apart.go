@@ -234,7 +234,13 @@ func (s *stack) openStore(dsn string) step {
 // openBaselines opens the baselines without a detector.
 func (s *stack) openBaselines(ctx context.Context) error {
 	return s.insist(ctx, "open the baselines", func(ctx context.Context) (err error) {
-		s.baselines, err = detector.OpenBaselines(ctx, s.js)
+		if s.baselines, err = detector.OpenBaselines(ctx, s.js); err != nil {
+			return err
+		}
+		if s.decisions, err = detector.OpenDecisions(ctx, s.js); err != nil {
+			return err
+		}
+		s.verdicts, err = detector.OpenVerdicts(ctx, s.js)
 		return err
 	})
 }

@@ -76,7 +76,7 @@ func (c *client) listBaselines(baselines []*sallyportv1.Baseline) error {
 			continue
 		}
 		rows = append(rows, []string{
-			b.Repository, b.Workflow, b.Job, stability(b), fmt.Sprint(b.Runs), fmt.Sprint(b.RunsWithoutChange), fmt.Sprint(len(b.Endpoints)), c.ago(b.LearnedAt),
+			b.Repository, b.Workflow, b.Job, stability(b), fmt.Sprint(b.Runs), fmt.Sprint(b.RunsWithoutChange), fmt.Sprint(len(of(b, egress))), c.ago(b.LearnedAt),
 		})
 	}
 	switch {
@@ -103,18 +103,64 @@ func (c *client) showBaseline(b *sallyportv1.Baseline) error {
 	if err != nil {
 		return err
 	}
-	if len(b.Endpoints) == 0 {
-		_, err := fmt.Fprintln(c.out, "No egress: any will be new.")
-		return err
+	sections := []struct {
+		kind    sallyportv1.BehaviourKind
+		heading []string
+		cells   func(*sallyportv1.BaselineBehaviour) []string
+	}{
+		{egress, []string{"ENDPOINT", "PROTOCOL"}, func(x *sallyportv1.BaselineBehaviour) []string {
+			return []string{fmt.Sprintf("%s:%d", x.Target, x.Port), x.Protocol}
+		}},
+		{sallyportv1.BehaviourKind_BEHAVIOUR_KIND_REQUEST, []string{"REQUEST", "METHOD"}, func(x *sallyportv1.BaselineBehaviour) []string {
+			return []string{x.Target + x.Path, x.Method}
+		}},
+		{sallyportv1.BehaviourKind_BEHAVIOUR_KIND_FILE, []string{"FILE", "OPERATION"}, func(x *sallyportv1.BaselineBehaviour) []string {
+			return []string{x.Target, x.Operation + " " + x.Category}
+		}},
+		{sallyportv1.BehaviourKind_BEHAVIOUR_KIND_LOOKUP, []string{"LOOK-UP BELOW", "TYPE"}, func(x *sallyportv1.BaselineBehaviour) []string {
+			return []string{x.Target, x.Protocol}
+		}},
+		{sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EXEC, []string{"EXECUTABLE", ""}, func(x *sallyportv1.BaselineBehaviour) []string {
+			return []string{x.Target, ""}
+		}},
 	}
-	var rows [][]string
-	for _, p := range b.Endpoints {
-		rows = append(rows, []string{
-			fmt.Sprintf("%s:%d", p.Target, p.Port), p.Protocol, strings.Join(p.Programs, " "),
-			fmt.Sprintf("%d of %d", p.Runs, b.Runs), c.ago(p.FirstSeen), c.ago(p.LastSeen),
-		})
+	if len(of(b, egress)) == 0 {
+		if _, err := fmt.Fprintln(c.out, "No egress: any will be new."); err != nil {
+			return err
+		}
 	}
-	return c.table([]string{"ENDPOINT", "PROTOCOL", "PROGRAMS", "RUNS", "FIRST SEEN", "LAST SEEN"}, rows)
+	for _, section := range sections {
+		var rows [][]string
+		for _, x := range of(b, section.kind) {
+			seen := fmt.Sprintf("%d of %d", x.Runs, b.Runs)
+			if x.ApprovedBy != "" {
+				seen += ", approved by " + x.ApprovedBy
+			}
+			rows = append(rows, append(section.cells(x), strings.Join(x.Programs, " "), seen, c.ago(x.FirstSeen), c.ago(x.LastSeen)))
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		if err := c.table(append(section.heading, "PROGRAMS", "RUNS", "FIRST SEEN", "LAST SEEN"), rows); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(c.out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const egress = sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EGRESS
+
+// of returns what a baseline holds of a kind.
+func of(b *sallyportv1.Baseline, kind sallyportv1.BehaviourKind) (out []*sallyportv1.BaselineBehaviour) {
+	for _, x := range b.Behaviours {
+		if x.Kind == kind {
+			out = append(out, x)
+		}
+	}
+	return out
 }
 
 // maximumArgs is cobra.MaximumNArgs as wrong usage.

@@ -214,7 +214,7 @@ func (l *load) publish(events ...*sallyportv1.Event) {
 		AgentId: l.id, Epoch: l.epoch, FirstSequence: l.sent + 1, Hostname: l.id + ".example.test", Events: events,
 		Processes: []*sallyportv1.Process{{Id: 1, Pid: 10, Executable: "/usr/bin/true", StartTimeUnixNano: l.epoch}},
 		Attributions: []*sallyportv1.Attribution{{
-			Repository: "example/app", Workflow: "ci", RunId: "1", RunAttempt: 1, Job: "build", ExecutionId: "0123456789abcdef", Step: "__run", Event: "push",
+			Repository: "example/app", Workflow: "ci", RunId: "1", RunAttempt: 1, Job: "build", ExecutionId: "0123456789abcdef", Step: "__run", Event: "push", Ref: "refs/heads/main",
 		}},
 	})
 	if err != nil {

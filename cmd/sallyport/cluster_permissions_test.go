@@ -47,7 +47,7 @@ func testPermissions(t *testing.T, c *cluster) {
 			"$JS.API.CONSUMER.MSG.NEXT.EVENTS.detector", "$JS.API.STREAM.PURGE.FINDINGS", "sallyport.deadletters.detector",
 		}, []string{"sallyport.heartbeats.*", stream.Inbox(stream.PartDetector) + ".>"}},
 		{"detector", stream.Inbox(stream.PartDetector), []string{
-			"sallyport.events.runner-1", "$KV.INGEST.EVENTS.done", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.ingest", "$JS.API.STREAM.MSG.GET.EVENTS",
+			"sallyport.events.runner-1", "$KV.INGEST.EVENTS.done", "$KV.DECISIONS.x", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.ingest", "$JS.API.STREAM.MSG.GET.EVENTS",
 			"$JS.API.CONSUMER.MSG.NEXT.FINDINGS.notify", "sallyport.heartbeats.runner-1", "$JS.API.CONSUMER.CREATE.KV_DETECTOR.mine",
 		}, nil},
 		{"notify", stream.Inbox(stream.PartNotify), []string{
@@ -55,8 +55,8 @@ func testPermissions(t *testing.T, c *cluster) {
 			"$JS.API.STREAM.MSG.GET.FINDINGS", "$JS.API.STREAM.PURGE.FINDINGS",
 		}, []string{"sallyport.heartbeats.*"}},
 		{"server", stream.Inbox(stream.PartServer), []string{
-			"sallyport.events.runner-1", "sallyport.findings", "$KV.BASELINES.x", "$JS.API.STREAM.MSG.GET.EVENTS",
-			"$JS.API.STREAM.MSG.GET.KV_INGEST", "$JS.API.STREAM.PURGE.KV_BASELINES", "$JS.API.CONSUMER.CREATE.KV_BASELINES.mine",
+			"sallyport.events.runner-1", "sallyport.findings", "$KV.VERDICTS.x", "$JS.API.STREAM.MSG.GET.EVENTS",
+			"$JS.API.STREAM.MSG.GET.KV_INGEST", "$JS.API.STREAM.PURGE.KV_DECISIONS", "$JS.API.STREAM.PURGE.KV_BASELINES", "$JS.API.CONSUMER.CREATE.KV_BASELINES.mine",
 		}, []string{"sallyport.heartbeats.*"}},
 		{"declare", stream.Inbox(stream.PartDeclare), []string{"sallyport.findings", "$KV.BASELINES.x"}, nil},
 	} {

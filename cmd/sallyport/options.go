@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/sallyport-ci/sallyport/cmd/internal/process"
+	"github.com/sallyport-ci/sallyport/detector"
 	"github.com/sallyport-ci/sallyport/stream"
 )
 
@@ -44,6 +45,7 @@ type options struct {
 
 	redactionRules string
 	baselineRuns   int
+	trustedRefs    []string
 	agent          string
 	logLevel       string
 	json           bool
@@ -89,6 +91,7 @@ func (o *options) alertFlags(f *pflag.FlagSet) {
 func (o *options) detectorFlags(f *pflag.FlagSet, folder string) {
 	f.StringVar(&o.policies, "policies", "", "folder of your own Rego policies"+folder)
 	f.IntVar(&o.baselineRuns, "baseline-runs", 5, "clean runs after which a job's baseline can be stable, 1 to 1000")
+	f.StringArrayVar(&o.trustedRefs, "trusted-ref", detector.DefaultTrustedRefs, "reference whose runs may teach baselines, beside those that GitHub protects; * stands for any part without /; repeated")
 }
 
 func (o *options) logFlags(f *pflag.FlagSet, level, json string) {

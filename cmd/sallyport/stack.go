@@ -53,6 +53,8 @@ type stack struct {
 	retention  store.Retention
 	ingest     *ingest.Ingest
 	baselines  *detector.Baselines
+	decisions  *detector.Decisions
+	verdicts   *detector.Verdicts
 	partHealth []func() *sallyportv1.PartHealth
 	agentID    string
 	kernel     string // why there is no agent, if so
@@ -131,7 +133,7 @@ func (o *options) up(ctx context.Context, out io.Writer) (err error) {
 		startNATS = s.connectNATS
 	}
 	return s.runSteps(ctx, []step{
-		s.startMetrics, startClickHouse, startNATS, s.migrate, s.startIngest, s.startNotify, s.startDetector, s.startServer(token), s.startAgent,
+		s.startMetrics, startClickHouse, startNATS, s.migrate, s.startIngest, s.startNotify, s.startDetector, s.openBaselines, s.startServer(token), s.startAgent,
 	}, func() error {
 		if err := s.addresses.write(o.data); err != nil {
 			return err
@@ -388,14 +390,11 @@ func (s *stack) startDetector(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		judge, err = detector.New(ctx, detector.Config{
-			JetStream: s.js, Policies: policies, RunsNeeded: uint32(s.o.baselineRuns), Logger: s.log, Metrics: s.registry,
+			JetStream: s.js, Policies: policies, RunsNeeded: uint32(s.o.baselineRuns), TrustedRefs: s.o.trustedRefs, Logger: s.log, Metrics: s.registry,
 		})
 		return err
 	})
 	if err != nil {
-		return err
-	}
-	if err := s.openBaselines(ctx); err != nil {
 		return err
 	}
 	s.reportHealth("detector", judge.Health)
@@ -418,7 +417,7 @@ func (s *stack) startServer(token string) step {
 			return errors.Join(err, rest.Close())
 		}
 		api, err := server.New(server.Config{
-			Store: s.store, Baselines: s.baselines, Health: s.health, Token: token, Registerer: s.registry, Logger: s.log,
+			Store: s.store, Baselines: s.baselines, Teacher: s.baselines, Decisions: s.decisions, Verdicts: s.verdicts, Health: s.health, Token: token, Registerer: s.registry, Logger: s.log,
 		})
 		if err != nil {
 			return errors.Join(err, rest.Close(), rpc.Close())

@@ -86,8 +86,10 @@ func (a answers) ListBaselines(context.Context, *sallyportv1.ListBaselinesReques
 		return &sallyportv1.ListBaselinesResponse{}, nil
 	}
 	return &sallyportv1.ListBaselinesResponse{Baselines: []*sallyportv1.Baseline{
-		{Repository: "acme/shop", Workflow: "CI", Job: "build", Stable: true, Runs: 7, RunsNeeded: 5, RunsWithoutChange: 6, LearnedAt: ago(40 * time.Minute), Endpoints: []*sallyportv1.BaselineEndpoint{
-			{Target: "registry.example.test", Port: 443, Protocol: "tcp", Programs: []string{"curl", "npm"}, Runs: 7, FirstSeen: ago(9 * 24 * time.Hour), LastSeen: ago(time.Hour)},
+		{Repository: "acme/shop", Workflow: "CI", Job: "build", Stable: true, Runs: 7, RunsNeeded: 5, RunsWithoutChange: 6, LearnedAt: ago(40 * time.Minute), Behaviours: []*sallyportv1.BaselineBehaviour{
+			{Kind: sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EXEC, Target: "/usr/bin/curl", Programs: []string{"curl"}, Runs: 1, FirstSeen: ago(9 * 24 * time.Hour), LastSeen: ago(9 * 24 * time.Hour)},
+			{Kind: sallyportv1.BehaviourKind_BEHAVIOUR_KIND_FILE, Target: "~/.npmrc", Operation: "read", Category: "credential", Programs: []string{"npm"}, Runs: 7, FirstSeen: ago(9 * 24 * time.Hour), LastSeen: ago(time.Hour)},
+			{Kind: sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EGRESS, Target: "registry.example.test", Port: 443, Protocol: "tcp", Programs: []string{"curl", "npm"}, Runs: 7, FirstSeen: ago(9 * 24 * time.Hour), LastSeen: ago(time.Hour)},
 		}},
 		{Repository: "acme/shop", Workflow: "CI", Job: "test", Runs: 2, RunsNeeded: 5, LearnedAt: ago(5 * time.Second)},
 	}}, nil

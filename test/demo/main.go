@@ -220,7 +220,7 @@ func learned(ctx context.Context, up *lab.Up, runs int) (string, error) {
 		Stable     bool
 		Runs       int
 		RunsNeeded int `json:"runs_needed"`
-		Endpoints  []struct{ Target string }
+		Behaviours []struct{ Kind, Target string }
 	}
 	var last error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
@@ -236,7 +236,13 @@ func learned(ctx context.Context, up *lab.Up, runs int) (string, error) {
 			if b.Stable {
 				state = "stable"
 			}
-			return fmt.Sprintf("%s, %d endpoints", state, len(b.Endpoints)), nil
+			endpoints := 0
+			for _, x := range b.Behaviours {
+				if x.Kind == "BEHAVIOUR_KIND_EGRESS" {
+					endpoints++
+				}
+			}
+			return fmt.Sprintf("%s, %d endpoints", state, endpoints), nil
 		}
 	}
 	return "", errors.Join(fmt.Errorf("run %d did not teach the baseline", runs), last)
