@@ -61,7 +61,7 @@ func (e *Engine) conclude(x *execution) *sallyportv1.Verdict {
 	v := &sallyportv1.Verdict{
 		Attribution: a, Conclusion: sallyportv1.Conclusion_CONCLUSION_CLEAN, Incomplete: x.Incomplete,
 		Started: timestamppb.New(time.Unix(0, x.StartedAt)), Ended: timestamppb.New(time.Unix(0, x.EndedAt)),
-		Baseline:   facts(x.knowledge, e.config.RunsNeeded, &sallyportv1.Behaviour{Kind: kindEgress}, step{}),
+		Baseline:   e.known(x),
 		Behaviours: uint32(len(x.judged)),
 	}
 	if v.GetIncomplete() == "" && !x.seen() {
@@ -98,6 +98,19 @@ func (e *Engine) conclude(x *execution) *sallyportv1.Verdict {
 		v.TeachesNot = v.GetIncomplete()
 	}
 	return v
+}
+
+// known returns what the baseline knew of egress when the verdict was first given.
+func (e *Engine) known(x *execution) *sallyportv1.BaselineFacts {
+	f := new(sallyportv1.BaselineFacts)
+	if len(x.Facts) > 0 && proto.Unmarshal(x.Facts, f) == nil {
+		return f
+	}
+	f = facts(x.knowledge, e.config.RunsNeeded, &sallyportv1.Behaviour{Kind: kindEgress}, step{})
+	if data, err := proto.Marshal(f); err == nil && len(data) > 0 {
+		x.Facts = data
+	}
+	return f
 }
 
 func clean(runs uint32) string {

@@ -58,6 +58,9 @@ type execution struct {
 	EndedAt   int64 `json:"ended_at"`
 	// Ended says that the job has.
 	Ended bool `json:"ended"`
+	// Facts are what the baseline knew of egress at the first verdict: a later one must not
+	// see what the execution itself has taught.
+	Facts []byte `json:"facts,omitempty"`
 	// Revision of the last verdict, 0 before the first, and what it said.
 	Revision uint32 `json:"revision,omitempty"`
 	Said     string `json:"said,omitempty"`
