@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/store/engine/enginetest"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/test/sample"
 )
 
 const (
@@ -54,44 +56,78 @@ func benchLoad(b *testing.B, agents int) (load []*nats.Msg) {
 // and bytes an event on the wire and on disk.
 func BenchmarkStreamToRows(b *testing.B) {
 	for _, agents := range []int{1, 1000} {
-		b.Run(fmt.Sprintf("agents=%d", agents), func(b *testing.B) {
-			load := benchLoad(b, agents)
-			wire := 0
-			for _, m := range load {
-				wire += len(m.Data)
+		b.Run(fmt.Sprintf("agents=%d", agents), func(b *testing.B) { streamToRows(b, agents, 0) })
+	}
+}
+
+// BenchmarkStored measures the same into tables that hold rows already: a million, and as
+// many as SALLYPORT_ROWS says, 100 million if it says nothing.
+func BenchmarkStored(b *testing.B) {
+	most := uint64(100_000_000)
+	if s := os.Getenv("SALLYPORT_ROWS"); s != "" {
+		var err error
+		if most, err = strconv.ParseUint(s, 10, 40); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, stored := range []uint64{1_000_000, most} {
+		b.Run(fmt.Sprintf("rows=%d", stored), func(b *testing.B) { streamToRows(b, 1, stored) })
+	}
+}
+
+// streamToRows measures from stream to queryable rows.
+func streamToRows(b *testing.B, agents int, stored uint64) {
+	load := benchLoad(b, agents)
+	wire := 0
+	for _, m := range load {
+		wire += len(m.Data)
+	}
+	const rows = `SELECT toUInt64(sum(total_rows)) FROM system.tables WHERE database = currentDatabase() AND name IN
+		('process_events', 'flow_events', 'dns', 'process_accesses', 'job_events', 'agent_status', 'file_accesses', 'privileges', 'executables', 'http_requests')`
+	for b.Loop() {
+		b.StopTimer()
+		l := newLab(b)
+		before := uint64(0)
+		if stored > 0 {
+			db, err := openSQL(l.dsn)
+			if err != nil {
+				b.Fatal(err)
 			}
-			for b.Loop() {
-				b.StopTimer()
-				l := newLab(b)
-				_, stop := l.start(b, func(c *Config) { c.MaxAge = 0 })
-				b.StartTimer()
-				begin := time.Now()
-				for _, m := range load {
-					if _, err := l.js.PublishMsgAsync(m); err != nil {
-						b.Fatal(err)
-					}
-				}
-				<-l.js.PublishAsyncComplete()
-				for l.count(b, "SELECT count() FROM ("+allEvents+")") < allBench {
-					if time.Since(begin) > 2*time.Minute {
-						b.Fatal("the rows are not there after two minutes")
-					}
-					time.Sleep(20 * time.Millisecond)
-				}
-				took := time.Since(begin)
-				b.StopTimer()
-				stop()
-				if n := l.count(b, "SELECT uniqExact(agent_id, sequence) FROM ("+allEvents+")"); n != allBench {
-					b.Errorf("%d events, want %d", n, allBench)
-				}
-				bytes := l.count(b, `SELECT sum(bytes_on_disk) FROM system.parts
-					WHERE active AND database = currentDatabase()`)
-				b.ReportMetric(allBench/took.Seconds(), "events/s")
-				b.ReportMetric(float64(wire)/allBench, "wire-bytes/event")
-				b.ReportMetric(float64(bytes)/allBench, "disk-bytes/event")
-				b.StartTimer()
+			if err := sample.Fill(b.Context(), db, stored, time.Now().Add(-time.Hour), nil); err != nil {
+				b.Fatal(err)
 			}
-		})
+			_ = db.Close()
+			before = l.count(b, rows)
+		}
+		_, stop := l.start(b, func(c *Config) { c.MaxAge = 0 })
+		b.StartTimer()
+		begin := time.Now()
+		for _, m := range load {
+			if _, err := l.js.PublishMsgAsync(m); err != nil {
+				b.Fatal(err)
+			}
+		}
+		<-l.js.PublishAsyncComplete()
+		for l.count(b, rows)-before < allBench {
+			if time.Since(begin) > 2*time.Minute {
+				b.Fatal("the rows are not there after two minutes")
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		took := time.Since(begin)
+		b.StopTimer()
+		stop()
+		b.ReportMetric(allBench/took.Seconds(), "events/s")
+		if stored == 0 {
+			if n := l.count(b, "SELECT uniqExact(agent_id, sequence) FROM ("+allEvents+")"); n != allBench {
+				b.Errorf("%d events, want %d", n, allBench)
+			}
+			bytes := l.count(b, `SELECT sum(bytes_on_disk) FROM system.parts
+				WHERE active AND database = currentDatabase()`)
+			b.ReportMetric(float64(wire)/allBench, "wire-bytes/event")
+			b.ReportMetric(float64(bytes)/allBench, "disk-bytes/event")
+		}
+		b.StartTimer()
 	}
 }
 
