@@ -47,6 +47,10 @@ bench: setup-bench build engine ## Measure cost, pipeline and latency against th
 bench-agent: setup-bench build ## Measure what observing costs, against auditd and bpftrace
 	$(AS_ROOT) go run ./test/bench -only cost,loss
 
+.PHONY: bench-storage
+bench-storage: setup-bench engine ## Measure what each column takes on disk, with several codecs
+	go test -run '^$$' -bench Storage -benchtime 1x -timeout 10m ./ingest
+
 .PHONY: bench-dashboards
 bench-dashboards: setup-bench engine ## Measure dashboards and inserts over many stored rows: ROWS=100000000
 	SALLYPORT_ROWS=$(ROWS) go test -run '^$$' -bench Dashboards -benchtime 1x -timeout 60m ./deployments/grafana

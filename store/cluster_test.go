@@ -126,7 +126,7 @@ func TestClusterRefuses(t *testing.T) {
 	for _, s := range []string{
 		"DROP TABLE findings", "CREATE TABLE x (a Int8) ENGINE = Memory", "CREATE TABLE IF NOT EXISTS x (a Int8) ENGINE = Memory",
 		"CREATE TABLE IF NOT EXISTS x (a Int8) ENGINE = MergeTree ORDER BY tuple()", "ALTER TABLE x DETACH PARTITION 1", "CREATE VIEW v AS SELECT 1",
-		"CREATE MATERIALIZED VIEW IF NOT EXISTS v ENGINE = MergeTree ORDER BY a AS SELECT 1 AS a", "OPTIMIZE TABLE x", "",
+		"CREATE MATERIALIZED VIEW IF NOT EXISTS v ENGINE = MergeTree ORDER BY a AS SELECT 1 AS a", "OPTIMIZE TABLE x", "", //nolint:misspell // SQL
 	} {
 		if out, err := c.render(s); !errors.Is(err, errStatement) && (err == nil || !strings.Contains(err.Error(), "could be spread")) {
 			t.Errorf("%s becomes %q, %v", s, out, err)
