@@ -94,7 +94,7 @@ func makeCertificate(certFile, keyFile, addr string, now time.Time) (tls.Certifi
 		return tls.Certificate{}, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: hostname, Organization: []string{"Sallyport"}},
+		SerialNumber: serial, Subject: pkix.Name{CommonName: hostname, Organization: []string{"Sallyport"}}, //nolint:misspell // X.509
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certificateLife),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true, DNSNames: []string{"localhost", hostname},
