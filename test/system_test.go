@@ -281,7 +281,7 @@ func TestFromKernelToChannel(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.run(t, "ci.yml", 7)
-	s.expect(t, "7", "new_endpoint changed", "pipe_to_interpreter changed", "process_memory_read changed")
+	s.expect(t, "7", "decoded_command changed", "masked_secret_printed changed", "new_endpoint changed", "pipe_to_interpreter changed", "process_memory_read changed")
 
 	out, err := s.up.Query(t.Context(), "SELECT run_id, countIf(kind = 'executed') > 0, uniqExact(agent_id, epoch, sequence) = count() FROM process_events WHERE repository = '"+repository+"' GROUP BY run_id ORDER BY run_id")
 	if err != nil {

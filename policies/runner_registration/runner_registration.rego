@@ -1,0 +1,60 @@
+# METADATA
+# scope: package
+# title: Another runner
+# description: >-
+#   A step registers or starts a runner of GitHub Actions. With it whoever
+#   registered it runs commands on this machine whenever he likes, through GitHub,
+#   which every firewall lets through. Shai-Hulud 2.0 did so.
+# custom:
+#   class: threat
+#   kinds: [exec, request]
+#   severity: critical
+#   technique: T1543
+#   also: [T1219]
+#   remediation: >-
+#     Remove the runner from the repository or organisation, replace the machine,
+#     and rotate the secrets of the jobs that ran on it.
+package sallyport.policies.runner_registration
+
+import data.sallyport.lineage
+
+violation contains message if {
+	input.behaviour.kind == "exec"
+	"config.sh" in lineage.names(script)
+	has_option("--url")
+	registers
+	message := sprintf("%s registered a runner", [input.behaviour.program])
+}
+
+violation contains message if {
+	input.behaviour.kind == "exec"
+	some name in lineage.names(input.process)
+	name in {"Runner.Listener", "Runner.Worker", "act_runner"}
+	not input.behaviour.program in {"ps", "pgrep", "pkill", "grep", "cat", "ls", "pidof", "kill", "killall", "sudo"}
+	started
+	message := sprintf("a step started %s", [name])
+}
+
+violation contains message if {
+	input.behaviour.kind == "request"
+	input.behaviour.method == "POST"
+	endswith(input.behaviour.path, "/actions/runners/registration-token")
+	not input.baseline.known
+	message := sprintf("%s asked GitHub for a token with which a runner is registered", [input.behaviour.program])
+}
+
+script := object.union(input.process, {"arguments": [regex.replace(a, `(\.sh)$`, ".sh") | some a in input.process.arguments]})
+
+has_option(option) if {
+	some argument in input.process.arguments
+	regex.match(sprintf(`^%s(=|$)`, [option]), argument)
+}
+
+registers if has_option("--token")
+
+registers if has_option("--pat")
+
+registers if has_option("--unattended")
+
+# Its worker belongs to the job whose first process it is: what a step starts has a step.
+started if input.job.step != ""
