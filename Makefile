@@ -3,6 +3,7 @@
 TOOLS   := $(CURDIR)/.bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GO      := CGO_ENABLED=0 go
+ROWS    ?= 10000000
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # The whole-system tests and the demo need root; as another user they go through sudo.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH="$$PATH")
@@ -45,6 +46,15 @@ bench: setup-bench build engine ## Measure cost, pipeline and latency against th
 .PHONY: bench-agent
 bench-agent: setup-bench build ## Measure what observing costs, against auditd and bpftrace
 	$(AS_ROOT) go run ./test/bench -only cost,loss
+
+.PHONY: bench-storage
+bench-storage: setup-bench engine ## Measure what each column takes on disk, with several codecs
+	go test -run '^$$' -bench Storage -benchtime 1x -timeout 10m ./ingest
+
+.PHONY: bench-dashboards
+bench-dashboards: setup-bench engine ## Measure dashboards and inserts over many stored rows: ROWS=100000000
+	SALLYPORT_ROWS=$(ROWS) go test -run '^$$' -bench Dashboards -benchtime 1x -timeout 60m ./deployments/grafana
+	SALLYPORT_ROWS=$(ROWS) go test -run '^$$' -bench Stored -benchtime 1x -timeout 60m ./ingest
 
 .PHONY: bench-pipeline
 bench-pipeline: setup-bench build engine ## Measure stream to queryable rows, against clickhouse-go alone

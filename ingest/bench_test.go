@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/store/engine/enginetest"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/test/sample"
 )
 
 const (
@@ -54,44 +56,78 @@ func benchLoad(b *testing.B, agents int) (load []*nats.Msg) {
 // and bytes an event on the wire and on disk.
 func BenchmarkStreamToRows(b *testing.B) {
 	for _, agents := range []int{1, 1000} {
-		b.Run(fmt.Sprintf("agents=%d", agents), func(b *testing.B) {
-			load := benchLoad(b, agents)
-			wire := 0
-			for _, m := range load {
-				wire += len(m.Data)
+		b.Run(fmt.Sprintf("agents=%d", agents), func(b *testing.B) { streamToRows(b, agents, 0) })
+	}
+}
+
+// BenchmarkStored measures the same into tables that hold rows already: a million, and as
+// many as SALLYPORT_ROWS says, 100 million if it says nothing.
+func BenchmarkStored(b *testing.B) {
+	most := uint64(100_000_000)
+	if s := os.Getenv("SALLYPORT_ROWS"); s != "" {
+		var err error
+		if most, err = strconv.ParseUint(s, 10, 40); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, stored := range []uint64{1_000_000, most} {
+		b.Run(fmt.Sprintf("rows=%d", stored), func(b *testing.B) { streamToRows(b, 1, stored) })
+	}
+}
+
+// streamToRows measures from stream to queryable rows.
+func streamToRows(b *testing.B, agents int, stored uint64) {
+	load := benchLoad(b, agents)
+	wire := 0
+	for _, m := range load {
+		wire += len(m.Data)
+	}
+	const rows = `SELECT toUInt64(sum(total_rows)) FROM system.tables WHERE database = currentDatabase() AND name IN
+		('process_events', 'flow_events', 'dns', 'process_accesses', 'job_events', 'agent_status', 'file_accesses', 'privileges', 'executables', 'http_requests')`
+	for b.Loop() {
+		b.StopTimer()
+		l := newLab(b)
+		before := uint64(0)
+		if stored > 0 {
+			db, err := openSQL(l.dsn)
+			if err != nil {
+				b.Fatal(err)
 			}
-			for b.Loop() {
-				b.StopTimer()
-				l := newLab(b)
-				_, stop := l.start(b, func(c *Config) { c.MaxAge = 0 })
-				b.StartTimer()
-				begin := time.Now()
-				for _, m := range load {
-					if _, err := l.js.PublishMsgAsync(m); err != nil {
-						b.Fatal(err)
-					}
-				}
-				<-l.js.PublishAsyncComplete()
-				for l.count(b, "SELECT count() FROM ("+allEvents+")") < allBench {
-					if time.Since(begin) > 2*time.Minute {
-						b.Fatal("the rows are not there after two minutes")
-					}
-					time.Sleep(20 * time.Millisecond)
-				}
-				took := time.Since(begin)
-				b.StopTimer()
-				stop()
-				if n := l.count(b, "SELECT uniqExact(agent_id, sequence) FROM ("+allEvents+")"); n != allBench {
-					b.Errorf("%d events, want %d", n, allBench)
-				}
-				bytes := l.count(b, `SELECT sum(bytes_on_disk) FROM system.parts
-					WHERE active AND database = currentDatabase()`)
-				b.ReportMetric(allBench/took.Seconds(), "events/s")
-				b.ReportMetric(float64(wire)/allBench, "wire-bytes/event")
-				b.ReportMetric(float64(bytes)/allBench, "disk-bytes/event")
-				b.StartTimer()
+			if err := sample.Fill(b.Context(), db, stored, time.Now().Add(-time.Hour), nil); err != nil {
+				b.Fatal(err)
 			}
-		})
+			_ = db.Close()
+			before = l.count(b, rows)
+		}
+		_, stop := l.start(b, func(c *Config) { c.MaxAge = 0 })
+		b.StartTimer()
+		begin := time.Now()
+		for _, m := range load {
+			if _, err := l.js.PublishMsgAsync(m); err != nil {
+				b.Fatal(err)
+			}
+		}
+		<-l.js.PublishAsyncComplete()
+		for l.count(b, rows)-before < allBench {
+			if time.Since(begin) > 2*time.Minute {
+				b.Fatal("the rows are not there after two minutes")
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		took := time.Since(begin)
+		b.StopTimer()
+		stop()
+		b.ReportMetric(allBench/took.Seconds(), "events/s")
+		if stored == 0 {
+			if n := l.count(b, "SELECT uniqExact(agent_id, sequence) FROM ("+allEvents+")"); n != allBench {
+				b.Errorf("%d events, want %d", n, allBench)
+			}
+			bytes := l.count(b, `SELECT sum(bytes_on_disk) FROM system.parts
+				WHERE active AND database = currentDatabase()`)
+			b.ReportMetric(float64(wire)/allBench, "wire-bytes/event")
+			b.ReportMetric(float64(bytes)/allBench, "disk-bytes/event")
+		}
+		b.StartTimer()
 	}
 }
 
@@ -289,4 +325,69 @@ func BenchmarkRows(b *testing.B) {
 		rows.add(&batch, time.Now())
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/events, "ns/event")
+}
+
+// BenchmarkStorage inserts realistic events and prints what each column of the tables
+// takes on disk when all is merged, and what it would with other codecs.
+func BenchmarkStorage(b *testing.B) {
+	load := benchLoad(b, 1)
+	l := newLab(b)
+	_, stop := l.start(b, nil)
+	for _, m := range load {
+		if _, err := l.js.PublishMsgAsync(m); err != nil {
+			b.Fatal(err)
+		}
+	}
+	<-l.js.PublishAsyncComplete()
+	l.waitDone(b, stream.EventsStream)
+	stop()
+	db, err := openSQL(l.dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	for _, table := range []string{"process_events", "flow_events", "dns"} {
+		if _, err := db.Exec("OPTIMIZE TABLE " + table + " FINAL"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	rows, err := db.Query(`SELECT table, column, sum(column_data_compressed_bytes) AS packed, sum(column_data_uncompressed_bytes), sum(rows)
+		FROM system.parts_columns WHERE active AND database = currentDatabase() AND table IN ('process_events', 'flow_events', 'dns')
+		GROUP BY table, column HAVING packed > 0 ORDER BY packed DESC LIMIT 40`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var table, column string
+		var packed, plain, n uint64
+		if err := rows.Scan(&table, &column, &packed, &plain, &n); err != nil {
+			b.Fatal(err)
+		}
+		fmt.Printf("%-16s %-24s %8.3f bytes a row, of %7.2f\n", table, column, float64(packed)/float64(n), float64(plain)/float64(n))
+	}
+	for _, c := range []struct{ table, column, kind string }{
+		{"process_events", "process_id", "UInt64"}, {"process_events", "parent_process_id", "UInt64"}, {"process_events", "pid", "UInt32"},
+		{"process_events", "arguments", "Array(String)"}, {"flow_events", "bytes_received", "UInt64"}, {"flow_events", "source_port", "UInt16"},
+		{"flow_events", "destination_address", "IPv6"}, {"flow_events", "sequence", "UInt64"}, {"dns", "duration_nano", "UInt64"}, {"dns", "name", "LowCardinality(String)"},
+	} {
+		line := fmt.Sprintf("%-16s %-20s", c.table, c.column)
+		for _, codec := range []string{"LZ4", "ZSTD(1)", "ZSTD(3)", "Delta, ZSTD(1)", "DoubleDelta, ZSTD(1)", "T64, ZSTD(1)"} {
+			if _, err := db.Exec("CREATE OR REPLACE TABLE tried (v " + c.kind + " CODEC(" + codec + ")) ENGINE = MergeTree ORDER BY tuple() SETTINGS min_bytes_for_wide_part = 0"); err != nil {
+				continue // no such codec for the type
+			}
+			if _, err := db.Exec("INSERT INTO tried SELECT " + c.column + " FROM (SELECT * FROM " + c.table + " ORDER BY repository, workflow, job, run_id, run_attempt, execution_id, time) SETTINGS max_insert_threads = 1"); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := db.Exec("OPTIMIZE TABLE tried FINAL"); err != nil {
+				b.Fatal(err)
+			}
+			packed := l.count(b, "SELECT sum(column_data_compressed_bytes) FROM system.parts_columns WHERE active AND database = currentDatabase() AND table = 'tried'")
+			line += fmt.Sprintf("  %s %.3f", codec, float64(packed)/float64(max(l.count(b, "SELECT count() FROM tried"), 1)))
+		}
+		fmt.Println(line)
+	}
+	total := l.count(b, "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()")
+	b.ReportMetric(float64(total)/allBench, "disk-bytes/event")
+	b.ReportMetric(0, "ns/op")
 }

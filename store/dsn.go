@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/sallyport-ci/sallyport/store/sqltoken"
 )
 
 // A scheme is how a DSN's first word says to talk to ClickHouse.
@@ -73,17 +75,36 @@ func parseDSN(dsn string) (clickhouse.Options, error) {
 	return o, nil
 }
 
-// applyParameters sets what stands behind the DSN's question mark. Only ca is known:
-// a file of PEM certificates, trusted instead of the system's.
+// clusterOf returns the cluster that a DSN, which parseDSN has accepted, names; empty if
+// none.
+func clusterOf(dsn string) string {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return ""
+	}
+	return u.Query().Get("cluster")
+}
+
+// applyParameters sets what stands behind the DSN's question mark: ca is a file of PEM
+// certificates, trusted instead of the system's; cluster the name of a ClickHouse cluster
+// that the tables are spread over.
 func applyParameters(o *clickhouse.Options, query string) error {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return errors.New("the DSN's parameters cannot be read")
 	}
 	for name := range values {
-		if name != "ca" {
-			return errors.New("the DSN has a parameter other than ca")
+		if name != "ca" && name != "cluster" {
+			return errors.New("the DSN has a parameter other than ca and cluster")
 		}
+	}
+	if name := values.Get("cluster"); values.Has("cluster") {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > 127 || !sqltoken.IsWordByte(byte(r)) && r != '-' && r != '.' }) {
+			return fmt.Errorf("the DSN's cluster %q is no name of letters, digits, '_', '-' and '.'", name)
+		}
+		// Inserts wait until the rows are on their shards; queries that join tables ask
+		// every shard.
+		o.Settings = clickhouse.Settings{"distributed_foreground_insert": 1, "distributed_product_mode": "global"}
 	}
 	if !values.Has("ca") {
 		return nil

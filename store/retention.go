@@ -66,9 +66,12 @@ func (r Retention) of(table string) int {
 func (s *Store) SetRetention(ctx context.Context, r Retention) error {
 	var tables, definitions []string
 	err := s.conn.QueryRow(ctx, `SELECT groupArray(name), groupArray(engine_full) FROM system.tables
-		WHERE database = currentDatabase() AND name NOT IN ('goose_db_version', 'intelligence') AND engine LIKE '%MergeTree'`).Scan(&tables, &definitions)
+		WHERE database = currentDatabase() AND name NOT IN ('goose_db_version', 'intelligence', 'intelligence_local') AND engine LIKE '%MergeTree'`).Scan(&tables, &definitions)
 	if err != nil {
 		return fmt.Errorf("read the tables' retention: %w", err)
+	}
+	for i := range tables {
+		tables[i] = strings.TrimSuffix(tables[i], localSuffix)
 	}
 	for table := range r {
 		if table != "events" && !slices.Contains(tables, table) {
@@ -89,8 +92,16 @@ func (s *Store) SetRetention(ctx context.Context, r Retention) error {
 		} else if !strings.Contains(definitions[i], " TTL ") {
 			continue
 		}
-		if err := s.conn.Exec(ctx, "ALTER TABLE "+table+" "+change); err != nil {
-			return fmt.Errorf("set retention of table %s: %w", table, err)
+		statements := []string{"ALTER TABLE " + table + " " + change}
+		if s.cluster.name != "" {
+			if statements, err = s.cluster.render(statements[0]); err != nil {
+				return fmt.Errorf("set retention of table %s: %w", table, err)
+			}
+		}
+		for _, statement := range statements {
+			if err := s.conn.Exec(ctx, statement); err != nil {
+				return fmt.Errorf("set retention of table %s: %w", table, err)
+			}
 		}
 	}
 	return nil

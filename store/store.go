@@ -10,8 +10,6 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/pressly/goose/v3"
-
-	"github.com/sallyport-ci/sallyport/store/migrations"
 )
 
 // DefaultDatabase is used where a DSN names no database.
@@ -32,6 +30,7 @@ const (
 type Store struct {
 	conn    driver.Conn
 	options clickhouse.Options
+	cluster cluster
 
 	migrating sync.Mutex
 }
@@ -50,7 +49,7 @@ func Open(_ context.Context, dsn string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store at %s: %w", strings.Join(options.Addr, ","), err)
 	}
-	return &Store{conn: conn, options: options}, nil
+	return &Store{conn: conn, options: options, cluster: cluster{clusterOf(dsn), options.Auth.Database}}, nil
 }
 
 // Database returns the database's name.
@@ -90,8 +89,11 @@ func (s *Store) migrateTo(ctx context.Context, version int64) error {
 	options.ReadTimeout = migrateTimeout
 	db := clickhouse.OpenDB(&options)
 	defer func() { _ = db.Close() }() // nothing is under way then
-	provider, err := goose.NewProvider(goose.DialectClickHouse, db, migrations.Files,
-		goose.WithLogger(goose.NopLogger()))
+	dialect, files, more, err := s.migrations()
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	provider, err := goose.NewProvider(dialect, db, files, append(more, goose.WithLogger(goose.NopLogger()))...)
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
@@ -111,7 +113,11 @@ func (s *Store) createDatabase(ctx context.Context) error {
 		return fmt.Errorf("connect to create database %s: %w", s.Database(), err)
 	}
 	defer func() { _ = conn.Close() }() // nothing is under way then
-	if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS `"+s.Database()+"`"); err != nil {
+	statement := "CREATE DATABASE IF NOT EXISTS " + identifier(s.Database())
+	if s.cluster.name != "" {
+		statement += s.cluster.on()
+	}
+	if err := conn.Exec(ctx, statement); err != nil {
 		return fmt.Errorf("create database %s at %s: %w", s.Database(), strings.Join(s.options.Addr, ","), err)
 	}
 	return nil

@@ -165,10 +165,13 @@ func created(t *testing.T, file string, m []string) *relation {
 	return r
 }
 
+// codecPattern is a change of how a column is packed, which the page does not tell.
+var codecPattern = regexp.MustCompile(`MODIFY COLUMN \w+ CODEC\(`)
+
 func alter(t *testing.T, file string, r *relation, changes string) {
 	t.Helper()
 	found := changePattern.FindAllStringSubmatch(changes, -1)
-	if lines := strings.Count(changes, "\n") + 1; lines != len(found) {
+	if lines := strings.Count(changes, "\n") + 1 - len(codecPattern.FindAllString(changes, -1)); lines != len(found) {
 		t.Errorf("%s: %s: %d changes are understood, of %d lines", file, r.name, len(found), lines)
 	}
 	for _, c := range found {

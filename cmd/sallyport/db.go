@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sallyport-ci/sallyport/store"
 	"github.com/sallyport-ci/sallyport/store/engine"
 )
 
@@ -22,7 +23,40 @@ func newDBCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.AddCommand(newDBFetchCommand())
+	cmd.AddCommand(newDBFetchCommand(), newDBSchemaCommand())
+	return cmd
+}
+
+func newDBSchemaCommand() *cobra.Command {
+	var database, cluster string
+	cmd := &cobra.Command{
+		Use:   "schema",
+		Short: "Print the statements that make the tables",
+		Long: `Prints the statements that make database, tables and views from nothing, in the order
+in which Sallyport runs them: for one server or, with --cluster, for a ClickHouse
+cluster. For those who review what a program does to their ClickHouse; it is not needed
+to run them by hand.`,
+		Example: `  sallyport db schema
+  sallyport db schema --cluster main --database ci | less`,
+		Args: maximumArgs(0),
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			return setFromEnvironment(cmd)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			statements, err := store.Schema(database, cluster)
+			if err != nil {
+				return err
+			}
+			for _, s := range statements {
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s;\n\n", s); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&database, "database", store.DefaultDatabase, "name of the database")
+	cmd.Flags().StringVar(&cluster, "cluster", "", "name of the ClickHouse cluster; one server if empty")
 	return cmd
 }
 

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/sallyport-ci/sallyport/store/sqltoken"
 )
 
 func FuzzParseStatement(f *testing.F) {
@@ -24,16 +26,16 @@ func FuzzParseStatement(f *testing.F) {
 		if st.takesRows && st.complete && st.rowsAt < len(st.text) {
 			t.Fatalf("%q: rows begin inside the statement: %+v", src, st)
 		}
-		lex := &lexer{src: src}
+		lex := sqltoken.New(src, 0)
 		for last := 0; ; {
-			tok, ok := lex.next()
+			tok, ok := lex.Next()
 			if !ok {
 				break
 			}
-			if tok.start < last || tok.end <= tok.start || tok.end > len(src) {
+			if tok.Start < last || tok.End <= tok.Start || tok.End > len(src) {
 				t.Fatalf("%q: token %+v behind %d", src, tok, last)
 			}
-			last = tok.end
+			last = tok.End
 		}
 		_ = outwardFunction(src)
 	})

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sallyport-ci/sallyport/store/sqltoken"
 )
 
 // A request is one HTTP request, understood: who asks, for what, and how the answer
@@ -147,7 +149,7 @@ func isSettingName(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		if !isWordByte(s[i]) || s[i] >= 0x80 {
+		if !sqltoken.IsWordByte(s[i]) || s[i] >= 0x80 {
 			return false
 		}
 	}

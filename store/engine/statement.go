@@ -1,6 +1,10 @@
 package engine
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/sallyport-ci/sallyport/store/sqltoken"
+)
 
 // A statement is what can be said of SQL text before the engine sees it.
 type statement struct {
@@ -26,58 +30,58 @@ type statement struct {
 // parseStatement reads src. It never fails: what it does not understand is the
 // engine's to refuse.
 func parseStatement(src string) statement {
-	lex := &lexer{src: src}
-	first, ok := lex.next()
-	for ok && first.isPunct("(") {
-		first, ok = lex.next()
+	lex := sqltoken.New(src, 0)
+	first, ok := lex.Next()
+	for ok && first.IsPunct("(") {
+		first, ok = lex.Next()
 	}
 	if !ok {
 		return statement{text: src, empty: true, complete: true}
 	}
-	if first.is("INSERT") {
+	if first.Is("INSERT") {
 		return parseInsert(src, lex)
 	}
 	return statement{
 		text: src, format: outputFormat(src), complete: true,
-		selects: first.is("SELECT") || first.is("WITH") || first.is("FROM"),
+		selects: first.Is("SELECT") || first.Is("WITH") || first.Is("FROM"),
 	}
 }
 
 // parseInsert reads on behind INSERT.
-func parseInsert(src string, lex *lexer) statement {
+func parseInsert(src string, lex *sqltoken.Lexer) statement {
 	whole := statement{text: src, complete: true}
 	depth, named := 0, false
-	prev := token{}
+	prev := sqltoken.Token{}
 	for {
-		t, ok := lex.next()
+		t, ok := lex.Next()
 		if !ok {
 			return statement{text: src, takesRows: true, rowsAt: len(src)}
 		}
 		switch {
-		case t.isPunct("("):
+		case t.IsPunct("("):
 			depth++
-			if inner, ok := (&lexer{src: src, pos: lex.pos}).next(); depth == 1 && ok && (inner.is("SELECT") || inner.is("WITH")) {
+			if inner, ok := sqltoken.New(src, lex.Pos()).Next(); depth == 1 && ok && (inner.Is("SELECT") || inner.Is("WITH")) {
 				return whole
 			}
-		case t.isPunct(")"):
+		case t.IsPunct(")"):
 			depth--
-		case t.isPunct(";"):
+		case t.IsPunct(";"):
 			return whole
 		case depth > 0:
 		case !named:
 			// INTO [TABLE|FUNCTION] name[.name]: a table may be called format or values.
-			named = t.isName() && !t.is("INTO") && !t.is("TABLE") && !t.is("FUNCTION")
-		case prev.isPunct("."):
-		case t.is("SELECT"), t.is("WITH"), t.is("WATCH"), t.is("FROM"):
+			named = t.IsName() && !t.Is("INTO") && !t.Is("TABLE") && !t.Is("FUNCTION")
+		case prev.IsPunct("."):
+		case t.Is("SELECT"), t.Is("WITH"), t.Is("WATCH"), t.Is("FROM"):
 			return whole
-		case t.is("VALUES"):
-			return statement{text: src[:t.start], takesRows: true, values: true, format: "Values", rowsAt: t.end, complete: true}
-		case t.is("FORMAT"):
-			name, ok := lex.next()
-			if !ok || !name.isName() {
+		case t.Is("VALUES"):
+			return statement{text: src[:t.Start], takesRows: true, values: true, format: "Values", rowsAt: t.End, complete: true}
+		case t.Is("FORMAT"):
+			name, ok := lex.Next()
+			if !ok || !name.IsName() {
 				return whole
 			}
-			return statement{text: src[:t.start], takesRows: true, format: name.text, rowsAt: skipToRows(src, name.end), complete: true}
+			return statement{text: src[:t.Start], takesRows: true, format: name.Text, rowsAt: skipToRows(src, name.End), complete: true}
 		}
 		prev = t
 	}
@@ -99,26 +103,26 @@ func skipToRows(src string, i int) int {
 
 // outputFormat returns the name in the FORMAT clause at the end of a statement.
 func outputFormat(src string) string {
-	lex := &lexer{src: src}
+	lex := sqltoken.New(src, 0)
 	depth := 0
 	for {
-		t, ok := lex.next()
+		t, ok := lex.Next()
 		if !ok {
 			return ""
 		}
 		switch {
-		case t.isPunct("("):
+		case t.IsPunct("("):
 			depth++
-		case t.isPunct(")"):
+		case t.IsPunct(")"):
 			depth--
-		case depth == 0 && t.is("FORMAT"):
-			ahead := &lexer{src: src, pos: lex.pos}
-			name, ok := ahead.next()
-			if !ok || !name.isName() {
+		case depth == 0 && t.Is("FORMAT"):
+			ahead := sqltoken.New(src, lex.Pos())
+			name, ok := ahead.Next()
+			if !ok || !name.IsName() {
 				continue
 			}
-			if after, more := ahead.next(); !more || after.isPunct(";") || after.is("SETTINGS") {
-				return name.text
+			if after, more := ahead.Next(); !more || after.IsPunct(";") || after.Is("SETTINGS") {
+				return name.Text
 			}
 		}
 	}
@@ -145,28 +149,28 @@ var outwardFunctions = map[string]bool{
 // outwardFunction returns the first name in src that is used as a function and
 // reaches outside the database, or that cannot be told not to, or "".
 func outwardFunction(src string) string {
-	lex := &lexer{src: src}
-	prev, prev2 := token{}, token{}
+	lex := sqltoken.New(src, 0)
+	prev, prev2 := sqltoken.Token{}, sqltoken.Token{}
 	for {
-		t, ok := lex.next()
+		t, ok := lex.Next()
 		if !ok {
 			return ""
 		}
 		// A name with escapes in it could be any; no honest query needs one.
-		if t.kind == tokenWord && !isASCII(t.text) {
+		if t.Kind == sqltoken.Word && !isASCII(t.Text) {
 			// The engine takes curly quotes for quotes and knows more kinds of space.
-			return t.text
+			return t.Text
 		}
-		if t.kind == tokenQuoted && strings.IndexByte(src[t.start:t.end], '\\') >= 0 {
-			return src[t.start:t.end]
+		if t.Kind == sqltoken.Quoted && strings.IndexByte(src[t.Start:t.End], '\\') >= 0 {
+			return src[t.Start:t.End]
 		}
-		if t.isPunct("(") && prev.isName() && outwardFunctions[strings.ToLower(prev.text)] {
-			return prev.text
+		if t.IsPunct("(") && prev.IsName() && outwardFunctions[strings.ToLower(prev.Text)] {
+			return prev.Text
 		}
 		// SELECT * APPLY file, SELECT * APPLY(file).
-		if t.isName() && outwardFunctions[strings.ToLower(t.text)] &&
-			(prev.is("APPLY") || prev.isPunct("(") && prev2.is("APPLY")) {
-			return t.text
+		if t.IsName() && outwardFunctions[strings.ToLower(t.Text)] &&
+			(prev.Is("APPLY") || prev.IsPunct("(") && prev2.Is("APPLY")) {
+			return t.Text
 		}
 		prev2, prev = prev, t
 	}

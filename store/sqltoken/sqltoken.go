@@ -1,73 +1,87 @@
-package engine
+// Package sqltoken cuts ClickHouse's SQL into tokens: enough to know where a statement
+// ends, which functions it names, and which tables it makes. It does not parse.
+package sqltoken
 
 import "strings"
 
-// The kinds of token that matter when one only wants to know where a statement ends
-// and which functions it names.
+// Kinds of token.
 const (
-	tokenWord   = 'w' // keyword or bare identifier
-	tokenQuoted = 'q' // `identifier` or "identifier", text without the quotes
-	tokenString = 's'
-	tokenNumber = 'n'
-	tokenPunct  = 'p' // one byte
+	Word   = 'w' // keyword or bare identifier
+	Quoted = 'q' // `identifier` or "identifier", text without the quotes
+	String = 's' // its text is left out
+	Number = 'n'
+	Punct  = 'p' // one byte
 )
 
-type token struct {
-	kind       byte
-	text       string
-	start, end int
+// Token is a piece of SQL: src[Start:End].
+type Token struct {
+	Kind       byte
+	Text       string
+	Start, End int
 }
 
-func (t token) is(word string) bool   { return t.kind == tokenWord && strings.EqualFold(t.text, word) }
-func (t token) isPunct(p string) bool { return t.kind == tokenPunct && t.text == p }
-func (t token) isName() bool          { return t.kind == tokenWord || t.kind == tokenQuoted }
+// Is says whether the token is a keyword, in whatever case.
+func (t Token) Is(word string) bool { return t.Kind == Word && strings.EqualFold(t.Text, word) }
 
-// A lexer cuts ClickHouse SQL into tokens, skipping space and comments. It accepts
+// IsPunct says whether the token is a punctuation mark.
+func (t Token) IsPunct(p string) bool { return t.Kind == Punct && t.Text == p }
+
+// IsName says whether the token can be a name.
+func (t Token) IsName() bool { return t.Kind == Word || t.Kind == Quoted }
+
+// A Lexer cuts ClickHouse SQL into tokens, skipping space and comments. It accepts
 // every text: an unfinished string or comment ends with the text.
-type lexer struct {
+type Lexer struct {
 	src string
 	pos int
 }
 
-func (l *lexer) next() (token, bool) {
+// New returns a lexer of src that begins at a byte.
+func New(src string, pos int) *Lexer { return &Lexer{src: src, pos: pos} }
+
+// Pos is the byte behind the last token.
+func (l *Lexer) Pos() int { return l.pos }
+
+// Next returns the next token, false at the end of the text.
+func (l *Lexer) Next() (Token, bool) {
 	l.skipSpace()
 	if l.pos >= len(l.src) {
-		return token{}, false
+		return Token{}, false
 	}
 	start := l.pos
 	c := l.src[start]
 	switch {
 	case isWordStart(c):
-		for l.pos < len(l.src) && isWordByte(l.src[l.pos]) {
+		for l.pos < len(l.src) && IsWordByte(l.src[l.pos]) {
 			l.pos++
 		}
-		return l.token(tokenWord, start, l.src[start:l.pos]), true
+		return l.token(Word, start, l.src[start:l.pos]), true
 	case c >= '0' && c <= '9':
-		for l.pos < len(l.src) && isWordByte(l.src[l.pos]) {
+		for l.pos < len(l.src) && IsWordByte(l.src[l.pos]) {
 			l.pos++
 		}
-		return l.token(tokenNumber, start, l.src[start:l.pos]), true
+		return l.token(Number, start, l.src[start:l.pos]), true
 	case c == '\'':
 		l.quoted('\'')
-		return l.token(tokenString, start, ""), true
+		return l.token(String, start, ""), true
 	case c == '`' || c == '"':
 		name := l.quoted(c)
-		return l.token(tokenQuoted, start, name), true
+		return l.token(Quoted, start, name), true
 	case c == '$':
 		if end, ok := heredocEnd(l.src[start:]); ok {
 			l.pos = start + end
-			return l.token(tokenString, start, ""), true
+			return l.token(String, start, ""), true
 		}
 	}
 	l.pos++
-	return l.token(tokenPunct, start, l.src[start:l.pos]), true
+	return l.token(Punct, start, l.src[start:l.pos]), true
 }
 
-func (l *lexer) token(kind byte, start int, text string) token {
-	return token{kind: kind, text: text, start: start, end: l.pos}
+func (l *Lexer) token(kind byte, start int, text string) Token {
+	return Token{Kind: kind, Text: text, Start: start, End: l.pos}
 }
 
-func (l *lexer) skipSpace() {
+func (l *Lexer) skipSpace() {
 	for l.pos < len(l.src) {
 		rest := l.src[l.pos:]
 		switch {
@@ -107,7 +121,7 @@ func commentEnd(s string) int {
 
 // quoted moves behind a quoted text and returns what stands between the quotes, with
 // backslashes and doubled quotes undone.
-func (l *lexer) quoted(quote byte) string {
+func (l *Lexer) quoted(quote byte) string {
 	var b strings.Builder
 	for l.pos++; l.pos < len(l.src); l.pos++ {
 		c := l.src[l.pos]
@@ -136,7 +150,7 @@ func heredocEnd(s string) (int, bool) {
 	}
 	tag := s[:i+2]
 	for j := 1; j < len(tag)-1; j++ {
-		if !isWordByte(tag[j]) {
+		if !IsWordByte(tag[j]) {
 			return 0, false
 		}
 	}
@@ -151,4 +165,5 @@ func isWordStart(c byte) bool {
 	return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
 }
 
-func isWordByte(c byte) bool { return isWordStart(c) || c >= '0' && c <= '9' }
+// IsWordByte says whether a byte may stand in a word, though not first.
+func IsWordByte(c byte) bool { return isWordStart(c) || c >= '0' && c <= '9' }
