@@ -19,7 +19,7 @@ package sallyport.policies.container_escape
 
 violation contains {"message": message, "severity": severity} if {
 	starts_container
-	some source, mode in root_mounts
+	some [source, mode] in root_mounts
 	severity := severities(mode)
 	message := sprintf("%s gave a container the folder %s of the machine", [input.behaviour.program, source])
 }
@@ -44,8 +44,8 @@ starts_container if {
 	argument in {"run", "create"}
 }
 
-# The folders of the machine that are the machine, each with how they are mounted.
-root_mounts[source] := mode if {
+# The folders of the machine that are the machine, each with how it is mounted.
+root_mounts contains [source, mode] if {
 	some i, argument in input.process.arguments
 	value := value_of(i, argument, {"-v", "--volume"})
 	parts := split(value, ":")
@@ -54,7 +54,7 @@ root_mounts[source] := mode if {
 	mode := concat(":", array.slice(parts, 2, count(parts)))
 }
 
-root_mounts[source] := mode if {
+root_mounts contains [source, mode] if {
 	some i, argument in input.process.arguments
 	value := value_of(i, argument, {"--mount"})
 	fields := split(value, ",")

@@ -29,6 +29,11 @@ test_reader_of_the_root_is_medium if {
 	violation.severity == "medium"
 }
 
+test_a_harmless_mount_hides_no_harmful_one if {
+	some violation in container_escape.violation with input as run(["docker", "run", "-v", "/:/a:ro", "-v", "/:/b", "alpine"], [])
+	violation.severity == "high"
+}
+
 test_ordinary_containers_are_clean if {
 	every arguments in [
 		["docker", "run", "--rm", "--privileged", "tonistiigi/binfmt:latest", "--install", "all"], ["docker", "run", "-v", "/home/runner/work/shop/shop:/w", "node"],
