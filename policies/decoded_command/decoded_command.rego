@@ -31,24 +31,22 @@ violation contains message if {
 
 violation contains message if {
 	input.behaviour.kind == "exec"
-	some language in {"python", "javascript", "perl", "ruby", "php"}
+	some i in [1, 2, 3]
+	regex.match(`^(-[a-zA-Z]*[ceEr]|--eval|-p)$`, input.process.arguments[i])
+	some language, pattern in inline
+	regex.match(pattern, input.process.arguments[i + 1])
 	some name in lineage.names(input.process)
 	name in data.sallyport.lists.interpreters[language]
-	some i, argument in input.process.arguments
-	i > 0
-	i < 4
-	regex.match(`^(-[a-zA-Z]*[ceEr]|--eval|-p)$`, input.process.arguments[i - 1])
-	regex.match(inline[language], argument)
 	message := sprintf("%s was given a program that decodes another one and runs it", [name])
 }
 
 violation contains message if {
 	input.behaviour.kind == "exec"
-	some name in lineage.names(input.process)
-	name in data.sallyport.lists.interpreters.powershell
 	some i, argument in input.process.arguments
 	regex.match(`(?i)^[-/](e|ec|enc|enco.*)$`, argument)
 	regex.match(`^[A-Za-z0-9+/=]{40,}$`, input.process.arguments[i + 1])
+	some name in lineage.names(input.process)
+	name in data.sallyport.lists.interpreters.powershell
 	message := sprintf("%s was given an encoded command", [name])
 }
 

@@ -20,6 +20,28 @@ names(process) := {name |
 	name != ""
 }
 
+# The names of what a process runs: its executable and, of an interpreter, its script. What
+# stands further behind may be a file that the program only copies or looks at.
+programs(process) := {name |
+	some word in array.concat([process.executable, process.script], script_of(process))
+	name := regex.replace(base(word), `(\.(js|cjs|mjs|py|sh|exe|cmd))? ?(\(deleted\))?$`, "")
+	name != ""
+}
+
+script_of(process) := [word |
+	some i, word in array.slice(process.arguments, 0, 2)
+	script_at(process, i, word)
+]
+
+script_at(_, 0, _)
+
+script_at(process, 1, word) if {
+	not startswith(word, "-")
+	interpreter := regex.replace(base(process.executable), `[0-9.]+$`, "")
+	some _, known in data.sallyport.lists.interpreters
+	interpreter in known
+}
+
 # A package manager that installs: what it starts is code of packages.
 installs(process) if {
 	some name in names(process)

@@ -20,17 +20,16 @@ import data.sallyport.lineage
 
 violation contains message if {
 	input.behaviour.kind == "exec"
-	some name in lineage.names(input.process)
+	some name in lineage.programs(input.process)
 	lower(name) in data.sallyport.lists.mining.programs
-	not packaging
 	message := sprintf("%s is a program that mines coins", [name])
 }
 
 violation contains message if {
 	input.behaviour.kind == "exec"
-	some argument in input.process.arguments
+	line := lineage.command(input.process)
 	some mark in data.sallyport.lists.mining.arguments
-	startswith(argument, mark)
+	contains(line, concat("", [" ", mark]))
 	not packaging
 	message := sprintf("%s was started with %s, as a program that mines coins", [input.behaviour.program, mark])
 }

@@ -16,7 +16,7 @@ run(arguments, ancestry) := {
 
 test_miners_are_caught if {
 	every arguments in [
-		["./xmrig"], ["/tmp/xmrig", "-o", "pool.example.test:8080"], ["nohup", "./xmrig"], ["sysupdate", "-o", "stratum+tcp://pool.example.test:3333"],
+		["./xmrig"], ["/tmp/xmrig", "-o", "pool.example.test:8080"], ["bash", "./xmrig.sh"], ["sysupdate", "-o", "stratum+tcp://pool.example.test:3333"],
 		["kworker", "--donate-level", "1"], ["minerd", "-a", "x"],
 	] {
 		count(mining.violation) > 0 with input as run(arguments, [])
@@ -34,7 +34,7 @@ test_pools_are_caught if {
 test_programs_that_only_name_a_miner_are_clean if {
 	every arguments in [
 		["git", "clone", "https://code.example.test/xmrig"], ["grep", "-r", "stratum+tcp://", "."], ["curl", "-LO", "https://x.example.test/xmrig.tar.gz"],
-		["determined"], ["node", "miner.js"], ["go", "test", "./mining"], ["make", "-j8"],
+		["nohup", "./xmrig"], ["cp", "xmrig", "/tmp"], ["determined"], ["node", "miner.js"], ["go", "test", "./mining"], ["make", "-j8"],
 	] {
 		count(mining.violation) == 0 with input as run(arguments, [])
 	}

@@ -32,11 +32,11 @@ violation contains message if {
 }
 
 publishing if {
-	not dry
-	some name in lineage.names(input.process)
-	verb := verbs[name]
 	some argument in array.slice(input.process.arguments, 1, 5)
-	argument == verb
+	argument in {"publish", "upload", "push"}
+	some name in lineage.names(input.process)
+	verbs[name] == argument
+	not dry
 }
 
 verbs := {"npm": "publish", "pnpm": "publish", "yarn": "publish", "bun": "publish", "twine": "upload", "cargo": "publish", "gem": "push", "poetry": "publish", "uv": "publish", "hatch": "publish", "flit": "publish"}

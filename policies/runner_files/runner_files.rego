@@ -3,8 +3,8 @@
 # title: Files of the runner touched
 # description: >-
 #   A step reads or changes the files with which a runner proves who it is (.runner,
-#   .credentials, .credentials_rsaparams). Who has them is the runner; who writes
-#   them registers another one.
+#   .credentials, .credentials_rsaparams), or changes its programs. Who has them is
+#   the runner; who writes them registers another one.
 # custom:
 #   class: threat
 #   kinds: [file]

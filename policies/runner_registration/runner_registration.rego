@@ -20,17 +20,18 @@ import data.sallyport.lineage
 
 violation contains message if {
 	input.behaviour.kind == "exec"
-	"config.sh" in lineage.names(script)
-	has_option("--url")
-	registers
+	regex.match(` --url[ =]`, lineage.command(input.process))
+	regex.match(` --(token[ =]|pat[ =]|unattended)`, concat("", [lineage.command(input.process), " "]))
+	some word in array.concat([input.process.executable, input.process.script], array.slice(input.process.arguments, 0, 3))
+	lineage.base(word) == "config.sh"
 	message := sprintf("%s registered a runner", [input.behaviour.program])
 }
 
 violation contains message if {
 	input.behaviour.kind == "exec"
-	some name in lineage.names(input.process)
+	contains(concat(" ", [input.process.executable, lineage.command(input.process)]), "unner")
+	some name in lineage.programs(input.process)
 	name in {"Runner.Listener", "Runner.Worker", "act_runner"}
-	not input.behaviour.program in {"ps", "pgrep", "pkill", "grep", "cat", "ls", "pidof", "kill", "killall", "sudo"}
 	started
 	message := sprintf("a step started %s", [name])
 }
@@ -42,19 +43,6 @@ violation contains message if {
 	not input.baseline.known
 	message := sprintf("%s asked GitHub for a token with which a runner is registered", [input.behaviour.program])
 }
-
-script := object.union(input.process, {"arguments": [regex.replace(a, `(\.sh)$`, ".sh") | some a in input.process.arguments]})
-
-has_option(option) if {
-	some argument in input.process.arguments
-	regex.match(sprintf(`^%s(=|$)`, [option]), argument)
-}
-
-registers if has_option("--token")
-
-registers if has_option("--pat")
-
-registers if has_option("--unattended")
 
 # Its worker belongs to the job whose first process it is: what a step starts has a step.
 started if input.job.step != ""

@@ -33,7 +33,7 @@ test_token_for_a_runner_is_caught if {
 }
 
 test_other_scripts_of_that_name_are_clean if {
-	every arguments in [["bash", "./config.sh"], ["./config.sh", "--prefix=/usr"], ["./config.sh", "--url", "https://x.example.test"], ["grep", "Runner.Listener", "x"], ["pgrep", "Runner.Listener"]] {
+	every arguments in [["bash", "./config.sh"], ["./config.sh", "--prefix=/usr"], ["./config.sh", "--url", "https://x.example.test"], ["grep", "Runner.Listener", "x"], ["cp", "x", "/opt/runner/bin/Runner.Worker"], ["sudo", "chmod", "/opt/runner/bin/Runner.Worker"], ["pgrep", "Runner.Listener"]] {
 		count(runner_registration.violation) == 0 with input as step(run(arguments, []))
 	}
 }
