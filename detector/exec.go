@@ -147,7 +147,7 @@ func wordPattern(b *strings.Builder, w string) {
 		for j < len(w) && w[j] >= '0' && w[j] <= '9' {
 			j++
 		}
-		if i > 0 && j-i <= 2 { // x64, node20, lib32
+		if i > 0 && (j-i <= 2 || j < len(w) && j-i <= 4) { // x64, node20, sha256sum
 			b.WriteString(w[i:j])
 		} else {
 			b.WriteString("{n}")

@@ -347,7 +347,7 @@ func BenchmarkStorage(b *testing.B) {
 	}
 	defer db.Close()
 	for _, table := range []string{"process_events", "flow_events", "dns"} {
-		if _, err := db.Exec("OPTIMIZE TABLE " + table + " FINAL"); err != nil {
+		if _, err := db.Exec("OPTIMIZE TABLE " + table + " FINAL"); err != nil { //nolint:misspell // SQL
 			b.Fatal(err)
 		}
 	}
@@ -366,6 +366,9 @@ func BenchmarkStorage(b *testing.B) {
 		}
 		fmt.Printf("%-16s %-24s %8.3f bytes a row, of %7.2f\n", table, column, float64(packed)/float64(n), float64(plain)/float64(n))
 	}
+	if err := rows.Err(); err != nil {
+		b.Fatal(err)
+	}
 	for _, c := range []struct{ table, column, kind string }{
 		{"process_events", "process_id", "UInt64"}, {"process_events", "parent_process_id", "UInt64"}, {"process_events", "pid", "UInt32"},
 		{"process_events", "arguments", "Array(String)"}, {"flow_events", "bytes_received", "UInt64"}, {"flow_events", "source_port", "UInt16"},
@@ -379,7 +382,7 @@ func BenchmarkStorage(b *testing.B) {
 			if _, err := db.Exec("INSERT INTO tried SELECT " + c.column + " FROM (SELECT * FROM " + c.table + " ORDER BY repository, workflow, job, run_id, run_attempt, execution_id, time) SETTINGS max_insert_threads = 1"); err != nil {
 				b.Fatal(err)
 			}
-			if _, err := db.Exec("OPTIMIZE TABLE tried FINAL"); err != nil {
+			if _, err := db.Exec("OPTIMIZE TABLE tried FINAL"); err != nil { //nolint:misspell // SQL
 				b.Fatal(err)
 			}
 			packed := l.count(b, "SELECT sum(column_data_compressed_bytes) FROM system.parts_columns WHERE active AND database = currentDatabase() AND table = 'tried'")

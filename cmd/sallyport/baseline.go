@@ -13,49 +13,38 @@ import (
 )
 
 func newBaselineCommand() *cobra.Command {
-	var repository, workflow string
+	var j jobFlags
 	cmd := &cobra.Command{
 		Use:   "baseline [JOB]",
-		Short: "List baselines, or show what is normal for one job",
-		Long: `Lists the baselines of all jobs; with JOB, shows that job's: whether it is stable,
-from how many clean runs, and every endpoint that they contacted. --repository and
+		Short: "List baselines, show what is normal for one job, or decide about it",
+		Long: `Lists the baselines of all jobs; with JOB, shows that job's: whether it is stable, from
+how many clean runs and by what evidence, and everything that they did. --repository and
 --workflow say of which where several have such a job.`,
 		Example: `  sallyport baseline
   sallyport baseline build --repository acme/shop --workflow CI
   sallyport baseline build --json | jq .stable`,
 		Args: maximumArgs(1),
 	}
-	question(cmd, func(ctx context.Context, c *client, args []string) error {
-		baselines, err := all(0, func(size int32, token string) ([]*sallyportv1.Baseline, string, error) {
-			a, err := c.ListBaselines(ctx, &sallyportv1.ListBaselinesRequest{Repository: repository, PageSize: size, PageToken: token})
-			return a.GetBaselines(), a.GetNextPageToken(), err
-		})
+	ask := func(ctx context.Context, c *client, args []string) error {
+		if len(args) == 0 {
+			chosen, err := j.baselines(ctx, c, "")
+			if err != nil {
+				return err
+			}
+			return c.listBaselines(chosen)
+		}
+		b, err := j.baseline(ctx, c, args[0])
 		if err != nil {
 			return err
 		}
-		var chosen []*sallyportv1.Baseline
-		for _, b := range baselines {
-			if (workflow == "" || b.Workflow == workflow) && (len(args) == 0 || b.Job == args[0]) {
-				chosen = append(chosen, b)
-			}
-		}
-		if len(args) == 0 {
-			return c.listBaselines(chosen)
-		}
-		switch len(chosen) {
-		case 0:
-			return &notFoundError{fmt.Errorf("no clean run of a job %s was seen; `sallyport baseline` lists those that were", args[0])}
-		case 1:
-			return c.showBaseline(chosen[0])
-		}
-		var names []string
-		for _, b := range chosen {
-			names = append(names, fmt.Sprintf("%s %q", b.Repository, b.Workflow))
-		}
-		return usageError(fmt.Errorf("several have a job %s: say which with --repository and --workflow: %s", args[0], strings.Join(names, ", ")))
-	})
-	cmd.Flags().StringVar(&repository, "repository", "", "only this repository, OWNER/NAME")
-	cmd.Flags().StringVar(&workflow, "workflow", "", "only the workflow of this name")
+		return c.showBaseline(b)
+	}
+	question(cmd, ask)
+	j.flags(cmd)
+	show := &cobra.Command{Use: "show JOB", Short: "Show what is normal for one job", Args: exactArgs(1)}
+	question(show, ask)
+	show.Flags().AddFlagSet(cmd.Flags())
+	cmd.AddCommand(show, newBaselineApproveCommand(), newBaselineForgetCommand(), newBaselineFreezeCommand(), newBaselineExportCommand(), newBaselineImportCommand())
 	return cmd
 }
 
@@ -120,9 +109,12 @@ func (c *client) showBaseline(b *sallyportv1.Baseline) error {
 		{sallyportv1.BehaviourKind_BEHAVIOUR_KIND_LOOKUP, []string{"LOOK-UP BELOW", "TYPE"}, func(x *sallyportv1.BaselineBehaviour) []string {
 			return []string{x.Target, x.Protocol}
 		}},
-		{sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EXEC, []string{"EXECUTABLE", ""}, func(x *sallyportv1.BaselineBehaviour) []string {
-			return []string{x.Target, ""}
+		{sallyportv1.BehaviourKind_BEHAVIOUR_KIND_EXEC, []string{"EXECUTABLE"}, func(x *sallyportv1.BaselineBehaviour) []string {
+			return []string{x.Target}
 		}},
+	}
+	if err := c.showEvidence(b); err != nil {
+		return err
 	}
 	if len(of(b, egress)) == 0 {
 		if _, err := fmt.Fprintln(c.out, "No egress: any will be new."); err != nil {
@@ -145,6 +137,43 @@ func (c *client) showBaseline(b *sallyportv1.Baseline) error {
 			return err
 		}
 		if _, err := fmt.Fprintln(c.out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showEvidence says for each kind of behaviour why it is stable, or not yet.
+func (c *client) showEvidence(b *sallyportv1.Baseline) error {
+	var rows [][]string
+	for _, s := range b.Stability {
+		if s.Behaviours == 0 {
+			continue
+		}
+		state := "learning"
+		if s.Stable {
+			state = "stable"
+		}
+		rows = append(rows, []string{
+			strings.ToLower(strings.TrimPrefix(s.Kind.String(), "BEHAVIOUR_KIND_")), state, fmt.Sprint(s.Behaviours), fmt.Sprint(s.SeenOnce),
+			fmt.Sprint(s.RunsWithoutChange), fmt.Sprintf("%d%%", s.NoveltyPercent),
+		})
+	}
+	if len(rows) > 0 {
+		if err := c.table([]string{"KIND", "STATE", "KNOWN", "SEEN ONCE", "RUNS UNCHANGED", "CHANCE OF NEW"}, rows); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(c.out); err != nil {
+			return err
+		}
+	}
+	if b.Frozen {
+		if _, err := fmt.Fprint(c.out, "Frozen: it learns no more.\n\n"); err != nil {
+			return err
+		}
+	}
+	if b.Reopened != "" && b.Runs < b.ReopenedUntilRun {
+		if _, err := fmt.Fprintf(c.out, "Learning is open again: %s.\n\n", terminal.Escape(b.Reopened)); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,8 @@ type options struct {
 	engine     string
 	nats       string // where the embedded NATS listens
 	clickhouse string // where the embedded ClickHouse listens
+	// clickhouseCert and clickhouseKey are for it, where it is not loopback.
+	clickhouseCert, clickhouseKey string
 
 	external process.NATS
 	dsnFile  string

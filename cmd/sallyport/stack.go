@@ -46,19 +46,21 @@ type stack struct {
 	ready    *readiness
 	told     func(what, done string) // hears what became of streams
 
-	engine     *engine.Process    // nil if ClickHouse is elsewhere
-	nats       *natsserver.Server // nil if NATS is elsewhere
-	js         jetstream.JetStream
-	store      *store.Store
-	retention  store.Retention
-	ingest     *ingest.Ingest
-	baselines  *detector.Baselines
-	decisions  *detector.Decisions
-	verdicts   *detector.Verdicts
-	partHealth []func() *sallyportv1.PartHealth
-	agentID    string
-	kernel     string // why there is no agent, if so
-	addresses  addresses
+	engine    *engine.Process    // nil if ClickHouse is elsewhere
+	nats      *natsserver.Server // nil if NATS is elsewhere
+	js        jetstream.JetStream
+	store     *store.Store
+	retention store.Retention
+	ingest    *ingest.Ingest
+	baselines *detector.Baselines
+	decisions *detector.Decisions
+	// fingerprint of the embedded ClickHouse's self-made certificate; empty if there is none.
+	fingerprint string
+	verdicts    *detector.Verdicts
+	partHealth  []func() *sallyportv1.PartHealth
+	agentID     string
+	kernel      string // why there is no agent, if so
+	addresses   addresses
 }
 
 // step starts something. It may wait until that can be reached.
@@ -177,8 +179,12 @@ func (s *stack) startEngine(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find own program: %w", err)
 	}
+	addr, public, err := s.engineAddresses()
+	if err != nil {
+		return err
+	}
 	s.engine, err = engine.Start(ctx, engine.StartConfig{
-		Command: []string{self, "db"}, Library: library, Dir: filepath.Join(s.o.data, "clickhouse"), Addr: s.o.clickhouse,
+		Command: []string{self, "db"}, Library: library, Dir: filepath.Join(s.o.data, "clickhouse"), Addr: addr, Public: public,
 		User: "sallyport", Password: owner, ReadOnlyUser: "reader", ReadOnlyPassword: reader, Logger: s.log,
 	})
 	if err != nil {
@@ -205,6 +211,31 @@ func (s *stack) startEngine(ctx context.Context) error {
 	}
 	dsn.Path = "/sallyport"
 	return s.useStore(ctx, dsn.String())
+}
+
+// engineAddresses are where the embedded ClickHouse listens: on loopback in clear; or,
+// for other machines, by TLS, and on loopback for this process.
+func (s *stack) engineAddresses() (addr string, public engine.PublicConfig, err error) {
+	if _, _, err := hostPort("clickhouse", s.o.clickhouse); err != nil {
+		return "", public, err
+	}
+	if (s.o.clickhouseCert == "") != (s.o.clickhouseKey == "") {
+		return "", public, usageError(errors.New("--clickhouse-cert and --clickhouse-key belong together"))
+	}
+	if engine.IsLoopback(s.o.clickhouse) {
+		if s.o.clickhouseCert != "" {
+			return "", public, usageError(fmt.Errorf("--clickhouse-cert is for other machines, and --clickhouse %s is only for this one", s.o.clickhouse))
+		}
+		return s.o.clickhouse, public, nil
+	}
+	public = engine.PublicConfig{Addr: s.o.clickhouse, Cert: s.o.clickhouseCert, Key: s.o.clickhouseKey}
+	if public.Cert == "" {
+		if public.Cert, public.Key, s.fingerprint, err = engine.SelfMadeCertificate(s.o.data, s.o.clickhouse, time.Now()); err != nil {
+			return "", public, err
+		}
+		s.log.Info("ClickHouse has a self-made certificate", "file", public.Cert, "sha256", s.fingerprint)
+	}
+	return "127.0.0.1:0", public, nil
 }
 
 // useStore opens the database.
@@ -533,7 +564,15 @@ func (s *stack) banner(took time.Duration) {
 	}
 	if s.engine != nil {
 		row("ClickHouse", "http://"+s.addresses.ClickHouse, "user reader, password: "+filepath.Join(s.o.data, readerFile))
-		row("Grafana", "http://"+s.addresses.ClickHouse+"/sallyport", "ClickHouse data source, protocol HTTP, user reader")
+		shown := "http://" + s.addresses.ClickHouse
+		if public := s.engine.PublicAddr(); public != "" {
+			shown = "https://" + engine.ReachedAt(public)
+			row("", shown, "the same, for other machines")
+			if s.fingerprint != "" {
+				row("", "certificate "+filepath.Join(s.o.data, "clickhouse-cert.pem"), "SHA-256 "+s.fingerprint)
+			}
+		}
+		row("Grafana", shown+"/sallyport", "ClickHouse data source, protocol HTTP, user reader")
 	} else {
 		row("ClickHouse", "not of this process", "database "+s.store.Database())
 	}

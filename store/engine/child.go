@@ -31,6 +31,7 @@ type handover struct {
 	Library          string        `json:"library"`
 	Dir              string        `json:"dir"`
 	Addr             string        `json:"addr"`
+	Public           PublicConfig  `json:"public"`
 	User             string        `json:"user"`
 	Password         string        `json:"password"`
 	ReadOnlyUser     string        `json:"read_only_user,omitempty"`
@@ -73,10 +74,10 @@ func RunChild(stdin io.Reader, stdout, stderr io.Writer) int {
 	}()
 
 	err = Serve(ctx, ServeConfig{
-		Library: h.Library, Dir: h.Dir, Addr: h.Addr, User: h.User, Password: h.Password,
+		Library: h.Library, Dir: h.Dir, Addr: h.Addr, Public: h.Public, User: h.User, Password: h.Password,
 		ReadOnlyUser: h.ReadOnlyUser, ReadOnlyPassword: h.ReadOnlyPassword,
 		MaxMemory: h.MaxMemory, MaxStatements: h.MaxStatements, MaxExecution: h.MaxExecution,
-		Ready:  func(addr string) { _, _ = fmt.Fprintln(stdout, readyPrefix+addr) },
+		Ready:  func(addr, public string) { _, _ = fmt.Fprintln(stdout, readyPrefix+addr, public) },
 		Logger: logger,
 	})
 	switch {

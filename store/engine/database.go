@@ -25,7 +25,9 @@ type database struct {
 	base     *connection // kept open so that the engine is never shut down between requests
 	control  sync.Mutex  // guards base
 	settings map[string]bool
-	slots    chan struct{} // bounds the statements that run at once
+	// tableFunctions of the engine, in lower case.
+	tableFunctions map[string]bool
+	slots          chan struct{} // bounds the statements that run at once
 }
 
 // openDatabase opens the folder, making it if it is not there. memory is the limit of
@@ -49,13 +51,19 @@ func openDatabase(lib *library, dir string, memory int64, parallel int) (*databa
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", dir, err), lock.Close())
 	}
-	d := &database{lib: lib, dir: dir, lock: lock, base: base, settings: map[string]bool{}, slots: make(chan struct{}, parallel)}
+	d := &database{lib: lib, dir: dir, lock: lock, base: base, settings: map[string]bool{}, tableFunctions: map[string]bool{}, slots: make(chan struct{}, parallel)}
 	names, _, err := base.exec("SELECT name FROM system.settings", "TabSeparated", nil)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read settings of database %s: %w", dir, err), d.close())
 	}
 	for name := range strings.Lines(string(names)) {
 		d.settings[strings.TrimSpace(name)] = true
+	}
+	if names, _, err = base.exec("SELECT lower(name) FROM system.table_functions", "TabSeparated", nil); err != nil {
+		return nil, errors.Join(fmt.Errorf("read table functions of database %s: %w", dir, err), d.close())
+	}
+	for name := range strings.Lines(string(names)) {
+		d.tableFunctions[strings.TrimSpace(name)] = true
 	}
 	return d, nil
 }

@@ -37,7 +37,7 @@ func FuzzParseStatement(f *testing.F) {
 			}
 			last = tok.End
 		}
-		_ = outwardFunction(src)
+		_ = (&database{}).forbidden(src)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -109,12 +110,15 @@ func (i *httpInterface) run(a *answer, r *http.Request) error {
 		return err
 	}
 	defer s.close()
+	if who.reader && isSystem(q.database) {
+		return raise(codeAccessDenied, "ACCESS_DENIED", q.user+": Not enough privileges: a reader names tables of system in full")
+	}
 	if q.database != "" && q.database != "default" {
 		if _, _, err := s.exec("USE "+quoteName(q.database), "Null", nil); err != nil {
 			return err
 		}
 	}
-	if err := allowed(s, st, q, who); err != nil {
+	if err := i.allowed(s, st, q, who); err != nil {
 		return err
 	}
 	err = s.guard(ctx, func() error {
@@ -133,8 +137,16 @@ func (i *httpInterface) run(a *answer, r *http.Request) error {
 // limits, and returns how long the statement may run in all.
 func (i *httpInterface) settings(q *request, who account) ([]parameter, time.Duration, error) {
 	limit := i.cfg.MaxExecution
-	out := make([]parameter, 0, len(q.settings)+3)
+	var limits map[string]float64
+	if who.reader {
+		limits = readerLimits(i.cfg.MaxMemory)
+		limit = min(limit, readerSeconds*time.Second)
+	}
+	out := make([]parameter, 0, len(q.settings)+6)
 	for _, s := range q.settings {
+		if most, ok := limits[s.name]; ok {
+			s.value = limited(s.value, most)
+		}
 		switch {
 		case !i.db.settings[s.name]:
 			return nil, 0, raise(codeUnknownSetting, "UNKNOWN_SETTING", "Setting "+s.name+" is neither a builtin setting nor started with the prefix 'SQL_' registered for user-defined settings")
@@ -155,7 +167,13 @@ func (i *httpInterface) settings(q *request, who account) ([]parameter, time.Dur
 				continue
 			}
 		}
+		delete(limits, s.name)
 		out = append(out, s)
+	}
+	for _, name := range slices.Sorted(maps.Keys(limits)) {
+		if name != "max_execution_time" {
+			out = append(out, parameter{name, strconv.FormatFloat(limits[name], 'f', -1, 64)})
+		}
 	}
 	switch {
 	case who.reader:
@@ -170,7 +188,7 @@ func (i *httpInterface) settings(q *request, who account) ([]parameter, time.Dur
 }
 
 // allowed refuses what must not reach the engine from this asker.
-func allowed(s *session, st statement, q *request, who account) error {
+func (i *httpInterface) allowed(s *session, st statement, q *request, who account) error {
 	if st.takesRows {
 		if who.reader || q.get {
 			return raise(codeReadonly, "READONLY", q.user+": Cannot execute query in readonly mode")
@@ -190,8 +208,8 @@ func allowed(s *session, st statement, q *request, who account) error {
 	if what.StatementCount == 1 && what.Class != classReadOnly {
 		return raise(codeReadonly, "READONLY", q.user+": Cannot execute query in readonly mode")
 	}
-	if name := outwardFunction(st.text); name != "" {
-		return raise(codeAccessDenied, "ACCESS_DENIED", q.user+": Not enough privileges: a reader may not use the function "+name)
+	if name := i.db.forbidden(st.text); name != "" {
+		return raise(codeAccessDenied, "ACCESS_DENIED", q.user+": Not enough privileges: a reader may not use "+name)
 	}
 	return nil
 }

@@ -29,7 +29,11 @@ type StartConfig struct {
 	Env     []string // added to this process's environment
 	Library string   // path of libchdb.so; see [Locate]
 	Dir     string   // database folder
-	Addr    string   // default 127.0.0.1:0; the port stays the same when the child is started again
+	// Addr is default 127.0.0.1:0, and loopback; the port stays the same when the child is
+	// started again.
+	Addr string
+	// Public is where other machines reach it, by TLS.
+	Public PublicConfig
 
 	User, Password                 string // default: user "default", a random password
 	ReadOnlyUser, ReadOnlyPassword string // no reader if the user is empty; a random password if that is empty
@@ -93,14 +97,17 @@ func Start(ctx context.Context, cfg StartConfig) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.cfg.Addr = c.addr
+	p.cfg.Addr, p.cfg.Public.Addr = c.addr, c.public
 	p.child = c
 	go p.watch(c) //nolint:contextcheck // it lives until Stop, ctx only as long as the start
 	return p, nil
 }
 
-// Addr is the address of the HTTP interface, host:port.
+// Addr is the address of the HTTP interface on this machine, host:port.
 func (p *Process) Addr() string { return p.cfg.Addr }
+
+// PublicAddr is the address for other machines, host:port; empty if there is none.
+func (p *Process) PublicAddr() string { return p.cfg.Public.Addr }
 
 // DSN is what clickhouse.ParseDSN takes, password included: not for logs.
 func (p *Process) DSN() string { return p.dsn(p.cfg.User, p.cfg.Password) }
@@ -218,7 +225,7 @@ func (p *Process) startChild(ctx context.Context) (*child, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.StartTimeout)
 	defer cancel()
 	orders, err := json.Marshal(handover{
-		Library: p.cfg.Library, Dir: p.cfg.Dir, Addr: p.cfg.Addr, User: p.cfg.User, Password: p.cfg.Password,
+		Library: p.cfg.Library, Dir: p.cfg.Dir, Addr: p.cfg.Addr, Public: p.cfg.Public, User: p.cfg.User, Password: p.cfg.Password,
 		ReadOnlyUser: p.cfg.ReadOnlyUser, ReadOnlyPassword: p.cfg.ReadOnlyPassword,
 		MaxMemory: p.cfg.MaxMemory, MaxStatements: p.cfg.MaxStatements, MaxExecution: p.cfg.MaxExecution,
 	})
@@ -274,9 +281,10 @@ type child struct {
 	stdin io.WriteCloser
 	ready chan struct{} // closed when addr is known
 	gone  chan struct{} // closed when the process is reaped
-	addr  string
-	err   error // how it ended; set before gone is closed
-	tail  tailWriter
+	// addr and public are where it answers.
+	addr, public string
+	err          error // how it ended; set before gone is closed
+	tail         tailWriter
 }
 
 func spawn(command, env []string, orders []byte) (*child, error) {
@@ -314,7 +322,7 @@ func (c *child) wait(stdout io.Reader) {
 	for lines.Scan() {
 		if addr, ok := strings.CutPrefix(lines.Text(), readyPrefix); ok && !known {
 			known = true
-			c.addr = addr
+			c.addr, c.public, _ = strings.Cut(addr, " ")
 			close(c.ready)
 			continue
 		}

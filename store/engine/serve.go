@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,9 @@ type ServeConfig struct {
 	Dir     string // database folder, made if it is not there
 	Addr    string // TCP address to listen on, e.g. 127.0.0.1:8123; port 0 takes a free one
 
+	// Public is where it answers besides, by TLS. Addr must be loopback.
+	Public PublicConfig
+
 	User, Password string // full rights; the password must not be empty
 	// ReadOnlyUser may only read tables: no writes, no files, no network. Empty: no
 	// such user.
@@ -31,9 +35,16 @@ type ServeConfig struct {
 	// max_execution_time itself. A reader cannot go beyond it. Zero: five minutes.
 	MaxExecution time.Duration
 
-	// Ready, if not nil, is called once with the address when the server answers.
-	Ready  func(addr string)
+	// Ready, if not nil, is called once when the server answers, with its address and the
+	// public one, if there is one.
+	Ready  func(addr, public string)
 	Logger *slog.Logger
+}
+
+// PublicConfig is an address that other machines reach. There is none if Addr is empty.
+type PublicConfig struct {
+	Addr      string // TCP address to listen on
+	Cert, Key string // PEM files; a renewed certificate is taken up
 }
 
 const (
@@ -52,6 +63,9 @@ const (
 func Serve(ctx context.Context, cfg ServeConfig) error { //nolint:contextcheck // running statements outlive ctx, by stopWait
 	if cfg.Password == "" || cfg.ReadOnlyUser != "" && cfg.ReadOnlyPassword == "" {
 		return errors.New("serve the engine: a user has no password")
+	}
+	if !IsLoopback(cfg.Addr) {
+		return fmt.Errorf("serve the engine: %s is no loopback address, and passwords would cross the network in clear", cfg.Addr)
 	}
 	if cfg.User == "" {
 		cfg.User = "default"
@@ -76,9 +90,19 @@ func Serve(ctx context.Context, cfg ServeConfig) error { //nolint:contextcheck /
 	if err != nil {
 		return fmt.Errorf("serve the engine: %w", err)
 	}
-	db, err := openDatabase(lib, cfg.Dir, cfg.MaxMemory, cfg.MaxStatements)
+	public, err := listenPublic(ctx, cfg.Public)
 	if err != nil {
 		return errors.Join(err, listener.Close())
+	}
+	closeAll := func(err error) error {
+		if public != nil {
+			err = errors.Join(err, public.Close())
+		}
+		return errors.Join(err, listener.Close())
+	}
+	db, err := openDatabase(lib, cfg.Dir, cfg.MaxMemory, cfg.MaxStatements)
+	if err != nil {
+		return closeAll(err)
 	}
 
 	statements, endStatements := context.WithCancel(context.Background())
@@ -91,10 +115,15 @@ func Serve(ctx context.Context, cfg ServeConfig) error { //nolint:contextcheck /
 		BaseContext:       func(net.Listener) context.Context { return statements },
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
-	served := make(chan error, 1)
+	served := make(chan error, 2)
 	go func() { served <- server.Serve(listener) }()
+	publicAddr := ""
+	if public != nil {
+		publicAddr = public.Addr().String()
+		go func() { served <- server.Serve(public) }()
+	}
 	if cfg.Ready != nil {
-		cfg.Ready(listener.Addr().String())
+		cfg.Ready(listener.Addr().String(), publicAddr)
 	}
 
 	var failed error
@@ -108,6 +137,22 @@ func Serve(ctx context.Context, cfg ServeConfig) error { //nolint:contextcheck /
 		cfg.Logger.Debug("close the database", "error", err)
 	}
 	return failed
+}
+
+// listenPublic opens the public address; nil if there is none.
+func listenPublic(ctx context.Context, cfg PublicConfig) (net.Listener, error) {
+	if cfg.Addr == "" {
+		return nil, nil
+	}
+	certificate, err := loadCertificate(cfg.Cert, cfg.Key)
+	if err != nil {
+		return nil, fmt.Errorf("serve the engine at %s: %w", cfg.Addr, err)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("serve the engine: %w", err)
+	}
+	return tls.NewListener(listener, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"http/1.1"}}), nil
 }
 
 // stopServer lets requests finish, then cancels their statements.

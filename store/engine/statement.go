@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"strings"
-
 	"github.com/sallyport-ci/sallyport/store/sqltoken"
 )
 
@@ -126,61 +124,4 @@ func outputFormat(src string) string {
 			}
 		}
 	}
-}
-
-// outwardFunctions reach files, programs or the network from within a query. The
-// engine refuses most of them to a reader by itself (readonly=1); it does not refuse
-// the scalar ones and DESCRIBE of the tabular ones, so none passes.
-var outwardFunctions = map[string]bool{
-	"file": true, "filecluster": true, "filesystem": true, "url": true, "urlcluster": true,
-	"s3": true, "s3cluster": true, "s3queue": true, "gcs": true, "oss": true, "cosn": true,
-	"hdfs": true, "hdfscluster": true, "azureblobstorage": true, "azureblobstoragecluster": true,
-	"remote": true, "remotesecure": true, "cluster": true, "clusterallreplicas": true,
-	"mysql": true, "postgresql": true, "mongodb": true, "redis": true, "sqlite": true,
-	"odbc": true, "jdbc": true, "executable": true, "executablepool": true, "input": true,
-	"iceberg": true, "icebergs3": true, "iceberglocal": true, "icebergazure": true, "iceberghdfs": true,
-	"icebergcluster": true, "icebergs3cluster": true, "icebergazurecluster": true, "iceberghdfscluster": true,
-	"deltalake": true, "deltalakes3": true, "deltalakelocal": true, "deltalakeazure": true, "deltalakecluster": true,
-	"hudi": true, "hudicluster": true, "paimon": true, "paimons3": true, "paimonlocal": true, "hive": true,
-	"ytsaurus": true, "arrowflight": true, "python": true, "catboostevaluate": true,
-	"dictionary": false, "loop": false, "mergetreeindex": false,
-}
-
-// outwardFunction returns the first name in src that is used as a function and
-// reaches outside the database, or that cannot be told not to, or "".
-func outwardFunction(src string) string {
-	lex := sqltoken.New(src, 0)
-	prev, prev2 := sqltoken.Token{}, sqltoken.Token{}
-	for {
-		t, ok := lex.Next()
-		if !ok {
-			return ""
-		}
-		// A name with escapes in it could be any; no honest query needs one.
-		if t.Kind == sqltoken.Word && !isASCII(t.Text) {
-			// The engine takes curly quotes for quotes and knows more kinds of space.
-			return t.Text
-		}
-		if t.Kind == sqltoken.Quoted && strings.IndexByte(src[t.Start:t.End], '\\') >= 0 {
-			return src[t.Start:t.End]
-		}
-		if t.IsPunct("(") && prev.IsName() && outwardFunctions[strings.ToLower(prev.Text)] {
-			return prev.Text
-		}
-		// SELECT * APPLY file, SELECT * APPLY(file).
-		if t.IsName() && outwardFunctions[strings.ToLower(t.Text)] &&
-			(prev.Is("APPLY") || prev.IsPunct("(") && prev2.Is("APPLY")) {
-			return t.Text
-		}
-		prev2, prev = prev, t
-	}
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return false
-		}
-	}
-	return true
 }
