@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sallyport-ci/sallyport/detector/pattern"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
 
@@ -48,8 +49,9 @@ type cleanRun struct {
 
 // learn returns the baseline after one more clean run. It is a pure function of
 // its arguments: b, which may be nil, is not changed. A run that b has learned
-// from before changes nothing, and neither does any run of a frozen baseline.
-func learn(b *sallyportv1.Baseline, repository, workflow, job string, run cleanRun, runsNeeded uint32) *sallyportv1.Baseline {
+// from before changes nothing, and neither does any run of a frozen baseline. Without
+// rules no patterns are learned.
+func learn(b *sallyportv1.Baseline, repository, workflow, job string, run cleanRun, runsNeeded uint32, rules *pattern.Rules) *sallyportv1.Baseline {
 	if b == nil {
 		b = &sallyportv1.Baseline{Repository: repository, Workflow: workflow, Job: job}
 	}
@@ -64,16 +66,16 @@ func learn(b *sallyportv1.Baseline, repository, workflow, job string, run cleanR
 		b.ExecutionIds = slices.Clone(b.GetExecutionIds()[n:])
 	}
 	learnSteps(b, run.steps)
-	news := learnDeeds(b, run.deeds)
+	news := learnDeeds(b, run.deeds, rules)
 	fade(b, run.ended)
 	weigh(b, news, runsNeeded)
 	return b
 }
 
 // learnDeeds adds what a run did, and returns of which kinds there was something new.
-func learnDeeds(b *sallyportv1.Baseline, deeds []*deed) (news map[sallyportv1.BehaviourKind]bool) {
+func learnDeeds(b *sallyportv1.Baseline, deeds []*deed, rules *pattern.Rules) (news map[sallyportv1.BehaviourKind]bool) {
 	news = make(map[sallyportv1.BehaviourKind]bool)
-	k := know(b)
+	k := know(b, rules)
 	counted := make(map[*sallyportv1.BaselineBehaviour]bool, len(deeds))
 	for _, d := range deeds {
 		known := k.find(d.key())
@@ -107,7 +109,7 @@ func learnDeeds(b *sallyportv1.Baseline, deeds []*deed) (news map[sallyportv1.Be
 			}
 		}
 	}
-	generalise(b)
+	generalise(b, rules)
 	slices.SortFunc(b.Behaviours, compareBehaviours)
 	return news
 }
@@ -263,8 +265,8 @@ func facts(k *knowledge, runsNeeded uint32, b *sallyportv1.Behaviour, s step) *s
 	if !ok {
 		return f
 	}
-	if known := k.find(d); known != nil {
-		f.Known, f.Matched, f.MostBytesSent = true, known.GetTarget(), known.GetMostBytesSent()
+	if known, by := k.match(d); known != nil {
+		f.Known, f.Matched, f.MostBytesSent = true, by, known.GetMostBytesSent()
 		f.ProgramKnown = len(known.GetPrograms()) == 0 || len(known.GetPrograms()) >= maxPrograms || slices.Contains(known.GetPrograms(), b.GetProgram())
 	}
 	return f

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sallyport-ci/sallyport/detector/pattern"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 )
@@ -125,7 +126,7 @@ func (b *Baselines) Approve(ctx context.Context, repository, workflow, job strin
 		if baseline == nil {
 			baseline = &sallyportv1.Baseline{Repository: repository, Workflow: workflow, Job: job}
 		}
-		known := know(baseline).exact[keyOf(x)]
+		known := know(baseline, nil).exact[keyOf(x)]
 		if known == nil {
 			if len(baseline.GetBehaviours()) >= maxBaselineBehaviours {
 				return nil, fmt.Errorf("approve: %w: the baseline holds %d behaviours, which is as many as it can", ErrInvalid, maxBaselineBehaviours)
@@ -229,9 +230,9 @@ func Valid(b *sallyportv1.Baseline) error {
 }
 
 // teach learns a clean run.
-func (b *Baselines) teach(ctx context.Context, a *sallyportv1.Attribution, run cleanRun, runsNeeded uint32) error {
+func (b *Baselines) teach(ctx context.Context, a *sallyportv1.Attribution, run cleanRun, runsNeeded uint32, rules *pattern.Rules) error {
 	_, err := b.change(ctx, a.GetRepository(), a.GetWorkflow(), a.GetJob(), func(old *sallyportv1.Baseline) (*sallyportv1.Baseline, error) {
-		return learn(old, a.GetRepository(), a.GetWorkflow(), a.GetJob(), run, runsNeeded), nil
+		return learn(old, a.GetRepository(), a.GetWorkflow(), a.GetJob(), run, runsNeeded, rules), nil
 	})
 	return err
 }

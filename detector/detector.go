@@ -100,7 +100,7 @@ func New(ctx context.Context, c Config) (*Detector, error) {
 			if err != nil && !errors.Is(err, ErrNoBaseline) {
 				return nil, fmt.Errorf("new detector: execution %s: %w", id, err)
 			}
-			x.knowledge = know(b)
+			x.knowledge = know(b, engine.rules)
 		}
 	}
 	engine.restore(executions)
@@ -371,7 +371,7 @@ func (d *Detector) conclude(ctx context.Context) error {
 func (d *Detector) teach(ctx context.Context) error {
 	for _, l := range d.engine.settle() {
 		err := d.call(ctx, func(ctx context.Context) error {
-			return d.baselines.teach(ctx, l.attribution, l.run, d.engine.config.RunsNeeded)
+			return d.baselines.teach(ctx, l.attribution, l.run, d.engine.config.RunsNeeded, d.engine.rules)
 		})
 		if err != nil {
 			return err

@@ -17,6 +17,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sallyport-ci/sallyport/detector/pattern"
 	"github.com/sallyport-ci/sallyport/policies"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
@@ -56,6 +57,7 @@ var DefaultTrustedRefs = []string{"refs/heads/main", "refs/heads/master"}
 type Engine struct {
 	config      EngineConfig
 	scopes      *scopes
+	rules       *pattern.Rules
 	downloaders map[string]bool
 	manyFiles   map[string]bool
 	executions  map[string]*execution
@@ -101,6 +103,9 @@ func NewEngine(c EngineConfig) (*Engine, error) {
 	}
 	if e.manyFiles, err = names("many_files"); err != nil {
 		return nil, err
+	}
+	if e.rules, err = pattern.LoadRules(policies.FS); err != nil {
+		return nil, fmt.Errorf("new engine: %w", err)
 	}
 	e.restore(make(map[string]*execution))
 	return e, nil
@@ -230,7 +235,7 @@ func (e *Engine) follow(ctx context.Context, b *sallyportv1.EventBatch, a *sally
 			return fmt.Errorf("read baseline of %s, %s, %s: %w", a.GetRepository(), a.GetWorkflow(), a.GetJob(), err)
 		}
 	}
-	x, err := newExecution(a, know(baseline))
+	x, err := newExecution(a, know(baseline, e.rules))
 	if err != nil {
 		return fmt.Errorf("follow execution %s: %w", id, err)
 	}

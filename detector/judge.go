@@ -67,7 +67,7 @@ func (j *Judge) learn() {
 	for _, l := range j.engine.settle() {
 		a := l.attribution
 		key := baselineKey(a.GetRepository(), a.GetWorkflow(), a.GetJob())
-		j.baselines[key] = learn(j.baselines[key], a.GetRepository(), a.GetWorkflow(), a.GetJob(), l.run, j.engine.config.RunsNeeded)
+		j.baselines[key] = learn(j.baselines[key], a.GetRepository(), a.GetWorkflow(), a.GetJob(), l.run, j.engine.config.RunsNeeded, j.engine.rules)
 		l.x.settled()
 		l.x.Taught = true
 	}

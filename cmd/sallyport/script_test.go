@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sallyport-ci/sallyport/cmd/internal/scripttest"
+	"github.com/sallyport-ci/sallyport/deployments/grafana"
 	"github.com/sallyport-ci/sallyport/recording"
 	"github.com/sallyport-ci/sallyport/store/engine/enginetest"
 	"github.com/sallyport-ci/sallyport/stream"
@@ -23,6 +28,7 @@ func TestMain(m *testing.M) {
 		"poison":      func() { os.Exit(exitOf(poison())) },
 		"aged":        func() { os.Exit(exitOf(aged(os.Args[1], os.Args[2]))) },
 		"forget":      func() { os.Exit(exitOf(forget())) },
+		"panels":      func() { os.Exit(exitOf(panels())) },
 	})
 }
 
@@ -79,6 +85,69 @@ func poison() error {
 	defer s.close()
 	_, err = s.js.Publish(context.Background(), stream.EventSubject("odd"), []byte("no batch"))
 	return err
+}
+
+// panels asks the query of every panel of every dashboard as Grafana would, and says of
+// each how many rows came.
+func panels() error {
+	data := os.Getenv("SALLYPORT_DATA")
+	a, err := readAddresses(data)
+	if err != nil {
+		return err
+	}
+	password, err := os.ReadFile(filepath.Join(data, readerFile))
+	if err != nil {
+		return err
+	}
+	ask := func(query string) (lines []string, err error) {
+		r, err := http.NewRequest(http.MethodPost, "http://"+a.ClickHouse+"/?database=sallyport", strings.NewReader(query+"\nFORMAT TSV"))
+		if err != nil {
+			return nil, err
+		}
+		r.SetBasicAuth("reader", strings.TrimSpace(string(password)))
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return nil, err
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("%s\n%s: %s: %w", query, res.Status, body, err)
+		}
+		return strings.Split(strings.TrimSuffix(string(body), "\n"), "\n"), nil
+	}
+	for _, d := range grafana.Dashboards() {
+		c := grafana.Choice{From: time.Now().AddDate(-1, 0, 0), To: time.Now().Add(24 * time.Hour), Interval: time.Hour, Values: map[string][]string{}}
+		for _, v := range d.Variables {
+			query, err := grafana.Expand(v.Query, c)
+			if err != nil {
+				return err
+			}
+			values, err := ask(query)
+			if err != nil {
+				return err
+			}
+			if !v.Several {
+				c.Values[v.Name] = values[:1]
+			}
+		}
+		for _, p := range d.Panels {
+			query, err := grafana.Expand(p.Query, c)
+			if err != nil {
+				return err
+			}
+			lines, err := ask(query)
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", d.Title, p.Title, err)
+			}
+			rows := len(lines)
+			if lines[0] == "" {
+				rows = 0
+			}
+			fmt.Printf("%s: %s: %d\n", d.Title, p.Title, rows)
+		}
+	}
+	return nil
 }
 
 // withEngine are the tests of this binary, which is a ClickHouse, too.
