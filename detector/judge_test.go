@@ -81,7 +81,9 @@ func TestRecordedRuns(t *testing.T) {
 		got = append(got, f.GetPolicy().GetId()+" "+f.GetAttribution().GetStep())
 	}
 	slices.Sort(got)
-	if want := []string{"new_endpoint changed", "pipe_to_interpreter changed", "process_memory_read changed"}; !slices.Equal(slices.Compact(got), want) {
+	if want := []string{
+		"decoded_command changed", "masked_secret_printed changed", "new_endpoint changed", "pipe_to_interpreter changed", "process_memory_read changed",
+	}; !slices.Equal(slices.Compact(got), want) {
 		t.Errorf("findings %q, want %q", got, want)
 	}
 	if after := j.Baseline("acme/shop", "CI", "build"); after.GetRuns() != b.GetRuns() {

@@ -19,8 +19,10 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
 
-// evaluationTimeout bounds one policy's look at one behaviour.
-const evaluationTimeout = 100 * time.Millisecond
+// evaluationTimeout bounds one policy's look at one behaviour. It is much more than the
+// tenths of a millisecond that a policy takes: it only has to end what would never end,
+// and must not strike where a step has loaded all processors so that nobody judges it.
+const evaluationTimeout = 2 * time.Second
 
 // policyPackage is the package below which every policy lies.
 const policyPackage = "data.sallyport.policies."

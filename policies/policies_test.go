@@ -73,9 +73,9 @@ func TestRego(t *testing.T) {
 				}
 			})
 		}
-		for name := range modules {
-			if id := path.Dir(name); tests["data.sallyport.policies."+id+"_test"] == 0 {
-				t.Errorf("policy %s has no tests", id)
+		for name, m := range modules {
+			if p := m.Package.Path.String(); !strings.HasSuffix(p, "_test") && tests[p+"_test"] == 0 {
+				t.Errorf("%s has no tests", name)
 			}
 		}
 		return nil
@@ -99,7 +99,7 @@ func TestMetadata(t *testing.T) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if strings.HasSuffix(name, "_test.rego") {
+		if strings.HasSuffix(name, "_test.rego") || path.Dir(name) == "lib" {
 			continue
 		}
 		id := strings.TrimSuffix(path.Base(name), ".rego")
@@ -125,8 +125,22 @@ func TestMetadata(t *testing.T) {
 		if !technique.MatchString(text("technique")) {
 			t.Errorf("%s: technique %q", name, text("technique"))
 		}
-		fmt.Fprintf(&page, "## %s\n\n`%s` · %s · [%s](https://attack.mitre.org/techniques/%s/)\n\n%s\n\n**What to do:** %s\n\n",
-			a.Title, id, text("severity"), text("technique"), strings.ReplaceAll(text("technique"), ".", "/"), a.Description, text("remediation"))
+		also, _ := a.Custom["also"].([]any)
+		for _, x := range also {
+			if s, _ := x.(string); !technique.MatchString(s) {
+				t.Errorf("%s: also %v", name, x)
+			}
+		}
+		if class := text("class"); class != "threat" && class != "new_behaviour" {
+			t.Errorf("%s: class %q", name, class)
+		}
+		kinds, _ := a.Custom["kinds"].([]any)
+		if len(kinds) == 0 {
+			t.Errorf("%s: no kinds: it would be evaluated for every behaviour", name)
+		}
+		fmt.Fprintf(&page, "## %s\n\n`%s` · %s · %s · %s · [%s](https://attack.mitre.org/techniques/%s/)\n\n%s\n\n**What to do:** %s\n\n",
+			a.Title, id, text("severity"), strings.ReplaceAll(text("class"), "_", " "), strings.Trim(fmt.Sprint(kinds), "[]"),
+			text("technique"), strings.ReplaceAll(text("technique"), ".", "/"), a.Description, text("remediation"))
 	}
 	want := strings.TrimRight(page.String(), "\n") + "\n"
 	const file = "../docs/policies.md"

@@ -67,13 +67,14 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-func newSystem(t *testing.T) *system {
+// built returns the paths of sallyport and act; the test is skipped where it cannot run.
+func built(t *testing.T) (program, act string) {
 	t.Helper()
 	program, err := filepath.Abs("../bin/sallyport")
 	if err != nil {
 		t.Fatal(err)
 	}
-	act, err := filepath.Abs("../.bin/act")
+	act, err = filepath.Abs("../.bin/act")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,13 @@ func newSystem(t *testing.T) *system {
 	} else if reason != "" {
 		t.Skip("skipped: " + reason)
 	}
+	return program, act
+}
 
+func newSystem(t *testing.T) *system {
+	t.Helper()
+	program, act := built(t)
+	var err error
 	ctx := context.WithoutCancel(t.Context()) // what runs is stopped in order
 	s := &system{receiver: slackfake.New("/hook", nil)}
 	channel := httptest.NewServer(s.receiver)
@@ -281,7 +288,7 @@ func TestFromKernelToChannel(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.run(t, "ci.yml", 7)
-	s.expect(t, "7", "new_endpoint changed", "pipe_to_interpreter changed", "process_memory_read changed")
+	s.expect(t, "7", "decoded_command changed", "masked_secret_printed changed", "new_endpoint changed", "pipe_to_interpreter changed", "process_memory_read changed")
 
 	out, err := s.up.Query(t.Context(), "SELECT run_id, countIf(kind = 'executed') > 0, uniqExact(agent_id, epoch, sequence) = count() FROM process_events WHERE repository = '"+repository+"' GROUP BY run_id ORDER BY run_id")
 	if err != nil {

@@ -29,6 +29,8 @@ func TestDefault(t *testing.T) {
 		{"/root/.bashrc", "/usr/bin/bash", false, ""},
 		{"/usr/lib/python3/site-packages/evil.pth", "/usr/bin/python3", true, "python_startup"},
 		{"/usr/lib/python3/site-packages/fine.py", "/usr/bin/python3", true, ""},
+		{"/opt/runner/bin/Runner.Worker", "/usr/bin/python3", true, "runner_programs"},
+		{"/opt/runner/bin/Runner.Worker", "/usr/bin/python3", false, ""},
 		{"/w/.github/workflows/x.yml", "/usr/bin/node", true, "workflow_file"},
 	} {
 		got := ""

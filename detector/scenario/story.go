@@ -77,6 +77,7 @@ var verbs = []struct {
 	{"requests", (*story).requests},
 	{"starts on a socket", (*story).startsOnSocket},
 	{"starts in memory", (*story).startsInMemory},
+	{"starts with digest", (*story).startsWithDigest},
 	{"starts", (*story).starts},
 	{"outlives the job", (*story).outlives},
 	{"reads memory of", reads(sallyportv1.AccessKind_ACCESS_KIND_PROC_MEM)},
@@ -222,6 +223,17 @@ func (s *story) startsInMemory(actor, _ []string) error {
 		p.Executable = "/memfd:" + path.Base(p.GetArguments()[0]) + " (deleted)"
 		p.ExecutableInMemory, p.ExecutableDeleted = true, true
 	})
+}
+
+// startsWithDigest reads: SHA256 of the program's file.
+func (s *story) startsWithDigest(actor, object []string) error {
+	if len(object) != 1 {
+		return errors.New("starts with digest SHA256")
+	}
+	if sum, err := hex.DecodeString(object[0]); err != nil || len(sum) != sha256.Size {
+		return fmt.Errorf("starts with digest %s: not 64 hexadecimal digits", object[0])
+	}
+	return s.special(actor, func(p *sallyportv1.Process) { p.ExecutableSha256 = object[0] })
 }
 
 func (s *story) outlives(actor, _ []string) error {

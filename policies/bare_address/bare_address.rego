@@ -6,6 +6,8 @@
 #   hosts; malware often carries addresses, which no DNS log shows. Alarmed also
 #   while the job is learned, unless a clean run of the job did the same before.
 # custom:
+#   class: threat
+#   kinds: [egress]
 #   severity: medium
 #   technique: T1095
 #   remediation: >-

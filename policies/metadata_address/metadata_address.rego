@@ -6,6 +6,8 @@
 #   machine it runs on. Whoever gets them acts as the runner, outside of it too.
 #   Wrong whatever the baseline says.
 # custom:
+#   class: threat
+#   kinds: [egress]
 #   severity: high
 #   technique: T1552.005
 #   remediation: >-

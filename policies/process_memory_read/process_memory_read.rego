@@ -9,6 +9,8 @@
 #   its own descendants are left alone, except where they reach into the worker's
 #   memory.
 # custom:
+#   class: threat
+#   kinds: [process_access]
 #   severity: high
 #   technique: T1003.007
 #   remediation: >-

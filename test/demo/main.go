@@ -32,7 +32,7 @@ const (
 )
 
 // expected are the policies that the attack breaks.
-var expected = []string{"new_endpoint", "pipe_to_interpreter", "process_memory_read"}
+var expected = []string{"decoded_command", "masked_secret_printed", "new_endpoint", "pipe_to_interpreter", "process_memory_read"}
 
 // queries are the look further that the demo ends with.
 var queries = []struct{ question, sql string }{
