@@ -57,7 +57,7 @@ var rotations = map[string]func(r *rand.Rand, job int) func(*rand.Rand, int) str
 	},
 	"own bucket by region": func(_ *rand.Rand, job int) func(*rand.Rand, int) string {
 		return func(r *rand.Rand, _ int) string {
-			return fmt.Sprintf("acme-artifacts-%d.s3.%s.amazonaws.com", job, []string{"eu-west-1", "us-east-1", "us-west-2"}[r.IntN(3)])
+			return fmt.Sprintf("acme-releases-%d.s3.%s.amazonaws.com", job, []string{"eu-west-1", "us-east-1", "us-west-2"}[r.IntN(3)])
 		}
 	},
 	"host by date": func(*rand.Rand, int) func(*rand.Rand, int) string {
@@ -85,7 +85,7 @@ func attacks(r *rand.Rand, j *simulatedJob) map[string]string {
 		"webhook catcher":            "webhook.site",
 		"blob account, look-alike":   fmt.Sprintf("productionresultssa%d.blob.core.windows.net", 20+r.IntN(900)),
 		"blob account":               fmt.Sprintf("evil-%d.blob.core.windows.net", r.IntN(9999)),
-		"bucket, look-alike":         fmt.Sprintf("acme-artifacts-%d.s3.us-east-1.amazonaws.com", 1000+r.IntN(9000)),
+		"bucket, look-alike":         fmt.Sprintf("acme-releases-%d.s3.us-east-1.amazonaws.com", 1000+r.IntN(9000)),
 		"worker":                     fmt.Sprintf("cdn%d.workers.dev", r.IntN(60)),
 		"pages":                      "acme-docs.pages.dev",
 		"gist":                       "gist.githubusercontent.com",

@@ -112,7 +112,7 @@ func TestNeighbours(t *testing.T) {
 	known := []string{
 		"cdn1.example.test", "cdn2.example.test", "cdn30.example.test", "eu-west-1.mirror.example.test", "us-east-1.mirror.example.test", "ap-south-1.mirror.example.test",
 		"0a1b2c3d.cache.example.test", "ffee0011.cache.example.test", "9d8c7b6a.cache.example.test", "productionresultssa1.blob.core.windows.net", "productionresultssa7.blob.core.windows.net",
-		"productionresultssa12.blob.core.windows.net", "acme-artifacts.s3.eu-west-1.amazonaws.com", "acme-artifacts.s3.us-east-1.amazonaws.com", "d2glxqk2uabbnd.cloudfront.net",
+		"productionresultssa12.blob.core.windows.net", "acme-releases.s3.eu-west-1.amazonaws.com", "acme-releases.s3.us-east-1.amazonaws.com", "d2glxqk2uabbnd.cloudfront.net",
 		"acme1.workers.dev", "acme2.workers.dev", "acme3.workers.dev", "pipelinesghubeus1.actions.githubusercontent.com", "pipelinesghubeus9.actions.githubusercontent.com",
 	}
 	var members []Member
@@ -131,9 +131,9 @@ func TestNeighbours(t *testing.T) {
 	}} {
 		for _, s := range suffixes {
 			for _, label := range []string{
-				"evil", "evil-1234", "acme1", "acme4", "acme", "acme-artifact", "acme-artifacts2", "productionresultssa", "productionresultssa99", "productionresultsa1", "d2glxqk2uabbne", "cdn1", "cdn9", "0a1b2c3d",
+				"evil", "evil-1234", "acme1", "acme4", "acme", "acme-release", "acme-releases2", "productionresultssa", "productionresultssa99", "productionresultsa1", "d2glxqk2uabbne", "cdn1", "cdn9", "0a1b2c3d",
 			} {
-				if name := label + "." + s; !slices.Contains(known, name) && name != "acme-artifacts.s3.eu-west-1.amazonaws.com" {
+				if name := label + "." + s; !slices.Contains(known, name) && name != "acme-releases.s3.eu-west-1.amazonaws.com" {
 					add(name)
 				}
 			}
