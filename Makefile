@@ -51,6 +51,10 @@ bench-agent: setup-bench build ## Measure what observing costs, against auditd a
 bench-storage: setup-bench engine ## Measure what each column takes on disk, with several codecs
 	go test -run '^$$' -bench Storage -benchtime 1x -timeout 10m ./ingest
 
+.PHONY: bench-alerts
+bench-alerts: ## Simulate four weeks of 200 jobs: false alerts and attacks caught, ten times
+	SALLYPORT_SEEDS=10 go test -count 1 -v -run Simulation ./detector
+
 .PHONY: bench-dashboards
 bench-dashboards: setup-bench engine ## Measure dashboards and inserts over many stored rows: ROWS=100000000
 	SALLYPORT_ROWS=$(ROWS) go test -run '^$$' -bench Dashboards -benchtime 1x -timeout 60m ./deployments/grafana

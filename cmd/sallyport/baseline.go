@@ -41,7 +41,7 @@ how many clean runs and by what evidence, and everything that they did. --reposi
 	}
 	question(cmd, ask)
 	j.flags(cmd)
-	show := &cobra.Command{Use: "show JOB", Short: "Show what is normal for one job", Args: exactArgs(1)}
+	show := &cobra.Command{Use: "show JOB", Short: "Show what is normal for one job", Args: oneArgument}
 	question(show, ask)
 	show.Flags().AddFlagSet(cmd.Flags())
 	cmd.AddCommand(show, newBaselineApproveCommand(), newBaselineForgetCommand(), newBaselineFreezeCommand(), newBaselineExportCommand(), newBaselineImportCommand())

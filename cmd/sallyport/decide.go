@@ -104,7 +104,7 @@ func newBaselineApproveCommand() *cobra.Command {
 		Long: `Puts the behaviour of a finding into the baseline of its job, at once: later runs that
 do it are clean. The finding itself stays; settle it with sallyport findings resolve.`,
 		Example: `  sallyport baseline approve 0f3a9c… --reason "the new mirror, ticket 4711"`,
-		Args:    exactArgs(1),
+		Args:    oneArgument,
 	}
 	question(cmd, func(ctx context.Context, c *client, args []string) error {
 		if err := d.complete(); err != nil {
@@ -133,7 +133,7 @@ func newBaselineForgetCommand() *cobra.Command {
 		Long:  "Forgets the baseline of a job, which is learned again from its next clean runs; with\n--target only what it holds of that domain, address, path or program.",
 		Example: `  sallyport baseline forget build --repository acme/shop --reason "moved to another registry"
   sallyport baseline forget build --target old.example.test --reason "switched off"`,
-		Args: exactArgs(1),
+		Args: oneArgument,
 	}
 	question(cmd, func(ctx context.Context, c *client, args []string) error {
 		if err := d.complete(); err != nil {
@@ -166,7 +166,7 @@ func newBaselineFreezeCommand() *cobra.Command {
 		Short:   "Make a baseline learn no more, or again",
 		Long:    "A frozen baseline learns nothing from later runs: what is new stays new until somebody\napproves it. --thaw makes it learn again.",
 		Example: `  sallyport baseline freeze release --repository acme/shop --reason "audited"`,
-		Args:    exactArgs(1),
+		Args:    oneArgument,
 	}
 	question(cmd, func(ctx context.Context, c *client, args []string) error {
 		if err := d.complete(); err != nil {
@@ -205,7 +205,7 @@ of Harden-Runner's allowed-endpoints. What has no name or no port has no line th
 is said on standard error.`,
 		Example: `  sallyport baseline export build > build.json
   sallyport baseline export build --format allowlist`,
-		Args: exactArgs(1),
+		Args: oneArgument,
 	}
 	question(cmd, func(ctx context.Context, c *client, args []string) error {
 		b, err := j.baseline(ctx, c, args[0])
@@ -246,7 +246,7 @@ func newBaselineImportCommand() *cobra.Command {
 		Short:   "Put a baseline from a file in the place of its job's",
 		Long:    "Takes a file that sallyport baseline export wrote (- is standard input). The job is the one\nthat the file names.",
 		Example: `  sallyport baseline import build.json --reason "from the staging server"`,
-		Args:    exactArgs(1),
+		Args:    oneArgument,
 	}
 	question(cmd, func(ctx context.Context, c *client, args []string) error {
 		if err := d.complete(); err != nil {
@@ -289,7 +289,7 @@ func newFindingsSettleCommand(acknowledge bool) *cobra.Command {
 		Use:     "ack FINDING",
 		Short:   "Say that you look at a finding",
 		Example: `  sallyport findings ack 0f3a9c… --reason "asking the team"`,
-		Args:    exactArgs(1),
+		Args:    oneArgument,
 	}
 	if !acknowledge {
 		cmd.Use, cmd.Short = "resolve FINDING", "Say what a finding was, and be done with it"
@@ -370,12 +370,10 @@ func (c *client) listDecisions(decisions []*sallyportv1.Decision) error {
 	return c.table([]string{"WHEN", "WHO", "WHAT", "REPOSITORY", "JOB", "ABOUT", "WHY"}, rows)
 }
 
-// exactArgs is cobra.ExactArgs as wrong usage.
-func exactArgs(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usageError(errors.New(cmd.CommandPath() + " takes " + cmd.Use[strings.Index(cmd.Use, " ")+1:]))
-		}
-		return nil
+// oneArgument is cobra.ExactArgs(1) as wrong usage.
+func oneArgument(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usageError(errors.New(cmd.CommandPath() + " takes " + cmd.Use[strings.Index(cmd.Use, " ")+1:]))
 	}
+	return nil
 }

@@ -64,7 +64,7 @@ func newExplainCommand() *cobra.Command {
 baseline of the job knew, the process and its ancestry, what people decided about it, and
 the lines that settle it.`,
 		Example: `  sallyport explain 0f3a9c…`,
-		Args:    exactArgs(1),
+		Args:    oneArgument,
 	}
 	question(cmd, func(ctx context.Context, c *client, args []string) error {
 		a, err := c.GetFinding(ctx, &sallyportv1.GetFindingRequest{Id: args[0]})

@@ -23,10 +23,12 @@ type Learned struct {
 }
 
 // How many names a pattern needs. Two numbered hosts may be just two hosts; three, each
-// seen in a run of its own or more, are a row of them.
+// seen in a run of its own or more, are a row of them. Of a hash or a date two are enough:
+// nobody gives two hosts names that differ in nothing but eight characters or more.
 const (
-	needMembers = 3
-	needRuns    = 3
+	needMembers     = 3
+	needLongMembers = 2
+	needRuns        = 3
 )
 
 // Learn finds the patterns of names: those that at least three names share, of which at
@@ -46,11 +48,11 @@ func (r *Rules) Learn(members []Member) []Learned {
 		for _, m := range group {
 			runs += m.Runs
 		}
-		if len(group) < needMembers || runs < needRuns {
+		if len(group) < needLongMembers || runs < min(needRuns, uint32(len(group))) {
 			continue
 		}
-		text, ok := r.generalise(group)
-		if !ok {
+		text, long, ok := r.generalise(group)
+		if !ok || !long && (len(group) < needMembers || runs < needRuns) {
 			continue
 		}
 		p, err := Parse(text)
@@ -190,20 +192,26 @@ func (r *Rules) template(domain string) (string, bool) {
 }
 
 // generalise writes the pattern of names of one template: only what differs among them
-// varies, and no wider than they differ, but for one more digit of a number than was seen,
-// up to four: hosts that are counted grow from 9 to 10.
-func (r *Rules) generalise(group []Member) (string, bool) {
+// varies, and no wider than they differ, but for numbers: where hosts are counted there are
+// smaller numbers, and one more digit than was seen, up to four, since 9 grows to 10. Of
+// numbers with leading zeros the length is what was seen. long says that all that varies is
+// eight characters long or more.
+func (r *Rules) generalise(group []Member) (text string, long, ok bool) {
 	first := r.tokens(group[0].Name)
 	var b strings.Builder
 	varies := false
+	long = true
 	for i, t := range first {
 		least, most, hex, differ := len(t.text), len(t.text), t.kind == hexadecimal, false
+		padded := len(t.text) > 1 && t.text[0] == '0'
 		for _, m := range group[1:] {
 			other := r.tokens(m.Name)[i]
 			differ = differ || other.text != t.text
 			least, most = min(least, len(other.text)), max(most, len(other.text))
 			hex = hex && other.kind == hexadecimal
+			padded = padded || len(other.text) > 1 && other.text[0] == '0'
 		}
+		long = long && (!differ || least >= minHex && t.kind != region)
 		switch {
 		case !differ:
 			b.WriteString(t.text)
@@ -211,8 +219,11 @@ func (r *Rules) generalise(group []Member) (string, bool) {
 		case t.kind == number && least == most && most >= minHex:
 			b.WriteString("{n:" + strconv.Itoa(least) + "-" + strconv.Itoa(most) + "}")
 		case t.kind == number:
-			if most < 4 {
-				most++
+			if !padded {
+				least = 1
+				if most < 4 {
+					most++
+				}
 			}
 			b.WriteString("{n:" + strconv.Itoa(least) + "-" + strconv.Itoa(most) + "}")
 		case t.kind == region:
@@ -224,5 +235,5 @@ func (r *Rules) generalise(group []Member) (string, bool) {
 		}
 		varies = true
 	}
-	return b.String(), varies
+	return b.String(), long, varies
 }

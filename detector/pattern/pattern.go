@@ -69,6 +69,9 @@ func Parse(text string) (Pattern, error) {
 		if err != nil {
 			return fail(err.Error())
 		}
+		if x.kind == same && slices.ContainsFunc(p.pieces, func(y piece) bool { return y.kind == same }) {
+			return fail("it has {=} twice")
+		}
 		p.pieces, rest = append(p.pieces, x), after
 	}
 	return p, nil
