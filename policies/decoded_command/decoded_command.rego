@@ -52,9 +52,18 @@ violation contains message if {
 
 decoders := {"base64", "base32", "openssl", "xxd", "gunzip", "zcat", "gzip", "xz", "xzcat", "lzma", "bunzip2", "bzip2", "bzcat", "uudecode", "basenc", "zstd", "tr", "rev"}
 
-decodes if input.behaviour.program in {"gunzip", "zcat", "xzcat", "bunzip2", "bzcat", "uudecode", "tr", "rev"}
+decodes if input.behaviour.program in {"gunzip", "zcat", "xzcat", "bunzip2", "bzcat", "uudecode", "rev"}
+
+# Other letters for each, and not only some taken away.
+decodes if {
+	input.behaviour.program == "tr"
+	every argument in input.process.arguments {
+		not regex.match(`^-[a-zA-Z]*[ds]|^--(delete|squeeze)`, argument)
+	}
+}
 
 decodes if {
+	input.behaviour.program != "tr"
 	some argument in input.process.arguments
 	regex.match(`^(-[a-zA-Z0-9]*[dDr][a-zA-Z0-9]*|--decode|--decompress|--uncompress|-d)$`, argument)
 }

@@ -37,6 +37,7 @@ test_decoders_into_other_programs_are_clean if {
 }
 
 test_encoder_is_clean if {
+	count(decoded_command.violation) == 0 with input as pipe(["tr", "-d", "\r"], ["bash"])
 	count(decoded_command.violation) == 0 with input as pipe(["base64", "-w0"], ["bash"])
 	count(decoded_command.violation) == 0 with input as pipe(["cat", "x.sh"], ["bash"])
 }

@@ -12,7 +12,8 @@
 #   technique: T1547.006
 #   also: [T1068, T1548.001, T1040, T1014]
 #   remediation: >-
-#     Take sudo away from steps that do not need it. If nobody expects it, replace
+#     Take sudo away from steps that do not need it. If a program of yours is made
+#     for it, name it in the list privileged_programs; if nobody expects it, replace
 #     the runner and rotate the secrets of the jobs that ran on it.
 package sallyport.policies.privilege_use
 

@@ -14,7 +14,8 @@
 #   also: [T1036]
 #   remediation: >-
 #     End the process, or replace the runner. If the job is meant to leave a service
-#     behind, start it as one (systemd, a container).
+#     behind, start it as one (systemd, a container), or name its program in the
+#     list daemons.
 package sallyport.policies.survivor
 
 import data.sallyport.lineage
