@@ -454,8 +454,8 @@ func (e *Engine) judgeWith(ctx context.Context, x *execution, s *sight, b sighti
 		return nil
 	}
 	e.behaviours.Add(1)
-	set := e.config.Policies.set.Load().of(b.GetKind())
-	if len(set) == 0 {
+	policies := e.config.Policies.set.Load().of(b.GetKind())
+	if policies == nil {
 		return nil
 	}
 	ancestors := ancestry()
@@ -469,17 +469,16 @@ func (e *Engine) judgeWith(ctx context.Context, x *execution, s *sight, b sighti
 		return nil
 	}
 	var out []*sallyportv1.Finding
-	for _, p := range set {
-		v, err := p.judge(ctx, input)
-		if err != nil {
-			e.policyFailed(p.about.GetId(), err, s)
-			x.incomplete("a behaviour could not be judged by policy " + p.about.GetId())
+	for _, a := range policies.ask(ctx, input) {
+		if a.err != nil {
+			e.policyFailed(a.policy.about.GetId(), a.err, s)
+			x.incomplete("a behaviour could not be judged by policy " + a.policy.about.GetId())
 			continue
 		}
-		if v == nil {
+		if a.violation == nil {
 			continue
 		}
-		f := finding(x, s, p, v, identity)
+		f := finding(x, s, a.policy, a.violation, identity)
 		if x.told[f.GetId()] {
 			continue
 		}

@@ -139,7 +139,7 @@ func generalise(b *sallyportv1.Baseline, rules *pattern.Rules) {
 			fresh[s] = true
 		}
 		for _, name := range own {
-			members[s] = append(members[s], pattern.Member{Name: name, Runs: x.GetRuns()})
+			members[s] = append(members[s], pattern.Member{Name: name, LastRun: x.GetLastRun(), Known: isPattern(x)})
 			names[s][name] = append(names[s][name], x)
 		}
 	}

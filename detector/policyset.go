@@ -44,36 +44,26 @@ var classes = map[string]sallyportv1.PolicyClass{
 
 // compiledPolicy is ready to judge. It is safe for concurrent use.
 type compiledPolicy struct {
-	about *sallyportv1.Policy
-	query rego.PreparedEvalQuery
+	about   *sallyportv1.Policy
+	query   rego.PreparedEvalQuery
+	modules map[string]*ast.Module // its own
 }
 
 // policySet is an immutable set of policies, ordered by id.
 type policySet struct {
 	policies []*compiledPolicy
-	byKind   map[sallyportv1.BehaviourKind][]*compiledPolicy
+	byKind   map[sallyportv1.BehaviourKind]*together
 }
 
-// of returns the policies that look at a kind of behaviour.
-func (s *policySet) of(kind sallyportv1.BehaviourKind) []*compiledPolicy { return s.byKind[kind] }
+// of returns the policies that look at a kind of behaviour, nil if none does.
+func (s *policySet) of(kind sallyportv1.BehaviourKind) *together { return s.byKind[kind] }
 
 // sort orders the policies and finds out which look at what.
 func (s *policySet) sort() {
 	slices.SortFunc(s.policies, func(a, b *compiledPolicy) int {
 		return strings.Compare(a.about.GetId(), b.about.GetId())
 	})
-	s.byKind = make(map[sallyportv1.BehaviourKind][]*compiledPolicy)
-	for _, p := range s.policies {
-		kinds := p.about.GetKinds()
-		if len(kinds) == 0 {
-			for n := range sallyportv1.BehaviourKind_name {
-				kinds = append(kinds, sallyportv1.BehaviourKind(n))
-			}
-		}
-		for _, k := range kinds {
-			s.byKind[k] = append(s.byKind[k], p)
-		}
-	}
+	s.byKind = byKinds(s.policies)
 }
 
 // violation is what a policy says of a behaviour.
@@ -135,6 +125,7 @@ func compilePolicies(ctx context.Context, keep *policySet, folders ...fs.FS) (*p
 		set.policies = append(set.policies, p)
 	}
 	set.sort()
+	set.join(ctx, shared, store)
 	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return set, problems
 }
@@ -226,7 +217,7 @@ func compilePolicy(ctx context.Context, id string, own, shared map[string]*ast.M
 	if err != nil {
 		return nil, fmt.Errorf("compile policy %s: %w", id, err)
 	}
-	return &compiledPolicy{about: about, query: query}, nil
+	return &compiledPolicy{about: about, query: query, modules: own}, nil
 }
 
 func metadata(id string, modules map[string]*ast.Module) (*sallyportv1.Policy, error) {
@@ -287,22 +278,29 @@ func (p *compiledPolicy) judge(ctx context.Context, input ast.Value) (*violation
 	if err != nil {
 		return nil, fmt.Errorf("evaluate policy %s: %w", p.about.GetId(), err)
 	}
-	var worst *violation
+	var all []any
 	for _, r := range results {
 		for _, e := range r.Expressions {
 			violations, ok := e.Value.([]any)
 			if !ok {
 				return nil, fmt.Errorf("evaluate policy %s: violation is not a set", p.about.GetId())
 			}
-			for _, raw := range violations {
-				v, err := p.violation(raw)
-				if err != nil {
-					return nil, fmt.Errorf("evaluate policy %s: %w", p.about.GetId(), err)
-				}
-				if worst == nil || v.severity > worst.severity || (v.severity == worst.severity && v.message < worst.message) {
-					worst = v
-				}
-			}
+			all = append(all, violations...)
+		}
+	}
+	return p.worst(all)
+}
+
+// worst returns the violation that stands for all; nil if there is none.
+func (p *compiledPolicy) worst(violations []any) (*violation, error) {
+	var worst *violation
+	for _, raw := range violations {
+		v, err := p.violation(raw)
+		if err != nil {
+			return nil, fmt.Errorf("evaluate policy %s: %w", p.about.GetId(), err)
+		}
+		if worst == nil || v.severity > worst.severity || (v.severity == worst.severity && v.message < worst.message) {
+			worst = v
 		}
 	}
 	return worst, nil

@@ -11,8 +11,10 @@ import (
 type Member struct {
 	// Name, a domain in lower case.
 	Name string
-	// Runs in which it was seen.
-	Runs uint32
+	// LastRun is the run that saw it last, counted from 1.
+	LastRun uint32
+	// Known says that it is an example of a pattern that was learned before.
+	Known bool
 }
 
 // Learned is a pattern with the names that it stands for from now on.
@@ -22,17 +24,17 @@ type Learned struct {
 	Members []Member
 }
 
-// How many names a pattern needs. Two numbered hosts may be just two hosts; three, each
-// seen in a run of its own or more, are a row of them. Of a hash or a date two are enough:
-// nobody gives two hosts names that differ in nothing but eight characters or more.
+// How many names a pattern needs, each seen last in another run: names that come together
+// in every run do not rotate. Two numbered hosts may be just two hosts; three are a row of
+// them. Of a hash or a date two are enough: nobody gives two hosts names that differ in
+// nothing but eight characters or more.
 const (
 	needMembers     = 3
 	needLongMembers = 2
-	needRuns        = 3
 )
 
-// Learn finds the patterns of names: those that at least three names share, of which at
-// least three runs saw some. The result does not depend on the order of the names.
+// Learn finds the patterns of names: those that at least three names share that different
+// runs saw last. The result does not depend on the order of the names.
 func (r *Rules) Learn(members []Member) []Learned {
 	groups := make(map[string][]Member)
 	for _, m := range members {
@@ -42,17 +44,16 @@ func (r *Rules) Learn(members []Member) []Learned {
 	}
 	var out []Learned
 	for _, group := range groups {
-		slices.SortFunc(group, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(group, func(a, b Member) int {
+			return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(b.LastRun, a.LastRun), compareBool(b.Known, a.Known))
+		})
 		group = slices.CompactFunc(group, func(a, b Member) bool { return a.Name == b.Name })
-		runs := uint32(0)
-		for _, m := range group {
-			runs += m.Runs
-		}
-		if len(group) < needLongMembers || runs < min(needRuns, uint32(len(group))) {
+		rotate := rotating(group)
+		if rotate < needLongMembers {
 			continue
 		}
 		text, long, ok := r.generalise(group)
-		if !ok || !long && (len(group) < needMembers || runs < needRuns) {
+		if !ok || !long && rotate < needMembers {
 			continue
 		}
 		p, err := Parse(text)
@@ -63,6 +64,19 @@ func (r *Rules) Learn(members []Member) []Learned {
 	}
 	slices.SortFunc(out, func(a, b Learned) int { return cmp.Compare(a.Pattern.text, b.Pattern.text) })
 	return out
+}
+
+// rotating counts the names that different runs saw last; of a pattern that was learned
+// there are enough.
+func rotating(group []Member) int {
+	last := make(map[uint32]bool)
+	for _, m := range group {
+		if m.Known {
+			return needMembers
+		}
+		last[m.LastRun] = true
+	}
+	return len(last)
 }
 
 // token is a part of a name that may vary, or not.
@@ -193,8 +207,8 @@ func (r *Rules) template(domain string) (string, bool) {
 
 // generalise writes the pattern of names of one template: only what differs among them
 // varies, and no wider than they differ, but for numbers: where hosts are counted there are
-// smaller numbers, and one more digit than was seen, up to four, since 9 grows to 10. Of
-// numbers with leading zeros the length is what was seen. long says that all that varies is
+// smaller ones, and up to twice the largest that was seen, ten at least. Of numbers with
+// leading zeros, and of long ones, the length is what was seen. long says that all that varies is
 // eight characters long or more.
 func (r *Rules) generalise(group []Member) (text string, long, ok bool) {
 	first := r.tokens(group[0].Name)
@@ -204,28 +218,24 @@ func (r *Rules) generalise(group []Member) (text string, long, ok bool) {
 	for i, t := range first {
 		least, most, hex, differ := len(t.text), len(t.text), t.kind == hexadecimal, false
 		padded := len(t.text) > 1 && t.text[0] == '0'
+		largest := value(t.text)
 		for _, m := range group[1:] {
 			other := r.tokens(m.Name)[i]
 			differ = differ || other.text != t.text
 			least, most = min(least, len(other.text)), max(most, len(other.text))
 			hex = hex && other.kind == hexadecimal
 			padded = padded || len(other.text) > 1 && other.text[0] == '0'
+			largest = max(largest, value(other.text))
 		}
 		long = long && (!differ || least >= minHex && t.kind != region)
 		switch {
 		case !differ:
 			b.WriteString(t.text)
 			continue
-		case t.kind == number && least == most && most >= minHex:
+		case t.kind == number && (padded || most >= minHex):
 			b.WriteString("{n:" + strconv.Itoa(least) + "-" + strconv.Itoa(most) + "}")
 		case t.kind == number:
-			if !padded {
-				least = 1
-				if most < 4 {
-					most++
-				}
-			}
-			b.WriteString("{n:" + strconv.Itoa(least) + "-" + strconv.Itoa(most) + "}")
+			b.WriteString("{0.." + strconv.Itoa(max(2*largest, 10)) + "}")
 		case t.kind == region:
 			b.WriteString("{region}")
 		case hex:
@@ -236,4 +246,26 @@ func (r *Rules) generalise(group []Member) (text string, long, ok bool) {
 		varies = true
 	}
 	return b.String(), long, varies
+}
+
+// value is a number of fewer than minHex digits, 0 for anything else.
+func value(digits string) int {
+	if len(digits) >= minHex {
+		return 0
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }

@@ -61,7 +61,8 @@ func LoadRules(files fs.FS) (*Rules, error) {
 }
 
 // Fixed returns how many labels at the end of a domain stay as they are: those that
-// somebody had to register, or could take without anybody's leave.
+// somebody had to register; below a suffix where anybody can have a name all of them, since
+// such a name may itself have dots (buckets do).
 func (r *Rules) Fixed(domain string) int {
 	labels := strings.Split(domain, ".")
 	fixed := len(labels)
@@ -72,7 +73,7 @@ func (r *Rules) Fixed(domain string) int {
 		suffix := strings.Join(labels[i:], ".")
 		for _, p := range r.suffixes {
 			if _, ok := p.Match(suffix, r.regions); ok {
-				return max(fixed, min(len(labels), len(labels)-i+1))
+				return len(labels)
 			}
 		}
 	}
