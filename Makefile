@@ -51,6 +51,10 @@ bench-agent: setup-bench build ## Measure what observing costs, against auditd a
 bench-storage: setup-bench engine ## Measure what each column takes on disk, with several codecs
 	go test -run '^$$' -bench Storage -benchtime 1x -timeout 10m ./ingest
 
+.PHONY: bench-detector
+bench-detector: ## Measure folding and judging on one core, memory, and a restart with 10,000 baselines
+	go test -run '^$$' -bench 'Apply|JudgeNew|Memory|Restart' -benchtime 3s -count 3 -cpu 1 ./detector
+
 .PHONY: bench-alerts
 bench-alerts: ## Simulate four weeks of 200 jobs: false alerts and attacks caught, ten times
 	SALLYPORT_SEEDS=10 go test -count 1 -v -run Simulation ./detector

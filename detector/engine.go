@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/open-policy-agent/opa/v1/ast"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sallyport-ci/sallyport/detector/pattern"
@@ -58,6 +57,7 @@ type Engine struct {
 	config      EngineConfig
 	scopes      *scopes
 	rules       *pattern.Rules
+	inputs      *inputs
 	downloaders map[string]bool
 	manyFiles   map[string]bool
 	executions  map[string]*execution
@@ -97,7 +97,7 @@ func NewEngine(c EngineConfig) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{config: c, scopes: s, agents: make(map[string]lostReport), logged: make(map[string]bool)}
+	e := &Engine{config: c, scopes: s, inputs: newInputs(), agents: make(map[string]lostReport), logged: make(map[string]bool)}
 	if e.downloaders, err = names("downloaders"); err != nil {
 		return nil, err
 	}
@@ -188,6 +188,7 @@ func (e *Engine) Apply(ctx context.Context, b *sallyportv1.EventBatch) ([]*sally
 	for _, p := range b.GetProcesses() {
 		table[p.GetId()] = p
 	}
+	e.inputs.forget()
 	var findings []*sallyportv1.Finding
 	for i, event := range b.GetEvents() {
 		e.events.Add(1)
@@ -460,14 +461,9 @@ func (e *Engine) judgeWith(ctx context.Context, x *execution, s *sight, b sighti
 	}
 	ancestors := ancestry()
 	known := facts(x.knowledge, e.config.RunsNeeded, b.Behaviour, step{s.attribution.GetStep(), s.attribution.GetAction()})
-	input, err := ast.InterfaceToValue(policyInput(&sallyportv1.PolicyInput{
+	input := e.inputs.of(&sallyportv1.PolicyInput{
 		Version: inputVersion, Behaviour: b.Behaviour, Process: s.process, Ancestry: ancestors, Job: s.attribution, Baseline: known,
-	}))
-	if err != nil {
-		e.policyFailed("input", fmt.Errorf("make policy input: %w", err), s)
-		x.incomplete("a behaviour could not be judged")
-		return nil
-	}
+	})
 	var out []*sallyportv1.Finding
 	for _, a := range policies.ask(ctx, input) {
 		if a.err != nil {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -13,50 +14,115 @@ import (
 // inputVersion is PolicyInput.version.
 const inputVersion = 2
 
-// policyInput turns the message into the document that policies see: names as in
-// the proto file, enumerations by their short lower-case names, every scalar
-// present also when it is empty, so that a rule never meets an undefined field.
-func policyInput(in *sallyportv1.PolicyInput) map[string]any {
-	return document(in.ProtoReflect())
+// inputs turns PolicyInput messages into the documents that policies see: names as in the
+// proto file, enumerations by their short lower-case names, every scalar present also when
+// it is empty, so that a rule never meets an undefined field. It makes OPA's own values at
+// once, and those of processes and steps once for a batch: this is done for each new
+// behaviour. It is not safe for concurrent use.
+type inputs struct {
+	fields map[protoreflect.FullName][]inputField
+	made   map[protoreflect.ProtoMessage]*ast.Term // of this batch
 }
 
-func document(m protoreflect.Message) map[string]any {
-	fields := m.Descriptor().Fields()
-	doc := make(map[string]any, fields.Len())
-	for i := range fields.Len() {
-		f := fields.Get(i)
-		name := string(f.Name())
-		switch {
-		case f.IsList():
-			list := m.Get(f).List()
-			values := make([]any, list.Len())
-			for j := range values {
-				values[j] = value(f, list.Get(j))
+// inputField is a field of a message with its name as a term.
+type inputField struct {
+	protoreflect.FieldDescriptor
+	name *ast.Term
+	enum map[protoreflect.EnumNumber]*ast.Term
+}
+
+func newInputs() *inputs {
+	return &inputs{fields: make(map[protoreflect.FullName][]inputField), made: make(map[protoreflect.ProtoMessage]*ast.Term)}
+}
+
+// forget drops what was made for a batch.
+func (in *inputs) forget() { clear(in.made) }
+
+func (in *inputs) of(m *sallyportv1.PolicyInput) ast.Value {
+	return in.document(m.ProtoReflect()).Value
+}
+
+func (in *inputs) fieldsOf(d protoreflect.MessageDescriptor) []inputField {
+	if known, ok := in.fields[d.FullName()]; ok {
+		return known
+	}
+	fields := make([]inputField, d.Fields().Len())
+	for i := range fields {
+		x := d.Fields().Get(i)
+		fields[i] = inputField{FieldDescriptor: x, name: ast.StringTerm(string(x.Name()))}
+		if x.Kind() == protoreflect.EnumKind {
+			fields[i].enum = make(map[protoreflect.EnumNumber]*ast.Term)
+			for n := range x.Enum().Values().Len() {
+				number := x.Enum().Values().Get(n).Number()
+				fields[i].enum[number] = ast.StringTerm(enumName(x.Enum(), number))
 			}
-			doc[name] = values
-		case f.Message() != nil && !m.Has(f):
-			// A message that is not there stays undefined.
-		default:
-			doc[name] = value(f, m.Get(f))
 		}
 	}
-	return doc
+	in.fields[d.FullName()] = fields
+	return fields
 }
 
-func value(f protoreflect.FieldDescriptor, v protoreflect.Value) any {
+// shared says whether many inputs of a batch hold the same message.
+func shared(m protoreflect.ProtoMessage) bool {
+	switch m.(type) {
+	case *sallyportv1.Process, *sallyportv1.Attribution:
+		return true
+	}
+	return false
+}
+
+func (in *inputs) document(m protoreflect.Message) *ast.Term {
+	message := m.Interface()
+	keep := shared(message)
+	if keep {
+		if known := in.made[message]; known != nil {
+			return known
+		}
+	}
+	fields := in.fieldsOf(m.Descriptor())
+	pairs := make([][2]*ast.Term, 0, len(fields))
+	for i := range fields {
+		f := &fields[i]
+		switch {
+		case f.IsList():
+			list := m.Get(f.FieldDescriptor).List()
+			values := make([]*ast.Term, list.Len())
+			for j := range values {
+				values[j] = in.value(f, list.Get(j))
+			}
+			pairs = append(pairs, [2]*ast.Term{f.name, ast.ArrayTerm(values...)})
+		case f.Message() != nil && !m.Has(f.FieldDescriptor):
+			// A message that is not there stays undefined.
+		default:
+			pairs = append(pairs, [2]*ast.Term{f.name, in.value(f, m.Get(f.FieldDescriptor))})
+		}
+	}
+	made := ast.NewTerm(ast.NewObject(pairs...))
+	if keep {
+		in.made[message] = made
+	}
+	return made
+}
+
+func (in *inputs) value(f *inputField, v protoreflect.Value) *ast.Term {
 	switch f.Kind() {
 	case protoreflect.MessageKind, protoreflect.GroupKind:
-		return document(v.Message())
+		return in.document(v.Message())
 	case protoreflect.EnumKind:
-		return enumName(f.Enum(), v.Enum())
+		if t := f.enum[v.Enum()]; t != nil {
+			return t
+		}
+		return ast.StringTerm(strconv.Itoa(int(v.Enum())))
 	case protoreflect.BoolKind:
-		return v.Bool()
+		return ast.InternedTerm(v.Bool())
 	case protoreflect.StringKind:
-		return v.String()
+		return ast.StringTerm(v.String())
 	case protoreflect.BytesKind:
-		return v.Bytes()
-	default: // integers; the contract has no floating-point numbers
-		return json.Number(v.String())
+		return ast.StringTerm(string(v.Bytes()))
+	case protoreflect.Uint32Kind, protoreflect.Uint64Kind, protoreflect.Fixed32Kind, protoreflect.Fixed64Kind:
+		return ast.NewTerm(ast.Number(json.Number(strconv.FormatUint(v.Uint(), 10))))
+	default: // signed integers; the contract has no floating-point numbers
+		return ast.NewTerm(ast.Number(json.Number(strconv.FormatInt(v.Int(), 10))))
 	}
 }
 

@@ -84,7 +84,7 @@ func compilePolicies(ctx context.Context, keep *policySet, folders ...fs.FS) (*p
 		modules, errs := readPolicies(folder, lists)
 		sources[i], problems = modules, append(problems, errs...)
 	}
-	store := inmem.NewFromObject(map[string]any{"sallyport": map[string]any{"lists": lists}})
+	store := inmem.NewFromObjectWithOpts(map[string]any{"sallyport": map[string]any{"lists": lists}}, inmem.OptReturnASTValuesOnRead(true))
 	shared := map[string]*ast.Module{}
 	broken := map[string]bool{}
 	for i, modules := range sources {

@@ -28,7 +28,7 @@ violation contains message if {
 	some argument in array.slice(input.process.arguments, 1, count(input.process.arguments))
 	regex.match(`sallyport-agent|/sallyport/|^sallyport(\.service)?$`, argument)
 	harms
-	message := sprintf("%s was turned against the agent: %s", [input.behaviour.program, lineage.command(input.process)])
+	message := sprintf("%s was turned against the agent: %s", [input.behaviour.program, lineage.told])
 }
 
 harms if input.behaviour.program in {"pkill", "killall", "kill", "chattr", "shred", "iptables", "nft"}

@@ -29,7 +29,7 @@ violation contains message if {
 }
 
 violation contains message if {
-	some name in lineage.names(input.process)
+	some name in lineage.called
 	name in data.sallyport.lists.interpreters.shell
 	input.job.event in {"pull_request_target", "issue_comment", "issues", "discussion", "discussion_comment", "workflow_run"}
 	some argument in input.process.arguments

@@ -71,10 +71,10 @@ names_it if {
 	not part in {"~", "root", "home", "runner", "etc", "config", "serviceaccount", "secrets", ""}
 	literal := split(part, "{")[0]
 	count(literal) >= 4
-	contains(lineage.command(input.process), literal)
+	contains(lineage.told, literal)
 }
 
 names_it if {
 	input.behaviour.target in {"/etc/shadow", "/etc/gshadow"}
-	contains(lineage.command(input.process), "shadow")
+	contains(lineage.told, "shadow")
 }

@@ -35,7 +35,7 @@ violation contains message if {
 	regex.match(`^(-[a-zA-Z]*[ceEr]|--eval|-p)$`, input.process.arguments[i])
 	some language, pattern in inline
 	regex.match(pattern, input.process.arguments[i + 1])
-	some name in lineage.names(input.process)
+	some name in lineage.called
 	name in data.sallyport.lists.interpreters[language]
 	message := sprintf("%s was given a program that decodes another one and runs it", [name])
 }
@@ -45,7 +45,7 @@ violation contains message if {
 	some i, argument in input.process.arguments
 	regex.match(`(?i)^[-/](e|ec|enc|enco.*)$`, argument)
 	regex.match(`^[A-Za-z0-9+/=]{40,}$`, input.process.arguments[i + 1])
-	some name in lineage.names(input.process)
+	some name in lineage.called
 	name in data.sallyport.lists.interpreters.powershell
 	message := sprintf("%s was given an encoded command", [name])
 }

@@ -32,7 +32,7 @@ violation contains message if {
 	sender
 	variables := {name |
 		some name in known_variables
-		regex.match(sprintf(`(^|[^A-Z_])%s=`, [name]), lineage.command(input.process))
+		regex.match(sprintf(`(^|[^A-Z_])%s=`, [name]), lineage.told)
 	}
 	count(variables) >= 3
 	message := sprintf("%s was given the environment to send (%s)", [input.behaviour.program, concat(", ", variables)])
@@ -41,7 +41,7 @@ violation contains message if {
 violation contains message if {
 	input.behaviour.kind == "exec"
 	sender
-	secrets := regex.find_n(`\[redacted[^\]]*\]`, lineage.command(input.process), -1)
+	secrets := regex.find_n(`\[redacted[^\]]*\]`, lineage.told, -1)
 	count({s | some s in secrets}) >= 3
 	message := sprintf("%s was given %d secrets to send", [input.behaviour.program, count({s | some s in secrets})])
 }

@@ -22,7 +22,7 @@ import data.sallyport.lineage
 
 violation contains {"message": message, "severity": "high"} if {
 	reads
-	regex.match(`\.git/config|extraheader|AUTHORIZATION`, lineage.command(input.process))
+	regex.match(`\.git/config|extraheader|AUTHORIZATION`, lineage.told)
 	not input.behaviour.program in {"git", "gh", "vi", "vim", "nano"}
 	message := sprintf("%s read the token of the checkout in %s", [input.behaviour.program, input.behaviour.target])
 }

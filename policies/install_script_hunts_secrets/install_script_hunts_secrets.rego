@@ -20,14 +20,14 @@ package sallyport.policies.install_script_hunts_secrets
 import data.sallyport.lineage
 
 violation contains message if {
-	some name in lineage.programs(input.process)
+	some name in lineage.running
 	name in data.sallyport.lists.secret_tools.scanners
 	installer := lineage.installer
 	message := sprintf("an install script of %s started %s, which finds secrets", [installer, name])
 }
 
 violation contains message if {
-	some name in lineage.programs(input.process)
+	some name in lineage.running
 	name in data.sallyport.lists.secret_tools.ai
 	count(input.process.arguments) > 1
 	not only_asks_for_itself

@@ -13,11 +13,17 @@ names contains lower(name) if {
 	name != ""
 }
 
+# A name and the domains above it, the nearest first.
+above(name) := [concat(".", array.slice(parts, i, n)) |
+	parts := split(name, ".")
+	n := count(parts)
+	some i in numbers.range(0, n - 1)
+]
+
 # What a list holds of a name or of a domain above it, the nearest first.
 entry(name, list) := found[0] if {
-	parts := split(name, ".")
 	found := [about |
-		some i in numbers.range(0, count(parts) - 1)
-		about := list[concat(".", array.slice(parts, i, count(parts)))]
+		some domain in above(name)
+		about := list[domain]
 	]
 }

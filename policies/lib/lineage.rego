@@ -20,6 +20,11 @@ names(process) := {name |
 	name != ""
 }
 
+# Those of the behaviour's process, and what it runs: worked out once for all policies.
+called := names(input.process)
+
+running := programs(input.process)
+
 # The names of what a process runs: its executable and, of an interpreter, its script. What
 # stands further behind may be a file that the program only copies or looks at.
 programs(process) := {name |
@@ -76,6 +81,8 @@ in_scratch(file) if regex.match(`^(/tmp/|/var/tmp/|/dev/shm/|/run/user/|/run/shm
 
 # All that a process was told, as one text.
 command(process) := concat(" ", process.arguments)
+
+told := command(input.process)
 
 # Ends a sentence on something new with what opened learning again.
 because := sprintf(" (%s)", [input.baseline.reopened]) if input.baseline.reopened != ""

@@ -21,20 +21,20 @@ import data.sallyport.lineage
 violation contains message if {
 	publishing
 	installer := lineage.installer
-	message := sprintf("an install script of %s published a package (%s)", [installer, lineage.command(input.process)])
+	message := sprintf("an install script of %s published a package (%s)", [installer, lineage.told])
 }
 
 violation contains message if {
 	publishing
 	not lineage.below_installer
 	input.job.event in {"pull_request", "pull_request_target", "issue_comment", "issues", "discussion", "discussion_comment"}
-	message := sprintf("a run that %s started published a package (%s)", [input.job.event, lineage.command(input.process)])
+	message := sprintf("a run that %s started published a package (%s)", [input.job.event, lineage.told])
 }
 
 publishing if {
 	some argument in array.slice(input.process.arguments, 1, 5)
 	argument in {"publish", "upload", "push"}
-	some name in lineage.names(input.process)
+	some name in lineage.called
 	verbs[name] == argument
 	not dry
 }

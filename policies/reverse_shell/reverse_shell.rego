@@ -24,7 +24,7 @@ violation contains message if {
 	input.process.standard_output.kind == "socket"
 	input.process.standard_input.inode == input.process.standard_output.inode
 	input.process.standard_input.inode != 0
-	some name in lineage.names(input.process)
+	some name in lineage.called
 	some language, programs in data.sallyport.lists.interpreters
 	language != "javascript"
 	name in programs
@@ -55,7 +55,7 @@ violation contains message if {
 	regex.match(`/dev/(tcp|udp)/`, argument)
 	regex.match(`(>&|<&|<>|&>|0<|exec [0-9]+<>)`, argument)
 	regex.match(`(sh|bash) +-i|0>&1|<&[0-9]|>&[0-9] *2>&[0-9]|while +read`, argument)
-	some name in lineage.names(input.process)
+	some name in lineage.called
 	name in data.sallyport.lists.interpreters.shell
 	message := sprintf("%s was given a command line that joins a shell to /dev/tcp", [name])
 }
@@ -63,7 +63,7 @@ violation contains message if {
 violation contains message if {
 	some argument in input.process.arguments
 	regex.match(`socket.*connect.*(dup2\(|subprocess|pty\.spawn|exec *[{(]? *["'/]|fdopen)`, replace(argument, "\n", " "))
-	some name in lineage.names(input.process)
+	some name in lineage.called
 	some language in {"python", "perl", "ruby", "php"}
 	name in data.sallyport.lists.interpreters[language]
 	message := sprintf("%s was given a program that joins a shell to a connection", [name])

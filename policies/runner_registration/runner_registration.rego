@@ -20,8 +20,8 @@ import data.sallyport.lineage
 
 violation contains message if {
 	input.behaviour.kind == "exec"
-	regex.match(` --url[ =]`, lineage.command(input.process))
-	regex.match(` --(token[ =]|pat[ =]|unattended)`, concat("", [lineage.command(input.process), " "]))
+	regex.match(` --url[ =]`, lineage.told)
+	regex.match(` --(token[ =]|pat[ =]|unattended)`, concat("", [lineage.told, " "]))
 	some word in array.concat([input.process.executable, input.process.script], array.slice(input.process.arguments, 0, 3))
 	lineage.base(word) == "config.sh"
 	message := sprintf("%s registered a runner", [input.behaviour.program])
@@ -29,8 +29,8 @@ violation contains message if {
 
 violation contains message if {
 	input.behaviour.kind == "exec"
-	contains(concat(" ", [input.process.executable, lineage.command(input.process)]), "unner")
-	some name in lineage.programs(input.process)
+	contains(concat(" ", [input.process.executable, lineage.told]), "unner")
+	some name in lineage.running
 	name in {"Runner.Listener", "Runner.Worker", "act_runner"}
 	started
 	message := sprintf("a step started %s", [name])

@@ -23,7 +23,7 @@ import data.sallyport.lineage
 violation contains {"message": message, "severity": severity} if {
 	not service
 	severity := severities
-	message := sprintf("%s still runs after its job (%s)", [input.behaviour.program, substring(lineage.command(input.process), 0, 200)])
+	message := sprintf("%s still runs after its job (%s)", [input.behaviour.program, substring(lineage.told, 0, 200)])
 }
 
 service if {
@@ -35,7 +35,7 @@ service if {
 # Servers of tool chains that wait for the next build.
 service if {
 	input.behaviour.program in {"java", "node", "dotnet", "python3", "ruby"}
-	regex.match(`GradleDaemon|KotlinCompileDaemon|GradleWrapperMain|MSBuild\.dll|VBCSCompiler|A-server\.jar|MavenDaemon|org\.mvndaemon|nailgun|sbt-launch|bloop|buck2|jest-haste|watchman|nxd?/src/daemon|turbo.*daemon|rubocop.*server|spring server`, lineage.command(input.process))
+	regex.match(`GradleDaemon|KotlinCompileDaemon|GradleWrapperMain|MSBuild\.dll|VBCSCompiler|A-server\.jar|MavenDaemon|org\.mvndaemon|nailgun|sbt-launch|bloop|buck2|jest-haste|watchman|nxd?/src/daemon|turbo.*daemon|rubocop.*server|spring server`, lineage.told)
 }
 
 service if regex.match(`^/(usr/)?lib/(systemd|polkit-1|snapd|packagekit)/|^/snap/|^/usr/libexec/`, input.process.executable)
