@@ -59,6 +59,9 @@ func groupKey(f *sallyportv1.Finding, window time.Duration) string {
 	if window == 0 {
 		return f.GetId()
 	}
+	if f.GetFingerprint() != "" {
+		return f.GetFingerprint()
+	}
 	h := sha256.New()
 	a := f.GetAttribution()
 	for _, s := range []string{

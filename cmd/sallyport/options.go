@@ -32,18 +32,20 @@ type options struct {
 	declare  bool
 	limits   stream.Limits
 
-	rest         string
-	grpc         string
-	tokenFile    string
-	metrics      string
-	slackWebhook string
-	minSeverity  string
-	retention    string
-	githubURL    string
-	policies     string
-	workers      []string
-	watchList    string
-	requestHosts []string
+	rest          string
+	grpc          string
+	tokenFile     string
+	metrics       string
+	webhook       string
+	webhookSecret string // file
+	slackWebhook  string
+	minSeverity   string
+	retention     string
+	githubURL     string
+	policies      string
+	workers       []string
+	watchList     string
+	requestHosts  []string
 
 	redactionRules string
 	baselineRuns   int
@@ -86,7 +88,9 @@ func (o *options) metricsFlag(f *pflag.FlagSet, value, note string) {
 
 func (o *options) alertFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.slackWebhook, "slack-webhook", "", "Slack incoming webhook that findings go to")
-	f.StringVar(&o.minSeverity, "min-severity", "low", "least severity that goes to Slack: low, medium, high or critical")
+	f.StringVar(&o.webhook, "webhook", "", "address that findings are posted to as OCSF Detection Findings, signed; better in SALLYPORT_WEBHOOK")
+	f.StringVar(&o.webhookSecret, "webhook-secret-file", "", "file with the secrets that sign them, whsec_…, one a line; or one in SALLYPORT_WEBHOOK_SECRET")
+	f.StringVar(&o.minSeverity, "min-severity", "low", "least severity that goes to Slack and webhook: low, medium, high or critical")
 	f.StringVar(&o.githubURL, "github-url", "https://github.com", "GitHub server that links to runs point to")
 }
 

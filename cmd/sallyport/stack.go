@@ -375,6 +375,19 @@ func (s *stack) startNotify(context.Context) error {
 			Window: notify.SlackWindow, Interval: notify.SlackInterval, MaxItems: notify.SlackMaxItems,
 		})
 	}
+	if s.o.webhook != "" {
+		secrets := os.Getenv("SALLYPORT_WEBHOOK_SECRET")
+		if s.o.webhookSecret != "" {
+			if secrets, err = secretIn("--webhook-secret-file", s.o.webhookSecret); err != nil {
+				return err
+			}
+		}
+		hook, err := notify.NewWebhook(notify.WebhookOptions{URL: s.o.webhook, Secrets: strings.Fields(secrets), GitHubURL: s.o.githubURL})
+		if err != nil {
+			return usageError(err)
+		}
+		sinks = append(sinks, notify.Sink{Name: "webhook", Target: hook, MinSeverity: severity, Window: notify.WebhookWindow})
+	}
 	notifier, err := notify.New(notify.Config{JS: s.js, Sinks: sinks, Registerer: s.registry, Logger: s.log})
 	if err != nil {
 		return err
@@ -579,6 +592,9 @@ func (s *stack) banner(took time.Duration) {
 	row("REST", "http://"+s.addresses.REST, "token: "+filepath.Join(s.o.data, tokenFile)+", contract: /openapi.json")
 	row("gRPC", s.addresses.GRPC, "the same token")
 	row("metrics", "http://"+s.addresses.Metrics+"/metrics", "Prometheus; also /healthz and /readyz")
+	if s.o.webhook != "" {
+		row("webhook", "on", "from severity "+s.o.minSeverity)
+	}
 	if s.o.slackWebhook != "" {
 		row("Slack", "on", "from severity "+s.o.minSeverity)
 	} else {
