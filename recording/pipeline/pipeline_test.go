@@ -221,7 +221,7 @@ func TestPlayedOnceHoweverOften(t *testing.T) {
 	if got := l.rows(t); got != want {
 		t.Fatalf("%d rows, want %d", got, want)
 	}
-	l.findings(t, 4) // process_memory_read is of two ways
+	l.findings(t, 6) // process_memory_read is of two ways
 	if runs := l.number(t, "SELECT uniqExact(run_id) FROM process_events WHERE repository = 'acme/shop'"); int(runs) != len(paths) {
 		t.Errorf("%d runs, want %d", runs, len(paths))
 	}
@@ -247,7 +247,7 @@ func TestPlayedOnceHoweverOften(t *testing.T) {
 	if got := l.rows(t); got != want+more {
 		t.Errorf("%d rows after a new run, want %d", got, want+more)
 	}
-	l.findings(t, 8)
+	l.findings(t, 12)
 	run := recording.Identity("x").Run("acme/shop", "7")
 	if n := l.number(t, "SELECT count() FROM job_events WHERE run_id = '"+run+"'"); n != 4 {
 		t.Errorf("the new run %s has %d job events, want 4", run, n)
