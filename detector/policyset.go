@@ -16,6 +16,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
+	"github.com/sallyport-ci/sallyport/policies"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
 
@@ -187,6 +188,16 @@ func capabilities() *ast.Capabilities {
 	return c
 }
 
+// newCompiler returns a compiler of policies: without what reaches outside, with the
+// schema of the input.
+func newCompiler() (*ast.Compiler, error) {
+	schemas, err := policies.Schemas()
+	if err != nil {
+		return nil, err
+	}
+	return ast.NewCompiler().WithCapabilities(capabilities()).WithSchemas(schemas).WithUseTypeCheckAnnotations(true), nil
+}
+
 func compilePolicy(ctx context.Context, id string, own, shared map[string]*ast.Module, store storage.Store) (*compiledPolicy, error) {
 	about, err := metadata(id, own)
 	if err != nil {
@@ -206,7 +217,10 @@ func compilePolicy(ctx context.Context, id string, own, shared map[string]*ast.M
 	if !hasRule {
 		return nil, fmt.Errorf("compile policy %s: no rule \"violation contains message\"", id)
 	}
-	c := ast.NewCompiler().WithCapabilities(capabilities())
+	c, err := newCompiler()
+	if err != nil {
+		return nil, err
+	}
 	if c.Compile(modules); c.Failed() {
 		return nil, fmt.Errorf("compile policy %s: %w", id, c.Errors)
 	}

@@ -86,7 +86,10 @@ func (s *policySet) join(ctx context.Context, shared map[string]*ast.Module, sto
 			modules[p.about.GetId()+"/"+name] = m.Copy()
 		}
 	}
-	c := ast.NewCompiler().WithCapabilities(capabilities())
+	c, err := newCompiler()
+	if err != nil {
+		return
+	}
 	if c.Compile(modules); c.Failed() {
 		return
 	}

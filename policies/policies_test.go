@@ -116,6 +116,9 @@ func TestMetadata(t *testing.T) {
 		}
 		a := m.Annotations[0]
 		text := func(key string) string { s, _ := a.Custom[key].(string); return s }
+		if len(a.Schemas) != 1 || a.Schemas[0].Schema.String() != "schema.policy_input" {
+			t.Errorf("%s: no schema of its input", name)
+		}
 		if a.Title == "" || a.Description == "" || text("remediation") == "" {
 			t.Errorf("%s: title, description or remediation is missing", name)
 		}

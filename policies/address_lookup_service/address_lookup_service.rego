@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: What is my address
 # description: >-
 #   A step asks a service that tells callers their own address. Malware does so to

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Attempt on the agent
 # description: >-
 #   A step stops, kills, removes or steers the agent that watches it, or signals it.

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: GitHub used to carry something out or to stay
 # description: >-
 #   A request to GitHub makes what stolen secrets leave by or what stays: a

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Egress to a bare address
 # description: >-
 #   A step contacts a public address that nobody looked up. Software names its

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Command in the name of a branch or file
 # description: >-
 #   Git is asked for a branch, or given a file, whose name is a command of a shell.

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Way out of a container to the machine
 # description: >-
 #   A step gives a container the whole machine (its root folder, or all its

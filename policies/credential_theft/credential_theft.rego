@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Credential file copied out
 # description: >-
 #   A program that does not own a credential file reads it by name to copy, encode

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Decoded text run as a program
 # description: >-
 #   What a program decodes or unpacks is run by an interpreter without ever being a

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Data in questions for names
 # description: >-
 #   A step asks for many names that look like encoded data below one domain, or for

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Place to drop data
 # description: >-
 #   A step contacts a place where data can be left for somebody whom nobody knows,

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Environment handed on
 # description: >-
 #   The environment of a step, which holds its secrets, is packed or sent: env piped

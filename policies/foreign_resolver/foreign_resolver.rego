@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Another resolver
 # description: >-
 #   A step asks a resolver on a public address, or one over TLS, HTTPS or QUIC, that

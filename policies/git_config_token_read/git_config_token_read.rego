@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Token of the checkout read
 # description: >-
 #   A program that is not git reads the checkout's .git/config by name, where

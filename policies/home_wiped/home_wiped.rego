@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Home folder wiped
 # description: >-
 #   A step removes a whole home folder or the whole machine, or overwrites files so

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Program that is on no disk
 # description: >-
 #   A program runs whose file is on no disk (memfd_create), or was removed before it

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Install script downloads a program
 # description: >-
 #   Code of a package, run while the package is installed, starts a downloader or a

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Install script hunts for secrets
 # description: >-
 #   Code of a package, run while the package is installed, starts a scanner that

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Install script sends to a free host
 # description: >-
 #   Code of a package, run while the package is installed, sends to a place where

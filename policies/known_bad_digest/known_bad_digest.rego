@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Known bad program
 # description: >-
 #   A program runs whose file has a digest that is known from an attack: list

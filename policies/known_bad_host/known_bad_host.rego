@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Known bad host
 # description: >-
 #   A step contacts, looks up or requests a host that an attack on CI has used

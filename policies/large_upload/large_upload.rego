@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Much more sent than ever
 # description: >-
 #   A step sends to a known endpoint at least eight times as much as any clean run

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Names of hosts
 # description: >-
 #   Looks names of hosts up in lists. It is no policy: it is compiled with those that

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: What an interpreter runs
 # description: >-
 #   Whether the program at the reading end of a pipe is an interpreter that runs what it

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Who started a process
 # description: >-
 #   What several policies ask of a process and its ancestors. It is no policy: it is

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Way round the masking of secrets
 # description: >-
 #   A program changes a text in a way that has no use but to get it past the masking

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Cloud metadata address
 # description: >-
 #   A step contacts the address at which a cloud hands out the credentials of the

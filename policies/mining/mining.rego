@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Mining
 # description: >-
 #   A program that mines coins: by its name, by arguments that only miners take, or

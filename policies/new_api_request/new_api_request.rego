@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: New change at GitHub
 # description: >-
 #   A job asks GitHub for a change that no clean run of it asked for, or a program

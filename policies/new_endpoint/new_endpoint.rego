@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: New endpoint
 # description: >-
 #   A step contacts an endpoint that no clean run of the job has contacted, though

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: New sender to a shared host
 # description: >-
 #   A program that never spoke to it sends to a host that the job knows, but where

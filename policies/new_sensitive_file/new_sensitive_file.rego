@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: New use of a file that matters
 # description: >-
 #   A job does to a file that matters what no clean run of it did: it reads a

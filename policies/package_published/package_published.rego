@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Package published where none should be
 # description: >-
 #   A package is published by an install script or a test, or in a run that a

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Something that stays on the runner
 # description: >-
 #   A step writes what makes a program run later: cron, a systemd unit, a shell's

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Download piped into an interpreter
 # description: >-
 #   What a program downloads is run by an interpreter without ever being a file

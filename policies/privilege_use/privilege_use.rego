@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Unusual use of a privilege
 # description: >-
 #   A program that is not made for it loads a kernel module or an eBPF program or

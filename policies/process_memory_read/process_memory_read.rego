@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Reading another process
 # description: >-
 #   A step reads the memory, the memory map or the environment of another process.

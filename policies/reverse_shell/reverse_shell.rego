@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Shell at the end of a connection
 # description: >-
 #   A shell or an interpreter whose standard input and output are one socket, or a

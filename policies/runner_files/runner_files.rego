@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Files of the runner touched
 # description: >-
 #   A step reads or changes the files with which a runner proves who it is (.runner,

@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Another runner
 # description: >-
 #   A step registers or starts a runner of GitHub Actions. With it whoever

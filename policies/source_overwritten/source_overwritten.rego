@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Source changed after checkout
 # description: >-
 #   A file that git has checked out is changed by a program that no clean run of the

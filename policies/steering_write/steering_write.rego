@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Later steps steered
 # description: >-
 #   Something that decides what later steps or later runs do is changed by what

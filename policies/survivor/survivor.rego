@@ -1,5 +1,7 @@
 # METADATA
 # scope: package
+# schemas:
+#   - input: schema.policy_input
 # title: Process that outlives its job
 # description: >-
 #   A process still runs when its job has ended, though the runner ends what a job
