@@ -325,7 +325,6 @@ func (p *Publisher) publish(ctx context.Context, batches []packed) (failed []pac
 			failed = append(failed, b)
 			continue
 		}
-		p.waiting.Add(^uint64(0))
 		if b.file != "" {
 			p.mu.Lock()
 			e = p.spool.remove(b)
@@ -334,6 +333,7 @@ func (p *Publisher) publish(ctx context.Context, batches []packed) (failed []pac
 				p.log.Error("spool", "error", e)
 			}
 		}
+		p.waiting.Add(^uint64(0)) // last: Waiting never counts fewer than the spool holds
 	}
 	return failed, err
 }

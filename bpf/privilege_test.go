@@ -157,7 +157,10 @@ func TestLoadedBPF(t *testing.T) {
 	cmd := play(t, "open")
 	pid := run(t, cmd)
 	process := r.execsOf(pid)[0].Process
-	got := await(t, r, 10, "programs", func(p *Privilege) bool { return p.Kind == PrivilegeBPF && int(p.PID) == pid })
+	loads := func(p *Privilege) bool { return p.Kind == PrivilegeBPF && int(p.PID) == pid }
+	// They are loaded in any order.
+	await(t, r, 1, "named program", func(p *Privilege) bool { return loads(p) && p.Name == "Tracing process_exec" })
+	got := await(t, r, 10, "programs", loads)
 	named := false
 	for _, p := range got {
 		if p.Process != process {

@@ -85,10 +85,19 @@ func runAgent() error {
 		return err
 	}
 	defer taken.Close()
-	// spooled says whether all that has not reached the stream is on disk.
+	files := func() []string {
+		names, err := filepath.Glob(filepath.Join(spool, "*.batch"))
+		if err != nil {
+			return nil
+		}
+		return names
+	}
+	// spooled says whether all that has not reached the stream is on disk: the files are
+	// counted twice, because one that goes while we count is not there for what is in memory.
 	spooled := func() bool {
-		entries, err := os.ReadDir(spool)
-		return err == nil && p.Waiting() <= uint64(len(entries))
+		before := files()
+		waiting := p.Waiting()
+		return waiting <= uint64(len(before)) && slices.Equal(before, files())
 	}
 	fmt.Println("running")
 	epoch := uint64(time.Now().UnixNano())
