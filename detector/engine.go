@@ -36,6 +36,8 @@ type EngineConfig struct {
 	TrustedRefs []string
 	// Now is the clock by which executions time out; time.Now by default.
 	Now func() time.Time
+	// Judging is told of each input before policies see it, if it is not nil.
+	Judging func(*sallyportv1.PolicyInput)
 	// Logger takes what goes wrong in policies; slog.Default() by default.
 	Logger *slog.Logger
 }
@@ -461,9 +463,13 @@ func (e *Engine) judgeWith(ctx context.Context, x *execution, s *sight, b sighti
 	}
 	ancestors := ancestry()
 	known := facts(x.knowledge, e.config.RunsNeeded, b.Behaviour, step{s.attribution.GetStep(), s.attribution.GetAction()})
-	input := e.inputs.of(&sallyportv1.PolicyInput{
+	seen := &sallyportv1.PolicyInput{
 		Version: inputVersion, Behaviour: b.Behaviour, Process: s.process, Ancestry: ancestors, Job: s.attribution, Baseline: known,
-	})
+	}
+	if e.config.Judging != nil {
+		e.config.Judging(seen)
+	}
+	input := e.inputs.of(seen)
 	var out []*sallyportv1.Finding
 	for _, a := range policies.ask(ctx, input) {
 		if a.err != nil {

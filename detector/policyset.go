@@ -285,10 +285,10 @@ func behaviourKinds(raw any) ([]sallyportv1.BehaviourKind, error) {
 
 // judge evaluates the policy. Of several violations the severest stands, and of
 // those the first by message: a behaviour breaks a policy once.
-func (p *compiledPolicy) judge(ctx context.Context, input ast.Value) (*violation, error) {
+func (p *compiledPolicy) judge(ctx context.Context, input ast.Value, options ...rego.EvalOption) (*violation, error) {
 	ctx, cancel := context.WithTimeout(ctx, evaluationTimeout)
 	defer cancel()
-	results, err := p.query.Eval(ctx, rego.EvalParsedInput(input))
+	results, err := p.query.Eval(ctx, append(options, rego.EvalParsedInput(input))...)
 	if err != nil {
 		return nil, fmt.Errorf("evaluate policy %s: %w", p.about.GetId(), err)
 	}

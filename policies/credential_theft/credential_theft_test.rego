@@ -17,7 +17,6 @@ known(given) := object.union(given, {"baseline": {"stable": true, "known": true,
 
 stable(given) := object.union(given, {"baseline": {"stable": true, "runs": 5}})
 
-
 aws := "~/.aws/credentials"
 
 test_copies_are_caught if {

@@ -17,7 +17,6 @@ known(given) := object.union(given, {"baseline": {"stable": true, "known": true,
 
 stable(given) := object.union(given, {"baseline": {"stable": true, "runs": 5}})
 
-
 config := "~/work/shop/shop/.git/config"
 
 read(arguments, ancestry) := touch(arguments, "read", config, "git_config_token", "credential", ancestry)

@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 test_wipes_are_caught if {
 	every arguments in [
 		["rm", "-rf", "/home/runner"], ["rm", "-rf", "/"], ["rm", "-r", "-f", "/root/"], ["find", "/home/runner", "-type", "f", "-writable", "-exec", "shred", "-uvz", "-n", "1", "{}", "+"], ["find", "/home", "-delete"],

@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 memory(ancestry, known) := object.union(run(["kworker"], ancestry), {
 	"process": {"executable": "/memfd:x (deleted)", "executable_in_memory": true, "executable_deleted": true}, "baseline": {"known": known},
 })

@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 test_droppers_are_caught if {
 	every chain in [
 		[["sh", "-c", "sh preinstall.sh"], ["npm", "install"]], [["node", "setup.js"], ["sh", "-c", "node setup.js"], ["npm", "ci"]], [["python3", "setup.py", "install"], ["pip", "install", "x"]],

@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 chain := [["node", "telemetry.js"], ["sh", "-c", "node telemetry.js"], ["npm", "ci"]]
 
 test_hunters_are_caught if {

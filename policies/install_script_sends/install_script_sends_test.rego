@@ -7,7 +7,6 @@ process(arguments) := {
 	"executable_in_memory": false, "executable_deleted": false, "working_directory": "/home/runner/work/shop/shop", "uid": 1001, "effective_uid": 1001,
 }
 
-
 sends(name, ancestry, known) := {
 	"behaviour": {"kind": "egress", "program": "python3", "domain": name, "server_name": ""},
 	"process": process(["python3", "setup.py"]), "ancestry": [process(a) | some a in ancestry], "baseline": {"known": known},

@@ -7,7 +7,6 @@ process(arguments) := {
 	"executable_in_memory": false, "executable_deleted": false, "working_directory": "/home/runner/work/shop/shop", "uid": 1001, "effective_uid": 1001,
 }
 
-
 done(kind, digest, parent) := {
 	"behaviour": {"kind": kind, "program": "tool"}, "baseline": {"known": true},
 	"process": object.union(process(["tool"]), {"executable_sha256": digest}),

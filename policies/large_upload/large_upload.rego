@@ -34,4 +34,4 @@ violation contains {"message": message, "severity": lineage.weigh("medium")} if 
 # Bytes are rounded down to a power of four.
 most := 1048576 if input.baseline.most_bytes_sent == 0
 
-most := (4 * input.baseline.most_bytes_sent) if input.baseline.most_bytes_sent > 0
+most := 4 * input.baseline.most_bytes_sent if input.baseline.most_bytes_sent > 0

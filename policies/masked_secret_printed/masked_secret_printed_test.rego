@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 pipe(writer, reader) := {
 	"behaviour": {"kind": "pipe", "program": writer[0], "target": reader[0], "target_executable": sprintf("/usr/bin/%s", [reader[0]]), "target_arguments": reader},
 	"process": process(writer), "ancestry": [], "baseline": {"known": false},

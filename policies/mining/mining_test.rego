@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 test_miners_are_caught if {
 	every arguments in [
 		["./xmrig"], ["/tmp/xmrig", "-o", "pool.example.test:8080"], ["bash", "./xmrig.sh"], ["sysupdate", "-o", "stratum+tcp://pool.example.test:3333"],

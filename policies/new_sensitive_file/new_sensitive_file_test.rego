@@ -17,7 +17,6 @@ known(given) := object.union(given, {"baseline": {"stable": true, "known": true,
 
 stable(given) := object.union(given, {"baseline": {"stable": true, "runs": 5}})
 
-
 test_new_uses_are_caught if {
 	count(new_sensitive_file.violation) == 1 with input as stable(touch(["python3", "x.py"], "read", "~/.aws/credentials", "aws_credentials", "credential", []))
 	count(new_sensitive_file.violation) == 1 with input as stable(touch(["tee", "-a"], "written", "/etc/hosts", "name_resolution", "steering", []))

@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 test_worms_are_caught if {
 	every arguments in [["npm", "publish"], ["node", "/usr/bin/npm", "publish", "--access", "public"], ["twine", "upload", "dist/x"], ["cargo", "publish"]] {
 		count(package_published.violation) == 1 with input as run(arguments, [["node", "bundle.js"], ["npm", "install"]])

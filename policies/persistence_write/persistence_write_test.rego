@@ -17,7 +17,6 @@ known(given) := object.union(given, {"baseline": {"stable": true, "known": true,
 
 stable(given) := object.union(given, {"baseline": {"stable": true, "runs": 5}})
 
-
 write(arguments, operation, path, rule, ancestry) := touch(arguments, operation, path, rule, "persistence", ancestry)
 
 test_what_stays_is_caught if {

@@ -7,7 +7,6 @@ process(arguments) := {
 	"executable_in_memory": false, "executable_deleted": false, "working_directory": "/home/runner/work/shop/shop", "uid": 1001, "effective_uid": 1001,
 }
 
-
 use(privilege, program, executable, ancestry) := {
 	"behaviour": {"kind": "privilege", "privilege": privilege, "program": program, "target": "x", "capabilities": ["CAP_SYS_ADMIN"]},
 	"process": object.union(process([program]), {"executable": executable}), "ancestry": [process(a) | some a in ancestry], "baseline": {"stable": true, "known": false},

@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 on_socket(arguments, ancestry, input_inode, output_inode) := object.union(run(arguments, ancestry), {"process": {
 	"standard_input": {"kind": "socket", "inode": input_inode}, "standard_output": {"kind": "socket", "inode": output_inode},
 }})

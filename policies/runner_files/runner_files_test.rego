@@ -17,7 +17,6 @@ known(given) := object.union(given, {"baseline": {"stable": true, "known": true,
 
 stable(given) := object.union(given, {"baseline": {"stable": true, "runs": 5}})
 
-
 test_reads_and_writes_are_caught if {
 	every file in [".runner", ".credentials", ".credentials_rsaparams"] {
 		every operation in ["read", "written", "entered", "left"] {

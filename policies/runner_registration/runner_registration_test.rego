@@ -13,7 +13,6 @@ run(arguments, ancestry) := {
 	"baseline": {"stable": true, "known": true, "program_known": true, "reopened": ""},
 }
 
-
 step(given) := object.union(given, {"job": {"step": "install"}})
 
 test_registrations_are_caught if {

@@ -17,7 +17,6 @@ known(given) := object.union(given, {"baseline": {"stable": true, "known": true,
 
 stable(given) := object.union(given, {"baseline": {"stable": true, "runs": 5}})
 
-
 change(arguments, operation, file) := stable(touch(arguments, operation, sprintf("~/work/shop/shop/%s", [file]), "source_file", "source", []))
 
 test_change_by_others_is_caught if {

@@ -17,7 +17,6 @@ known(given) := object.union(given, {"baseline": {"stable": true, "known": true,
 
 stable(given) := object.union(given, {"baseline": {"stable": true, "runs": 5}})
 
-
 write(arguments, path, rule, ancestry) := touch(arguments, "entered", path, rule, "steering", ancestry)
 
 workflow := "~/work/shop/shop/.github/workflows/shai-hulud-workflow.yml"

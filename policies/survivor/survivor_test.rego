@@ -7,7 +7,6 @@ process(arguments) := {
 	"executable_in_memory": false, "executable_deleted": false, "working_directory": "/home/runner/work/shop/shop", "uid": 1001, "effective_uid": 1001,
 }
 
-
 left(executable, arguments) := {
 	"behaviour": {"kind": "survivor", "program": split(executable, "/")[count(split(executable, "/")) - 1], "target": "x"},
 	"process": object.union(process(arguments), {"executable": executable}), "ancestry": [], "baseline": {"stable": true, "known": false},
