@@ -140,8 +140,10 @@ func (c *client) printJSON(m proto.Message) error {
 
 // table prints aligned columns; cells are escaped, since what jobs do comes from
 // strangers.
-func (c *client) table(head []string, rows [][]string) error {
-	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+func (c *client) table(head []string, rows [][]string) error { return printTable(c.out, head, rows) }
+
+func printTable(out io.Writer, head []string, rows [][]string) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, err := fmt.Fprintln(w, strings.Join(head, "\t"))
 	for _, r := range rows {
 		cells := make([]string, len(r))

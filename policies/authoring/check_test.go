@@ -62,8 +62,8 @@ func TestCheck(t *testing.T) {
 	}{
 		"good":              {replace(), goodTest, ""},
 		"no tests":          {replace(), "", "1: tests: there are no tests"},
-		"parse":             {replace("contains", "contians"), goodTest, "15: rego_parse_error: unexpected if keyword"},
-		"misspelt field":    {replace("domain", "domian"), goodTest, "15: rego_type_error: domian"},
+		"parse":             {replace("contains", "containing"), goodTest, "15: rego_parse_error: unexpected if keyword"},
+		"misspelt field":    {replace("domain", "domian"), goodTest, "15: rego_type_error: undefined ref: input.behaviour.domian; did you mean domain?"},
 		"misspelt function": {replace(`input.behaviour.domain ==`, `uper("x") ==`), goodTest, "15: rego_type_error: undefined function uper"},
 		"reaches outside":   {replace(`input.behaviour.domain ==`, `http.send({}).x ==`), goodTest, "15: rego_type_error: undefined function http.send"},
 		"unused import":     {replace("mine\n\nviolation", "mine\n\nimport data.sallyport.hosts\n\nviolation"), goodTest, "15: rego_compile_error: import data.sallyport.hosts unused"},

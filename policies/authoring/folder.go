@@ -1,6 +1,7 @@
 package authoring
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/sallyport-ci/sallyport/detector"
@@ -188,7 +190,9 @@ func problems(file, rule string, err error) []Problem {
 		if e.Location != nil {
 			p.File, p.Line, p.Column = e.Location.File, e.Location.Row, e.Location.Col
 		}
-		if e.Details != nil {
+		if d, ok := e.Details.(*ast.RefErrInvalidDetail); ok && len(d.OneOf) > 0 {
+			p.Message += "; did you mean " + nearest(d) + "?"
+		} else if e.Details != nil {
 			if lines := e.Details.Lines(); len(lines) > 0 {
 				p.Message += ": " + strings.Join(strings.Fields(strings.Join(lines, " ")), " ")
 			}
@@ -196,6 +200,20 @@ func problems(file, rule string, err error) []Problem {
 		out = append(out, p)
 	}
 	return out
+}
+
+// nearest is the field that somebody may have meant.
+func nearest(d *ast.RefErrInvalidDetail) string {
+	have, _ := ast.JSON(d.Ref[d.Pos].Value)
+	written := fmt.Sprint(have)
+	fields := make([]string, len(d.OneOf))
+	for i, v := range d.OneOf {
+		field, _ := ast.JSON(v)
+		fields[i] = fmt.Sprint(field)
+	}
+	return slices.MinFunc(fields, func(a, b string) int {
+		return cmp.Or(levenshtein.ComputeDistance(written, a)-levenshtein.ComputeDistance(written, b), strings.Compare(a, b))
+	})
 }
 
 // unit is what a file belongs to: the package without the _test of its tests. An author's

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// deed is what a program named unwanted does in the scenario of a new policy, what a
-// program that is wanted does instead, and what a built-in policy says of the former.
+// deed is what PROGRAM, which is not wanted, does in the scenario of a new policy, what one
+// that is wanted does instead, and what a built-in policy says of the former.
 type deed struct {
 	bad, good string
 	found     string
@@ -20,15 +20,15 @@ type deed struct {
 
 // deeds are those of each kind of behaviour.
 var deeds = map[string]deed{
-	"egress":         {bad: "unwanted connects to download.example.test:443", good: "make connects to download.example.test:443"},
-	"exec":           {bad: "unwanted starts", good: "make starts"},
-	"file":           {bad: "unwanted writes file /opt/shared/settings as shared settings", good: "make writes file /opt/shared/settings as shared settings"},
-	"lookup":         {bad: "unwanted looks up download.example.test", good: "make looks up download.example.test"},
-	"pipe":           {bad: "unwanted pipes into wc", good: "make pipes into wc"},
-	"privilege":      {bad: "unwanted sends packets", good: "make starts", found: "expect privilege_use build\n"},
-	"process_access": {bad: "unwanted reads map of sleep", good: "make starts", found: "expect process_memory_read build\n"},
-	"request":        {bad: "unwanted requests GET download.example.test/v1", good: "make requests GET download.example.test/v1"},
-	"survivor":       {bad: "unwanted outlives the job", good: "make starts", found: "expect survivor -\n", step: "-"},
+	"egress":         {bad: "PROGRAM connects to download.example.test:443", good: "make connects to download.example.test:443"},
+	"exec":           {bad: "PROGRAM starts", good: "make starts"},
+	"file":           {bad: "PROGRAM writes file /opt/shared/settings as shared settings", good: "make writes file /opt/shared/settings as shared settings"},
+	"lookup":         {bad: "PROGRAM looks up download.example.test", good: "make looks up download.example.test"},
+	"pipe":           {bad: "PROGRAM pipes into wc", good: "make pipes into wc"},
+	"privilege":      {bad: "PROGRAM sends packets", good: "make starts", found: "expect privilege_use build\n"},
+	"process_access": {bad: "PROGRAM reads map of sleep", good: "make starts", found: "expect process_memory_read build\n"},
+	"request":        {bad: "PROGRAM requests GET download.example.test/v1", good: "make requests GET download.example.test/v1"},
+	"survivor":       {bad: "PROGRAM outlives the job", good: "make starts", found: "expect survivor -\n", step: "-"},
 }
 
 // Kinds are the kinds of behaviour that a new policy can be about, ordered.
@@ -63,7 +63,7 @@ violation contains message if {
 	message := sprintf("%%s is not wanted here (%%s)", [input.behaviour.program, input.behaviour.target])
 }
 
-unwanted := {"unwanted"}
+unwanted := {"%[4]s"}
 `
 
 const newPolicyTest = `package sallyport.policies.%[1]s_test
@@ -73,7 +73,7 @@ import data.sallyport.policies.%[1]s
 behaviour(program) := {"behaviour": {"kind": "%[3]s", "program": program, "target": "something"}}
 
 test_unwanted_is_caught if {
-	%[1]s.violation == {"unwanted is not wanted here (something)"} with input as behaviour("unwanted")
+	%[1]s.violation == {"%[4]s is not wanted here (something)"} with input as behaviour("%[4]s")
 }
 
 test_others_are_clean if {
@@ -109,12 +109,14 @@ func New(dir, id, kind string) (files []string, err error) {
 	if d.step == "" {
 		d.step = "build"
 	}
+	// Of its own, so that new policies do not find each other's.
+	program := strings.ReplaceAll(id, "_", "-")
 	title := strings.ReplaceAll(id, "_", " ")
 	title = strings.ToUpper(title[:1]) + title[1:]
 	texts := []struct{ name, text string }{
-		{filepath.Join(dir, id, id+".rego"), fmt.Sprintf(newPolicy, id, title, kind)},
-		{filepath.Join(dir, id, id+"_test.rego"), fmt.Sprintf(newPolicyTest, id, title, kind)},
-		{filepath.Join(dir, "scenarios", id+".txt"), fmt.Sprintf(newScenario, id, title, d.bad, d.good, d.found, d.step)},
+		{filepath.Join(dir, id, id+".rego"), fmt.Sprintf(newPolicy, id, title, kind, program)},
+		{filepath.Join(dir, id, id+"_test.rego"), fmt.Sprintf(newPolicyTest, id, title, kind, program)},
+		{filepath.Join(dir, "scenarios", id+".txt"), fmt.Sprintf(newScenario, id, title, strings.Replace(d.bad, "PROGRAM", program, 1), d.good, d.found, d.step)},
 	}
 	for _, t := range texts {
 		if _, err := os.Lstat(t.name); err == nil {

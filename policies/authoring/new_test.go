@@ -43,7 +43,7 @@ func TestNew(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			write(t, files[0], strings.Replace(string(text), `:= {"unwanted"}`, `:= {"wanted"}`, 1))
+			write(t, files[0], strings.Replace(string(text), `:= {"unwanted-program"}`, `:= {"wanted"}`, 1))
 			if n := test(t, dir).Failed(); n != 2 {
 				t.Errorf("%d tests failed of a broken policy, want one in Rego and the scenario", n)
 			}

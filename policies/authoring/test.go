@@ -17,6 +17,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tester"
+	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/sallyport-ci/sallyport/detector"
 	"github.com/sallyport-ci/sallyport/detector/scenario"
@@ -133,7 +134,7 @@ func (s *Sources) testRego(ctx context.Context, run *regexp.Regexp, c *cover.Cov
 			}
 		}
 		r := tester.NewRunner().SetCompiler(compiler.WithEnablePrintStatements(true)).SetStore(store).SetModules(modules).
-			RaiseBuiltinErrors(true).CapturePrintOutput(true).SetTimeout(testTimeout)
+			RaiseBuiltinErrors(true).CapturePrintOutput(true).EnableTracing(true).SetTimeout(testTimeout)
 		if coverage {
 			r = r.SetCoverageQueryTracer(c)
 		}
@@ -158,10 +159,8 @@ func (s *Sources) testRego(ctx context.Context, run *regexp.Regexp, c *cover.Cov
 			case t.Passed:
 			case x.Error != nil:
 				t.Why = []string{x.Error.Error()}
-			case x.FailedAt != nil && x.FailedAt.Location != nil:
-				t.Why = []string{fmt.Sprintf("%s:%d: this does not hold: %s", x.FailedAt.Location.File, x.FailedAt.Location.Row, firstLine(string(x.FailedAt.Location.Text)))}
 			default:
-				t.Why = []string{"it does not hold"}
+				t.Why = []string{failure(x.Trace, t.File)}
 			}
 			report.Results = append(report.Results, t)
 		}
@@ -176,6 +175,16 @@ func (s *Sources) testRego(ctx context.Context, run *regexp.Regexp, c *cover.Cov
 	}
 	slices.SortFunc(report.Results, func(a, b TestResult) int { return strings.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// failure says which condition of a test's file failed last.
+func failure(trace []*topdown.Event, file string) string {
+	for _, e := range slices.Backward(trace) {
+		if x, ok := e.Node.(*ast.Expr); ok && e.Op == topdown.FailOp && x.Location != nil && x.Location.File == file {
+			return fmt.Sprintf("%s:%d: this does not hold: %s", file, x.Location.Row, firstLine(string(x.Location.Text)))
+		}
+	}
+	return "it does not hold"
 }
 
 func firstLine(text string) string {
