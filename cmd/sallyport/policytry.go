@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/spf13/cobra"
@@ -28,22 +30,44 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 
 // history are flags that say on what policies are tried.
 type history struct {
+	streamOptions
 	recordings   []string
+	since, until string
+	repository   string
 	baselineRuns int
 }
 
+const historyHelp = `
+
+History is in recordings, or in the tables of the ClickHouse of the running sallyport up or
+of another one (--clickhouse-dsn-file): --since and --until say from when, as a time
+(2026-11-01 or RFC 3339) or as how long ago (7d, 12h). A job counts by its end.`
+
 func (h *history) flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&h.recordings, "recording", nil, "recorded runs, a file or a pattern such as 'runs/*.rec'; several times for several, judged in this order")
+	f.StringVar(&h.since, "since", "", "jobs in the tables that ended since, for instance 7d")
+	f.StringVar(&h.until, "until", "", "with --since: jobs that ended before (default now)")
+	f.StringVar(&h.repository, "repository", "", "with --since: jobs of this repository, OWNER/NAME, only")
+	f.StringVar(&h.data, "data", defaultDataDir(), "with --since: data folder of the running sallyport up")
+	f.StringVar(&h.dsnFile, "clickhouse-dsn-file", "", "with --since: file with the DSN of another ClickHouse; or the DSN itself in SALLYPORT_CLICKHOUSE_DSN")
 	f.IntVar(&h.baselineRuns, "baseline-runs", detector.DefaultRunsNeeded, "clean runs after which a job's baseline can be stable, 1 to 1000")
 }
 
-// open returns the history that the flags name.
-func (h *history) open() (authoring.History, error) {
-	if h.baselineRuns < 1 || h.baselineRuns > 1000 {
-		return nil, usageError(fmt.Errorf("--baseline-runs %d is not 1 to 1000", h.baselineRuns))
-	}
-	if len(h.recordings) == 0 {
-		return nil, usageError(errors.New("no history: --recording FILE, made by sallyport record"))
+// given says whether any history is named.
+func (h *history) given() bool { return len(h.recordings) > 0 || h.since != "" }
+
+// open returns the history that the flags name. Call close when it has been judged.
+func (h *history) open(ctx context.Context) (past authoring.History, end func(), err error) {
+	none := func() {}
+	switch {
+	case h.baselineRuns < 1 || h.baselineRuns > 1000:
+		return nil, none, usageError(fmt.Errorf("--baseline-runs %d is not 1 to 1000", h.baselineRuns))
+	case !h.given():
+		return nil, none, usageError(errors.New("no history: --recording FILE, made by sallyport record, or --since 7d"))
+	case len(h.recordings) > 0 && h.since != "":
+		return nil, none, usageError(errors.New("give either --recording or --since"))
+	case h.since != "":
+		return h.stored(ctx)
 	}
 	var files []string
 	for _, pattern := range h.recordings {
@@ -53,14 +77,57 @@ func (h *history) open() (authoring.History, error) {
 		}
 		matching, err := filepath.Glob(pattern)
 		if err != nil {
-			return nil, usageError(fmt.Errorf("--recording %q: %w", pattern, err))
+			return nil, none, usageError(fmt.Errorf("--recording %q: %w", pattern, err))
 		}
 		if len(matching) == 0 {
-			return nil, &notFoundError{fmt.Errorf("there is no recording %s", pattern)}
+			return nil, none, &notFoundError{fmt.Errorf("there is no recording %s", pattern)}
 		}
 		files = append(files, matching...)
 	}
-	return authoring.Recordings(files...), nil
+	return authoring.Recordings(files...), none, nil
+}
+
+// stored is the history in the tables.
+func (h *history) stored(ctx context.Context) (past authoring.History, end func(), err error) {
+	now := time.Now()
+	from, err := pastTime(h.since, now)
+	if err != nil {
+		return nil, nil, usageError(fmt.Errorf("--since: %w", err))
+	}
+	to := now
+	if h.until != "" {
+		if to, err = pastTime(h.until, now); err != nil {
+			return nil, nil, usageError(fmt.Errorf("--until: %w", err))
+		}
+	}
+	if !from.Before(to) {
+		return nil, nil, usageError(fmt.Errorf("--since %s is not before --until %s", from.Format(time.RFC3339), to.Format(time.RFC3339)))
+	}
+	s, err := h.openStore(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(each func(*sallyportv1.EventBatch) error, ended func()) error {
+		return s.History(ctx, h.repository, from, to, each, ended)
+	}, func() { _ = s.Close() }, nil
+}
+
+// pastTime reads a date, a time, or how long ago something was.
+func pastTime(text string, now time.Time) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return now.Add(-time.Duration(n) * 24 * time.Hour), nil
+		}
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	return time.Time{}, fmt.Errorf("%q is neither a time such as 2026-11-01 nor an age such as 7d", text)
 }
 
 func (h *history) config(p *detector.Policies) detector.EngineConfig {
@@ -85,18 +152,19 @@ func newPolicyEvalCommand() *cobra.Command {
 		Long: `Evaluates the policies that look at a behaviour, or --policy alone, and prints what they
 say. --input takes documents as docs/policy-input.md describes them (- is standard input),
 one JSON object after the other; a field that does not exist is an error. --recording takes
-all that policies would see of recorded runs; --inputs prints these documents instead, one a
+all that policies would see of recorded runs, --since of stored ones; --inputs prints these documents instead, one a
 line, to be used in tests.
 
 --explain prints how the answer came about: full every step, fails the conditions that did
-not hold, notes what trace() says. Of recordings it explains violations only.
+not hold, notes what trace() says. Of history it explains violations only.` + historyHelp + `
 
 Exit codes: 0 evaluated, violations or not, 1 something failed, 2 wrong usage, 3 there is no
 such policy or recording.`,
 		Example: `  sallyport policy eval --recording suspicious.rec --policy new_endpoint
   sallyport policy eval --recording suspicious.rec --inputs | head -1 >input.json
   sallyport policy eval --input input.json --policies mine --policy unwanted_program --explain=fails`,
-		Args: maximumArgs(0),
+		Args:    maximumArgs(0),
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return setFromEnvironment(cmd) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -108,7 +176,7 @@ such policy or recording.`,
 	f.StringVar(&o.policy, "policy", "", "ask this policy alone")
 	f.StringVar(&o.explain, "explain", "", "say how the answer came about: "+strings.Join(authoring.Explanations, ", "))
 	f.Lookup("explain").NoOptDefVal = "full"
-	f.BoolVar(&o.inputs, "inputs", false, "with --recording: print what policies see, one JSON object a line, and ask none")
+	f.BoolVar(&o.inputs, "inputs", false, "with a history: print what policies see, one JSON object a line, and ask none")
 	f.BoolVar(&o.json, "json", false, "print violations as JSON, one a line")
 	return cmd
 }
@@ -117,8 +185,8 @@ func (o *evalOptions) run(ctx context.Context, out, said io.Writer) error {
 	if o.explain != "" && !slices.Contains(authoring.Explanations, o.explain) {
 		return usageError(fmt.Errorf("--explain %q is none of %s", o.explain, strings.Join(authoring.Explanations, ", ")))
 	}
-	if (o.input == "") == (len(o.recordings) == 0) {
-		return usageError(errors.New("give either --input or --recording"))
+	if (o.input != "") == o.given() {
+		return usageError(errors.New("give either --input, --recording or --since"))
 	}
 	inForce, err := loadForAuthor(ctx, o.policies, said)
 	if err != nil {
@@ -176,10 +244,11 @@ func (o *evalOptions) run(ctx context.Context, out, said io.Writer) error {
 
 func (o *evalOptions) documents(ctx context.Context, inForce *detector.Policies) (documents []ast.Value, err error) {
 	if o.input == "" {
-		h, err := o.open()
+		h, end, err := o.open(ctx)
 		if err != nil {
 			return nil, err
 		}
+		defer end()
 		seen, err := authoring.Inputs(ctx, o.config(inForce), h)
 		for _, in := range seen {
 			documents = append(documents, detector.Document(in))
@@ -227,17 +296,19 @@ func newPolicyBenchCommand() *cobra.Command {
 		Long: `Evaluates each policy apart on every behaviour of the recorded runs that it looks at, and
 prints the time that one evaluation takes (the median of several passes) and its share of
 all. The detector asks the policies of a kind together, which is faster: what several of
-them ask is worked out once.`,
+them ask is worked out once.` + historyHelp,
 		Example: `  sallyport policy bench --recording 'runs/*.rec' --policies mine`,
 		Args:    maximumArgs(0),
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return setFromEnvironment(cmd) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if passes < 1 || passes > 10_000 {
 				return usageError(fmt.Errorf("--passes %d is not 1 to 10000", passes))
 			}
-			past, err := h.open()
+			past, end, err := h.open(cmd.Context())
 			if err != nil {
 				return err
 			}
+			defer end()
 			inForce, err := loadForAuthor(cmd.Context(), folder, cmd.ErrOrStderr())
 			if err != nil {
 				return err
@@ -289,25 +360,28 @@ func newPolicyDiffCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff OLD NEW",
 		Short: "Judge history by two sets of policies: which findings appear and disappear",
-		Long: `Judges recorded runs twice, from the first on, by the policies in the folder OLD and by
+		Long: `Judges past runs twice, from the first on, by the policies in the folder OLD and by
 those in the folder NEW, each beside the built-in ones, and prints the findings that only
 one of them makes, those that change, and the runs whose verdict changes. ` + builtIn + ` in
-the place of a folder means the built-in policies alone.
+the place of a folder means the built-in policies alone.` + historyHelp + `
 
 Exit codes: 0 no difference, 1 there are differences or something failed, 2 wrong usage, 3
 there is no such recording.`,
-		Example: `  sallyport policy diff built-in mine --recording 'runs/*.rec'`,
+		Example: `  sallyport policy diff built-in mine --recording 'runs/*.rec'
+  sallyport policy diff /etc/sallyport/policies mine --since 14d --repository acme/shop`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return usageError(errors.New("sallyport policy diff takes OLD NEW"))
 			}
 			return nil
 		},
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return setFromEnvironment(cmd) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			past, err := h.open()
+			past, end, err := h.open(cmd.Context())
 			if err != nil {
 				return err
 			}
+			defer end()
 			var in [2]*detector.Policies
 			for i, folder := range args {
 				if in[i], err = loadForAuthor(cmd.Context(), folder, cmd.ErrOrStderr()); err != nil {
