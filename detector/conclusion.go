@@ -92,6 +92,7 @@ func (e *Engine) conclude(x *execution) *sallyportv1.Verdict {
 	default:
 		v.Reasons = []string{fmt.Sprintf("No policy found anything. What this job normally does is still being learned: %s.", clean(b.GetRuns()))}
 	}
+	v.Reasons = append(v.Reasons, x.Excepted...)
 	v.TeachesNot = e.teachesNot(x)
 	v.Teaches = v.GetTeachesNot() == "" && v.GetIncomplete() == ""
 	if v.GetTeachesNot() == "" {

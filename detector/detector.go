@@ -134,6 +134,7 @@ func (d *Detector) register(r prometheus.Registerer) error {
 		total("events_total", "Events folded.", func(c EngineCounts) uint64 { return c.Events }),
 		total("behaviours_total", "Behaviours judged.", func(c EngineCounts) uint64 { return c.Behaviours }),
 		total("findings_total", "Findings made.", func(c EngineCounts) uint64 { return c.Findings }),
+		total("excepted_total", "Findings that were not made because of an exception.", func(c EngineCounts) uint64 { return c.Excepted }),
 		total("policy_errors_total", "Evaluations of policies that failed.", func(c EngineCounts) uint64 { return c.PolicyErrors }),
 	} {
 		if err := r.Register(c); err != nil {

@@ -46,6 +46,8 @@ type EngineConfig struct {
 type EngineCounts struct {
 	// Events folded, behaviours judged, findings made.
 	Events, Behaviours, Findings uint64
+	// Excepted are findings that were not made because of an exception.
+	Excepted uint64
 	// PolicyErrors are evaluations that failed or took too long.
 	PolicyErrors uint64
 }
@@ -70,7 +72,7 @@ type Engine struct {
 	mu     sync.Mutex
 	logged map[string]bool
 
-	events, behaviours, findings, policyErrors atomic.Uint64
+	events, behaviours, findings, excepted, policyErrors atomic.Uint64
 }
 
 // NewEngine returns an engine that knows no execution yet.
@@ -172,7 +174,7 @@ func (e *Engine) over(id string, x *execution) {
 func (e *Engine) Counts() EngineCounts {
 	return EngineCounts{
 		Events: e.events.Load(), Behaviours: e.behaviours.Load(),
-		Findings: e.findings.Load(), PolicyErrors: e.policyErrors.Load(),
+		Findings: e.findings.Load(), Excepted: e.excepted.Load(), PolicyErrors: e.policyErrors.Load(),
 	}
 }
 
@@ -457,7 +459,8 @@ func (e *Engine) judgeWith(ctx context.Context, x *execution, s *sight, b sighti
 		return nil
 	}
 	e.behaviours.Add(1)
-	policies := e.config.Policies.set.Load().of(b.GetKind())
+	set := e.config.Policies.set.Load()
+	policies := set.of(b.GetKind())
 	if policies == nil {
 		return nil
 	}
@@ -484,6 +487,13 @@ func (e *Engine) judgeWith(ctx context.Context, x *execution, s *sight, b sighti
 		if x.told[f.GetId()] {
 			continue
 		}
+		if live, expired := excepted(set.exceptions, f, b.Behaviour); live != nil {
+			e.excepted.Add(1)
+			x.except(f.GetPolicy().GetId(), live)
+			continue
+		} else if expired != nil {
+			e.exceptionExpired(expired, f)
+		}
 		f.Behaviour, f.Baseline = b.Behaviour, known
 		f.Ancestry = cloneProcesses(append([]*sallyportv1.Process{s.process}, ancestors...))
 		f.Remedies = remedies(f)
@@ -500,6 +510,16 @@ func cloneProcesses(ps []*sallyportv1.Process) []*sallyportv1.Process {
 		out[i] = proto.CloneOf(p)
 	}
 	return out
+}
+
+// exceptionExpired logs, once for each exception, that it does not cover a finding any more.
+func (e *Engine) exceptionExpired(x *Exception, f *sallyportv1.Finding) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if key := x.String(); !e.logged[key] {
+		e.logged[key] = true
+		e.config.Logger.Warn("a finding is told whose exception has expired", "exception", key, "owner", x.Owner, "policy", f.GetPolicy().GetId(), "finding", f.GetId())
+	}
 }
 
 // policyFailed counts a failed evaluation and logs the first of each policy.

@@ -50,6 +50,8 @@ type execution struct {
 	Senders []processKey `json:"senders,omitempty"`
 	// Told are the findings made.
 	Told []told `json:"told,omitempty"`
+	// Excepted are findings that were not made, as verdicts tell of them, ordered.
+	Excepted []string `json:"excepted,omitempty"`
 	// Incomplete says why the execution was not seen completely, if so.
 	Incomplete string `json:"incomplete,omitempty"`
 	// StartedAt is when its first event was, EndedAt when it ended, Unix time in

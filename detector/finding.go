@@ -3,6 +3,7 @@ package detector
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +41,18 @@ func (x *execution) tell(f *sallyportv1.Finding) {
 		ID: f.GetId(), Time: f.GetTime().AsTime().UnixNano(), Severity: f.GetPolicy().GetSeverity(), Threat: threat,
 		Reopened: !threat && f.GetBaseline().GetReopened() != "", Message: f.GetMessage(),
 	})
+}
+
+// maxExcepted bounds the exceptions that a verdict tells of.
+const maxExcepted = 20
+
+// except notes that a finding was not made.
+func (x *execution) except(policy string, e *Exception) {
+	line := fmt.Sprintf("Excepted: %s, by %s: %s", policy, e, e.Reason)
+	if i, there := slices.BinarySearch(x.Excepted, line); !there && len(x.Excepted) < maxExcepted {
+		x.Excepted = slices.Insert(x.Excepted, i, line)
+		x.dirty = true
+	}
 }
 
 // remedies are the ways to settle a finding. Only its identity, which is hexadecimal, and

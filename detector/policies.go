@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,14 +13,19 @@ import (
 	"github.com/sallyport-ci/sallyport/policies"
 )
 
-// Policies holds the policies in force: the embedded ones and those of a folder
-// beside them. It is safe for concurrent use; a reload swaps all at once.
+// embeddedFS holds the policies that are compiled in.
+var embeddedFS fs.FS = policies.FS
+
+// Policies holds the policies in force: the embedded ones, those of a bundle, and those of
+// a folder beside them. It is safe for concurrent use; a reload swaps all at once.
 type Policies struct {
 	folder string
 	set    atomic.Pointer[policySet]
 
-	mu    sync.Mutex // one reload at a time
-	print string     // what the folder's files were at the last reload
+	mu       sync.Mutex // one reload at a time
+	embedded *layer
+	bundle   *layer // empty without one
+	print    string // what the folder's files were at the last reload
 }
 
 // LoadPolicies compiles the embedded policies and, if folder is not empty, those
@@ -30,31 +34,35 @@ type Policies struct {
 // not be used, each with its line; the rest is in force. The error is about the
 // embedded policies only.
 func LoadPolicies(ctx context.Context, folder string) (p *Policies, problems []error, err error) {
-	p = &Policies{folder: folder}
-	embedded, errs := compilePolicies(ctx, nil, policies.FS)
+	p = &Policies{folder: folder, embedded: readLayer(embeddedFS), bundle: newLayer()}
+	set, errs := compilePolicies(ctx, nil, p.embedded)
 	if len(errs) > 0 {
 		return nil, nil, fmt.Errorf("embedded policies: %w", errs[0])
 	}
-	p.set.Store(embedded)
+	p.set.Store(set)
 	return p, p.Reload(ctx), nil
 }
 
-// Reload reads the folder again. A policy that does not compile any more stays as
-// it was; the problems say which and why.
+// Reload reads the folder again. What cannot be used any more stays as it was; the
+// problems say what and why.
 func (p *Policies) Reload(ctx context.Context) []error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.folder == "" {
-		return nil
+	return p.compile(ctx)
+}
+
+// compile puts the layers in force. The lock is held.
+func (p *Policies) compile(ctx context.Context) []error {
+	layers := []*layer{p.embedded, p.bundle}
+	if p.folder != "" {
+		p.print = fingerprint(p.folder)
+		if _, err := os.Stat(p.folder); err == nil {
+			layers = append(layers, readLayer(os.DirFS(p.folder)))
+		} else if !os.IsNotExist(err) {
+			return []error{fmt.Errorf("read policies: %w", err)}
+		}
 	}
-	folders := []fs.FS{policies.FS}
-	p.print = fingerprint(p.folder)
-	if _, err := os.Stat(p.folder); err == nil {
-		folders = append(folders, os.DirFS(p.folder))
-	} else if !os.IsNotExist(err) {
-		return []error{fmt.Errorf("read policies: %w", err)}
-	}
-	set, problems := compilePolicies(ctx, p.set.Load(), folders...)
+	set, problems := compilePolicies(ctx, p.set.Load(), layers...)
 	p.set.Store(set)
 	return problems
 }
@@ -92,20 +100,25 @@ func (p *Policies) IDs() []string {
 	return ids
 }
 
-// fingerprint is the names, sizes and times of a folder's policy files.
+// fingerprint is the names, sizes and times of a folder's files that matter, and of those
+// that cannot be looked at that they cannot.
 func fingerprint(folder string) string {
 	var b strings.Builder
-	// What cannot be read is missing from the fingerprint, and reported by Reload.
-	_ = filepath.WalkDir(folder, func(name string, d fs.DirEntry, err error) error {
+	root := os.DirFS(folder)
+	_ = fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return nil //nolint:nilerr // the walk goes on
+			fmt.Fprintf(&b, "%s %v\n", name, err)
+			return nil // the walk goes on
 		}
-		if d.IsDir() || (filepath.Ext(name) != ".rego" && filepath.Ext(name) != ".json") {
+		if d.IsDir() || fileKind(name) == fileOther {
 			return nil
 		}
-		if info, err := d.Info(); err == nil {
-			fmt.Fprintf(&b, "%s %d %d\n", name, info.Size(), info.ModTime().UnixNano())
+		info, err := d.Info()
+		if err != nil {
+			fmt.Fprintf(&b, "%s %v\n", name, err)
+			return nil // the walk goes on
 		}
+		fmt.Fprintf(&b, "%s %d %d %s\n", name, info.Size(), info.ModTime().UnixNano(), info.Mode())
 		return nil
 	})
 	return b.String()

@@ -2,11 +2,9 @@ package detector
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -48,12 +46,15 @@ type compiledPolicy struct {
 	about   *sallyportv1.Policy
 	query   rego.PreparedEvalQuery
 	modules map[string]*ast.Module // its own
+	layer   int                    // from which it is
 }
 
 // policySet is an immutable set of policies, ordered by id.
 type policySet struct {
-	policies []*compiledPolicy
-	byKind   map[sallyportv1.BehaviourKind]*together
+	policies   []*compiledPolicy
+	byKind     map[sallyportv1.BehaviourKind]*together
+	lists      map[string]any
+	exceptions []*Exception
 }
 
 // of returns the policies that look at a kind of behaviour, nil if none does.
@@ -73,55 +74,45 @@ type violation struct {
 	severity sallyportv1.Severity
 }
 
-// compilePolicies compiles the policies of the folders; one in a later folder
-// replaces one of the same id, and so do lists. Each policy is compiled apart
-// from the others: the errors (each with file and line) name those that failed,
-// and for these the one from keep, or else from an earlier folder, stays.
-func compilePolicies(ctx context.Context, keep *policySet, folders ...fs.FS) (*policySet, []error) {
-	var problems []error
-	lists, found := map[string]any{}, map[string]*compiledPolicy{}
-	sources := make([]map[string]*ast.Module, len(folders))
-	for i, folder := range folders {
-		modules, errs := readPolicies(folder, lists)
-		sources[i], problems = modules, append(problems, errs...)
+// compilePolicies compiles the policies of the layers; one in a later layer replaces one of
+// the same id, and so do lists and what policies share. Each policy is compiled apart from the
+// others: the errors (each with file and line) name what cannot be used, and for it the last
+// that could be, from keep, or else one of an earlier layer, stays.
+func compilePolicies(ctx context.Context, keep *policySet, layers ...*layer) (*policySet, []error) {
+	if keep == nil {
+		keep = &policySet{}
 	}
+	var problems []error
+	for _, l := range layers {
+		problems = append(problems, l.problems...)
+	}
+	lists, errs := mergeLists(keep.lists, layers)
+	problems = append(problems, errs...)
+	set := &policySet{lists: lists, exceptions: mergeExceptions(keep.exceptions, layers)}
 	store := inmem.NewFromObjectWithOpts(map[string]any{"sallyport": map[string]any{"lists": lists}}, inmem.OptReturnASTValuesOnRead(true))
-	shared := map[string]*ast.Module{}
-	broken := map[string]bool{}
-	for i, modules := range sources {
-		byID := map[string]map[string]*ast.Module{}
-		for name, m := range modules {
-			id, ok := strings.CutPrefix(m.Package.Path.String(), policyPackage)
-			if !ok {
-				shared[fmt.Sprintf("%d/%s", i, name)] = m
-				continue
-			}
-			id, _, _ = strings.Cut(id, ".")
-			if byID[id] == nil {
-				byID[id] = map[string]*ast.Module{}
-			}
-			byID[id][name] = m
-		}
-		for id, own := range byID {
+	shared := sharedModules(layers)
+	found, broken := map[string]*compiledPolicy{}, map[string]bool{}
+	for i, l := range layers {
+		for id, own := range byPolicy(l.modules) {
 			p, err := compilePolicy(ctx, id, own, shared, store)
 			if err != nil {
 				problems, broken[id] = append(problems, err), true
 				continue
 			}
+			p.layer = i
 			found[id], broken[id] = p, false
 		}
 	}
-	if keep != nil {
-		// A file that cannot even be parsed does not say whose it is: keep what is
-		// there rather than judge with less than before.
-		for _, p := range keep.policies {
-			id := p.about.GetId()
-			if broken[id] || (found[id] == nil && len(problems) > 0) {
-				found[id] = p
-			}
+	for _, p := range keep.policies {
+		// A file that cannot even be parsed does not say whose it is; before, it did.
+		unparsed := false
+		for name := range p.modules {
+			unparsed = unparsed || p.layer < len(layers) && layers[p.layer].unparsed[name]
+		}
+		if id := p.about.GetId(); broken[id] || unparsed {
+			found[id] = p
 		}
 	}
-	set := &policySet{}
 	for _, p := range found {
 		set.policies = append(set.policies, p)
 	}
@@ -131,47 +122,47 @@ func compilePolicies(ctx context.Context, keep *policySet, folders ...fs.FS) (*p
 	return set, problems
 }
 
-// readPolicies parses the .rego files of a folder, tests apart, and adds its
-// data/*.json to lists.
-func readPolicies(folder fs.FS, lists map[string]any) (map[string]*ast.Module, []error) {
-	modules, problems := map[string]*ast.Module{}, []error(nil)
-	err := fs.WalkDir(folder, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+// byPolicy sorts modules by the policy that they belong to; those that belong to none are
+// shared.
+func byPolicy(modules map[string]*ast.Module) map[string]map[string]*ast.Module {
+	out := make(map[string]map[string]*ast.Module)
+	for name, m := range modules {
+		id, ok := strings.CutPrefix(m.Package.Path.String(), policyPackage)
+		if !ok {
+			continue
 		}
-		isList := path.Dir(name) == "data" && path.Ext(name) == ".json"
-		isPolicy := path.Ext(name) == ".rego" && !strings.HasSuffix(name, "_test.rego")
-		if d.IsDir() || (!isList && !isPolicy) {
-			return nil
+		id, _, _ = strings.Cut(id, ".")
+		if out[id] == nil {
+			out[id] = make(map[string]*ast.Module)
 		}
-		data, err := fs.ReadFile(folder, name)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("read policy file %s: %w", name, err))
-			return nil
-		}
-		if isList {
-			var list any
-			if err := json.Unmarshal(data, &list); err != nil {
-				problems = append(problems, fmt.Errorf("read list %s: %w", name, err))
-				return nil
-			}
-			lists[strings.TrimSuffix(path.Base(name), ".json")] = list
-			return nil
-		}
-		m, err := ast.ParseModuleWithOpts(name, string(data), ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1})
-		if err != nil {
-			problems = append(problems, fmt.Errorf("parse policy: %w", err))
-			return nil
-		}
-		if m != nil {
-			modules[name] = m
-		}
-		return nil
-	})
-	if err != nil {
-		problems = append(problems, fmt.Errorf("read policies: %w", err))
+		out[id][name] = m
 	}
-	return modules, problems
+	return out
+}
+
+// sharedModules are those that belong to no policy. A package of a later layer replaces that
+// of an earlier one.
+func sharedModules(layers []*layer) map[string]*ast.Module {
+	byPackage := make(map[string]map[string]*ast.Module)
+	for i, l := range layers {
+		own := make(map[string]map[string]*ast.Module)
+		for name, m := range l.modules {
+			p := m.Package.Path.String()
+			if strings.HasPrefix(p, policyPackage) {
+				continue
+			}
+			if own[p] == nil {
+				own[p] = make(map[string]*ast.Module)
+			}
+			own[p][fmt.Sprintf("%d/%s", i, name)] = m
+		}
+		maps.Copy(byPackage, own)
+	}
+	out := make(map[string]*ast.Module)
+	for _, modules := range byPackage {
+		maps.Copy(out, modules)
+	}
+	return out
 }
 
 // capabilities leaves out what reaches outside: a policy is a function of its
@@ -234,32 +225,40 @@ func compilePolicy(ctx context.Context, id string, own, shared map[string]*ast.M
 	return &compiledPolicy{about: about, query: query, modules: own}, nil
 }
 
+// metadata reads what the policy's one annotation with scope: package says.
 func metadata(id string, modules map[string]*ast.Module) (*sallyportv1.Policy, error) {
-	for _, m := range modules {
-		for _, a := range m.Annotations {
-			if a.Scope != "package" {
-				continue
+	var a *ast.Annotations
+	for _, name := range slices.Sorted(maps.Keys(modules)) {
+		for _, x := range modules[name].Annotations {
+			switch {
+			case x.Scope != "package":
+			case a != nil:
+				return nil, fmt.Errorf("compile policy %s: %s and %s both have METADATA with scope: package", id, a.Location, x.Location)
+			default:
+				a = x
 			}
-			text := func(key string) string { s, _ := a.Custom[key].(string); return strings.TrimSpace(s) }
-			severity, ok := severities[text("severity")]
-			if !ok {
-				return nil, fmt.Errorf("compile policy %s: %s: custom.severity %q is none of low, medium, high, critical", id, a.Location, text("severity"))
-			}
-			class, ok := classes[text("class")]
-			if !ok {
-				return nil, fmt.Errorf("compile policy %s: %s: custom.class %q is neither threat nor new_behaviour", id, a.Location, text("class"))
-			}
-			kinds, err := behaviourKinds(a.Custom["kinds"])
-			if err != nil {
-				return nil, fmt.Errorf("compile policy %s: %s: custom.kinds: %w", id, a.Location, err)
-			}
-			return &sallyportv1.Policy{
-				Id: id, Title: a.Title, Description: strings.TrimSpace(a.Description),
-				Severity: severity, Technique: text("technique"), Remediation: text("remediation"), Class: class, Kinds: kinds,
-			}, nil
 		}
 	}
-	return nil, fmt.Errorf("compile policy %s: no METADATA annotation with scope: package", id)
+	if a == nil {
+		return nil, fmt.Errorf("compile policy %s: no METADATA annotation with scope: package", id)
+	}
+	text := func(key string) string { s, _ := a.Custom[key].(string); return strings.TrimSpace(s) }
+	severity, ok := severities[text("severity")]
+	if !ok {
+		return nil, fmt.Errorf("compile policy %s: %s: custom.severity %q is none of low, medium, high, critical", id, a.Location, text("severity"))
+	}
+	class, ok := classes[text("class")]
+	if !ok {
+		return nil, fmt.Errorf("compile policy %s: %s: custom.class %q is neither threat nor new_behaviour", id, a.Location, text("class"))
+	}
+	kinds, err := behaviourKinds(a.Custom["kinds"])
+	if err != nil {
+		return nil, fmt.Errorf("compile policy %s: %s: custom.kinds: %w", id, a.Location, err)
+	}
+	return &sallyportv1.Policy{
+		Id: id, Title: a.Title, Description: strings.TrimSpace(a.Description),
+		Severity: severity, Technique: text("technique"), Remediation: text("remediation"), Class: class, Kinds: kinds,
+	}, nil
 }
 
 // behaviourKinds reads the kinds that a policy says it looks at; none means all.

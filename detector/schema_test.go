@@ -23,7 +23,7 @@ func TestSchemaOfInput(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := strings.Replace(head, "%s", c.annotation, 1) + c.rule + "\n"
-			_, problems := compilePolicies(context.Background(), nil, policies.FS, fstest.MapFS{"mine.rego": {Data: []byte(text)}})
+			_, problems := compilePolicies(context.Background(), nil, readLayer(policies.FS), readLayer(fstest.MapFS{"mine.rego": {Data: []byte(text)}}))
 			if c.want == "" {
 				if len(problems) > 0 {
 					t.Fatal(problems)

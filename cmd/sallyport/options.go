@@ -43,6 +43,7 @@ type options struct {
 	retention     string
 	githubURL     string
 	policies      string
+	policyBundle  policyBundle
 	workers       []string
 	watchList     string
 	requestHosts  []string
@@ -96,6 +97,7 @@ func (o *options) alertFlags(f *pflag.FlagSet) {
 
 func (o *options) detectorFlags(f *pflag.FlagSet, folder string) {
 	f.StringVar(&o.policies, "policies", "", "folder of your own Rego policies"+folder)
+	o.policyBundle.flags(f)
 	f.IntVar(&o.baselineRuns, "baseline-runs", 5, "clean runs after which a job's baseline can be stable, 1 to 1000")
 	f.StringArrayVar(&o.trustedRefs, "trusted-ref", detector.DefaultTrustedRefs, "reference whose runs may teach baselines, beside those that GitHub protects; * stands for any part without /; repeated")
 }

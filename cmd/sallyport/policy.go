@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,9 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +25,7 @@ func newPolicyCommand() *cobra.Command {
 		Short: "Write, check and test policies, and try them on recorded runs",
 		Long: `Everything for those who write policies of their own: no server is needed. A folder of
 policies is what --policies of up and detector takes: *.rego with tests in *_test.rego,
-lists in data/*.json, scenarios in scenarios/*.txt. See docs/authoring.md.`,
+lists in data/*.json, exceptions in exceptions/*.yaml, scenarios in scenarios/*.txt. See docs/authoring.md.`,
 		Example: `  sallyport policy new unwanted_program --kind exec --dir mine
   sallyport policy check mine && sallyport policy test mine
   sallyport policy diff built-in mine --recording 'runs/*.rec'`,
@@ -36,7 +39,8 @@ lists in data/*.json, scenarios in scenarios/*.txt. See docs/authoring.md.`,
 	}
 	cmd.AddCommand(
 		newPolicyCheckCommand(), newPolicyFmtCommand(), newPolicyTestCommand(), newPolicyNewCommand(),
-		newPolicyEvalCommand(), newPolicyBenchCommand(), newPolicyDiffCommand(), newPolicyExportCommand(),
+		newPolicyEvalCommand(), newPolicyBenchCommand(), newPolicyDiffCommand(), newPolicyExportCommand(), newPolicyExceptionsCommand(),
+		newPolicyBundleCommand(),
 	)
 	return cmd
 }
@@ -77,7 +81,7 @@ Exit codes: 0 nothing, 1 something is wrong, 2 wrong usage.`,
 			if err != nil {
 				return err
 			}
-			found, err := s.Check()
+			found, err := s.Check(time.Now())
 			if err != nil {
 				return err
 			}
@@ -345,5 +349,123 @@ FOLDER must be empty or not be there.`,
 			return nil
 		},
 	}
+	return cmd
+}
+
+func newPolicyExceptionsCommand() *cobra.Command {
+	var asJSON, check bool
+	cmd := &cobra.Command{
+		Use:   "exceptions FOLDER",
+		Short: "List a folder's exceptions, the next to expire first",
+		Long: `Lists the exceptions of a folder of policies with who answers for them and until when
+they hold. What is wrong with them is said by sallyport policy check.
+
+Exit codes: 0 listed, 1 with --check if one has expired or one cannot be used, 2 wrong usage.`,
+		Example: `  sallyport policy exceptions /etc/sallyport/policies --check`,
+		Args:    oneArgument,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := authoring.Read(args[0])
+			if err != nil {
+				return err
+			}
+			bad := false
+			for _, p := range s.Problems {
+				if p.Rule == "exception" {
+					fmt.Fprintln(cmd.ErrOrStderr(), "sallyport:", p)
+					bad = true
+				}
+			}
+			slices.SortStableFunc(s.Exceptions, func(a, b *detector.Exception) int { return a.Until.Compare(b.Until) })
+			now := time.Now()
+			var rows [][]string
+			for _, e := range s.Exceptions {
+				state := "live"
+				switch {
+				case !now.Before(e.Until):
+					state, bad = "expired", true
+				case e.Until.Sub(now) < 14*24*time.Hour:
+					state = "ends soon"
+				}
+				if asJSON {
+					line := e.Fields()
+					line["state"], line["file"], line["line"] = state, e.File, fmt.Sprint(e.Line)
+					if err := printLine(cmd.OutOrStdout(), line); err != nil {
+						return err
+					}
+					continue
+				}
+				var where []string
+				for _, x := range []string{e.Repository, e.Workflow, e.Job, e.Step, e.Program, e.Target} {
+					if x != "" {
+						where = append(where, x)
+					}
+				}
+				rows = append(rows, []string{state, e.Fields()["until"], e.Policy, strings.Join(where, ", "), e.Owner, e.Reason, fmt.Sprintf("%s:%d", e.File, e.Line)})
+			}
+			if !asJSON {
+				if err := printTable(cmd.OutOrStdout(), []string{"STATE", "UNTIL", "POLICY", "WHERE", "OWNER", "REASON", "AT"}, rows); err != nil {
+					return err
+				}
+			}
+			if check && bad {
+				return &exitError{exitFailed}
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON, one exception a line")
+	f.BoolVar(&check, "check", false, "fail if one has expired or cannot be used")
+	return cmd
+}
+
+func newPolicyBundleCommand() *cobra.Command {
+	var output, keyFile, revision string
+	cmd := &cobra.Command{
+		Use:   "bundle FOLDER",
+		Short: "Make an OPA bundle of a folder of policies, and sign it",
+		Long: `Makes a bundle of the policies, lists and exceptions in FOLDER, without tests, that
+detectors take with --policy-bundle. A folder in which something is wrong makes no bundle.
+--key is a private key in PEM, RSA or ECDSA; detectors verify with its public key:
+
+  openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out key.pem
+  openssl pkey -in key.pem -pubout -out key.pub.pem`,
+		Example: `  sallyport policy bundle mine --key key.pem --revision "$(git rev-parse HEAD)" --output bundle.tar.gz`,
+		Args:    oneArgument,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if output == "" {
+				return usageError(errors.New("--output is needed"))
+			}
+			if info, err := os.Stat(args[0]); err != nil {
+				return fmt.Errorf("make policy bundle: %w", err)
+			} else if !info.IsDir() {
+				return usageError(fmt.Errorf("%s is no folder", args[0]))
+			}
+			var key []byte
+			if keyFile != "" {
+				var err error
+				if key, err = os.ReadFile(keyFile); err != nil {
+					return fmt.Errorf("read private key: %w", err)
+				}
+			}
+			var b bytes.Buffer
+			if err := detector.WriteBundle(cmd.Context(), args[0], revision, key, &b); err != nil {
+				return err
+			}
+			if err := os.WriteFile(output, b.Bytes(), 0o644); err != nil {
+				return fmt.Errorf("write policy bundle: %w", err)
+			}
+			signed := "signed"
+			if keyFile == "" {
+				signed = "NOT signed"
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s\n", output, size(uint64(b.Len())), signed)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&output, "output", "", "file to write")
+	f.StringVar(&keyFile, "key", "", "file with the private key; the bundle is not signed without one")
+	f.StringVar(&revision, "revision", "", "what the bundle calls itself, for logs")
 	return cmd
 }

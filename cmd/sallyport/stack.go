@@ -423,6 +423,24 @@ func (s *stack) startDetector(ctx context.Context) error {
 		}
 	}
 	report(problems)
+	for _, e := range policies.Expired(time.Now()) {
+		s.log.Warn("an exception has expired", "error", e)
+	}
+	if s.o.policyBundle.url != "" {
+		c, err := s.o.policyBundle.config(s.o.data)
+		if err != nil {
+			return err
+		}
+		c.Logger, c.Metrics = s.log, s.registry
+		bundle, err := detector.OpenBundle(ctx, policies, c)
+		if err != nil {
+			return usageError(err)
+		}
+		s.parts.start("policy bundle", func(ctx context.Context) error {
+			bundle.Watch(ctx)
+			return nil
+		})
+	}
 	if s.o.policies != "" {
 		s.parts.start("policies", func(ctx context.Context) error {
 			policies.Watch(ctx, policyInterval, report)

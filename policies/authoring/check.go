@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/format"
@@ -25,8 +26,14 @@ var identifier = regexp.MustCompile(`^_?[a-z][a-z0-9_]*$`)
 // Check returns what is wrong with the author's files, ordered by file and line: what would
 // keep the detector from loading them, what OPA's strict mode refuses, metadata that is
 // missing, policies without tests, and what OPA's style guide advises against.
-func (s *Sources) Check() ([]Problem, error) {
+// Exceptions that have expired by now are a problem, too: their owners have to look.
+func (s *Sources) Check(now time.Time) ([]Problem, error) {
 	out := slices.Clone(s.Problems)
+	for _, e := range s.Exceptions {
+		if !now.Before(e.Until) {
+			out = append(out, Problem{File: e.File, Line: e.Line, Column: 1, Rule: "expired", Message: fmt.Sprintf("the exception of %s from policy %s has expired: %s", e.Owner, e.Policy, e.Reason)})
+		}
+	}
 	c, err := detector.NewCompiler()
 	if err != nil {
 		return nil, err

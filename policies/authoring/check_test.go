@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestBuiltInIsWellWritten holds the built-in policies to what users' are held to.
@@ -14,7 +15,7 @@ func TestBuiltInIsWellWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, err := s.Check()
+	found, err := s.Check(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func TestCheck(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found, err := s.Check()
+			found, err := s.Check(time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/agnivade/levenshtein"
@@ -52,8 +53,12 @@ type Sources struct {
 	// Problems of files that could not be used.
 	Problems []Problem
 
+	// Exceptions that could be read.
+	Exceptions []*detector.Exception
+
 	beside map[string]*ast.Module // what is built in, without what the author replaces
 	lists  map[string]any
+	more   map[string][]any // what is added to lists
 }
 
 // BuiltIn are the policies that are compiled into the program.
@@ -65,8 +70,8 @@ func BuiltIn() (*Sources, error) {
 	return s, nil
 }
 
-// Read reads policies from files and folders: *.rego, data/*.json, and scenarios in *.txt
-// below a folder scenarios or named by themselves. What cannot be used is a problem; an
+// Read reads policies from files and folders: *.rego, data/*.json, exceptions/*.yaml, and
+// scenarios in *.txt below a folder scenarios or named by themselves. What cannot be used is a problem; an
 // error means that a path could not be read at all.
 func Read(paths ...string) (*Sources, error) {
 	s := newSources()
@@ -96,6 +101,16 @@ func Read(paths ...string) (*Sources, error) {
 			s.lists[name] = list
 		}
 	}
+	for name, more := range s.more {
+		for _, m := range more {
+			list, err := detector.AddToList(s.lists[name], m)
+			if err != nil {
+				s.Problems = append(s.Problems, Problem{File: "data/" + name + ".more.json", Rule: "list", Message: err.Error()})
+				continue
+			}
+			s.lists[name] = list
+		}
+	}
 	own := make(map[string]bool)
 	for _, m := range s.Files {
 		own[unit(m)] = true
@@ -105,8 +120,8 @@ func Read(paths ...string) (*Sources, error) {
 			s.beside["built in/"+name] = m
 		}
 	}
-	if len(s.Text) == 0 && len(s.Scenarios) == 0 {
-		return nil, fmt.Errorf("read policies: there is no .rego file in %s", strings.Join(paths, ", "))
+	if len(s.Text)+len(s.Scenarios)+len(s.Exceptions)+len(s.Problems)+len(s.more) == 0 {
+		return nil, fmt.Errorf("read policies: there is nothing of policies in %s", strings.Join(paths, ", "))
 	}
 	return s, nil
 }
@@ -114,12 +129,32 @@ func Read(paths ...string) (*Sources, error) {
 func newSources() *Sources {
 	return &Sources{
 		Files: make(map[string]*ast.Module), Text: make(map[string][]byte), Scenarios: make(map[string]string),
-		beside: make(map[string]*ast.Module), lists: make(map[string]any),
+		beside: make(map[string]*ast.Module), lists: make(map[string]any), more: make(map[string][]any),
 	}
 }
 
 func isList(name string) bool {
 	return path.Base(path.Dir(name)) == "data" && path.Ext(name) == ".json"
+}
+
+// isExceptions says whether a file holds exceptions.
+func isExceptions(name string) bool {
+	name = filepath.ToSlash(name)
+	return path.Base(path.Dir(name)) == "exceptions" && slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(name))
+}
+
+// exceptionProblem takes "read exceptions NAME:LINE: MESSAGE" apart.
+func exceptionProblem(name string, err error) Problem {
+	p := Problem{File: name, Rule: "exception", Message: strings.TrimPrefix(err.Error(), "read exceptions "+name)}
+	if rest, ok := strings.CutPrefix(p.Message, ":"); ok {
+		if line, message, ok := strings.Cut(rest, ": "); ok {
+			if n, err := strconv.Atoi(line); err == nil {
+				p.Line, p.Column, p.Message = n, 1, message
+			}
+		}
+	}
+	p.Message = strings.TrimPrefix(p.Message, ": ")
+	return p
 }
 
 func (s *Sources) addFolder(folder fs.FS, name string) error {
@@ -129,7 +164,7 @@ func (s *Sources) addFolder(folder fs.FS, name string) error {
 		}
 		list := path.Dir(file) == "data" && path.Ext(file) == ".json"
 		scenario := path.Ext(file) == ".txt" && slices.Contains(strings.Split(path.Dir(file), "/"), "scenarios")
-		if path.Ext(file) != ".rego" && !list && !scenario {
+		if path.Ext(file) != ".rego" && !list && !scenario && !isExceptions(file) {
 			return nil
 		}
 		data, err := fs.ReadFile(folder, file)
@@ -143,13 +178,27 @@ func (s *Sources) addFolder(folder fs.FS, name string) error {
 
 func (s *Sources) add(name string, data []byte, list, scenario bool) {
 	switch {
+	case isExceptions(name):
+		exceptions, wrong, err := detector.ParseExceptions(name, data)
+		s.Exceptions = append(s.Exceptions, exceptions...)
+		if err != nil {
+			wrong = append(wrong, err)
+		}
+		for _, w := range wrong {
+			s.Problems = append(s.Problems, exceptionProblem(name, w))
+		}
 	case list:
 		var value any
 		if err := json.Unmarshal(data, &value); err != nil {
 			s.Problems = append(s.Problems, jsonProblem(name, data, err))
 			return
 		}
-		s.lists[strings.TrimSuffix(path.Base(filepath.ToSlash(name)), ".json")] = value
+		list := strings.TrimSuffix(path.Base(filepath.ToSlash(name)), ".json")
+		if base, more := strings.CutSuffix(list, ".more"); more {
+			s.more[base] = append(s.more[base], value)
+		} else {
+			s.lists[list] = value
+		}
 	case scenario:
 		s.Scenarios[name] = string(data)
 	default:

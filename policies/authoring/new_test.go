@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport-ci/sallyport/detector"
 )
@@ -57,7 +58,7 @@ func test(t *testing.T, dir string) *TestReport {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, err := s.Check()
+	found, err := s.Check(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
