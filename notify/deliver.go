@@ -27,6 +27,8 @@ const (
 	singleUpTo = 3
 	// bucketPause is the pause after the bucket could not be written.
 	bucketPause = time.Second
+	// maxHeld is how many findings that were held back one message may tell of.
+	maxHeld = 1000
 )
 
 // run tells the sink until ctx ends.
@@ -61,10 +63,25 @@ func (o *outbox) next(ctx context.Context) (batch []*group, wait time.Duration) 
 			wait = max(d, time.Millisecond)
 		}
 	}
+	var held []*group
 	for _, g := range o.groups {
 		switch {
 		case g.waits(now):
-			due = append(due, g)
+			until, why := o.holds(g, now)
+			if until.IsZero() {
+				due = append(due, g)
+				if g.Held != "" {
+					held = append(held, g)
+				}
+				continue
+			}
+			soon(until.Sub(now))
+			if g.Held == "" {
+				g.Held = why
+				if err := o.putGroup(ctx, g); err != nil {
+					o.logger.Debug("write down why a finding is held back", "error", err) // said less, told all the same
+				}
+			}
 		case g.over(now):
 			if err := o.forget(ctx, g); err != nil {
 				o.logger.Debug("forget a group", "error", err)
@@ -86,6 +103,11 @@ func (o *outbox) next(ctx context.Context) (batch []*group, wait time.Duration) 
 		n = min(len(due), o.sink.MaxItems)
 	}
 	batch = due[:n]
+	if len(held) > 0 && o.singles == 0 {
+		// What was held back is told at once, however much it is.
+		slices.SortFunc(held, byAge)
+		batch = held[:min(len(held), maxHeld)]
+	}
 	for _, g := range batch {
 		g.InFlight = true
 		g.Attempts++
@@ -101,6 +123,15 @@ func (o *outbox) next(ctx context.Context) (batch []*group, wait time.Duration) 
 		}
 	}
 	return batch, 0
+}
+
+// holds returns until when a group is not to be told, and why.
+func (o *outbox) holds(g *group, now time.Time) (time.Time, string) {
+	rules := o.router.Rules()
+	if rules == nil {
+		return time.Time{}, ""
+	}
+	return rules.Hold(o.sink.Name, g.finding.GetPolicy().GetSeverity(), now, o.sent)
 }
 
 // byAge orders first findings by their place in the stream, then follow-ups by when
@@ -126,6 +157,7 @@ func (o *outbox) attempt(ctx context.Context, batch []*group) {
 		a.Items = append(a.Items, g.item())
 		a.Attempt = max(a.Attempt, g.Attempts)
 		a.Refused = a.Refused || g.Rejections > 0
+		a.HeldBack = cmp.Or(a.HeldBack, g.Held)
 	}
 	started := o.clock.Now()
 	o.mu.Unlock()
@@ -145,6 +177,7 @@ func (o *outbox) attempt(ctx context.Context, batch []*group) {
 		o.count("delivered", "told", batch)
 		o.failing, o.lastErr, o.failures = time.Time{}, nil, 0
 		o.singles = max(o.singles-1, 0)
+		o.noteSent(context.WithoutCancel(ctx), started)
 		for _, g := range batch {
 			if !g.LeadTold {
 				o.metrics.delay.WithLabelValues(o.sink.Name).Observe(now.Sub(g.Taken).Seconds())

@@ -37,6 +37,8 @@ type group struct {
 	// target refused for good.
 	Attempts   int `json:"attempts,omitempty"`
 	Rejections int `json:"rejections,omitempty"`
+	// Held is why what waits was held back, if it was.
+	Held string `json:"held,omitempty"`
 
 	key     string
 	finding *sallyportv1.Finding // Lead, decoded
@@ -128,5 +130,5 @@ func (g *group) settle(now time.Time, window time.Duration) {
 	g.Repeats = append([]Repeat(nil), g.Repeats[g.sending:]...)
 	g.WindowEnd = now.Add(window)
 	g.sending, g.Attempts, g.Rejections = 0, 0, 0
-	g.InFlight, g.Uncertain = false, false
+	g.InFlight, g.Uncertain, g.Held = false, false, ""
 }

@@ -93,6 +93,7 @@ type rig struct {
 	clock    *hand
 	log      *lockedBuffer
 	sink     Sink
+	router   *Router
 	notifier *Notifier
 	stop     func()
 }
@@ -173,7 +174,7 @@ func (r *rig) newSlack() *Slack {
 func (r *rig) start(others ...Sink) {
 	r.t.Helper()
 	n, err := New(Config{
-		JS: r.js, Sinks: append([]Sink{r.sink}, others...), Clock: r.clock, Random: func() float64 { return 0.5 },
+		JS: r.js, Sinks: append([]Sink{r.sink}, others...), Router: r.router, Clock: r.clock, Random: func() float64 { return 0.5 },
 		Logger: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {

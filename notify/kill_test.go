@@ -46,6 +46,9 @@ func child(address, webhook string) error {
 	if err != nil {
 		return err
 	}
+	if os.Getenv(childAPI) != "" {
+		return childApp(js)
+	}
 	target, err := NewSlack(SlackOptions{WebhookURL: webhook})
 	if err != nil {
 		return err
@@ -58,10 +61,11 @@ func child(address, webhook string) error {
 	return n.Run(context.Background())
 }
 
-func startChild(t *testing.T, r *rig) *exec.Cmd {
+func startChild(t *testing.T, r *rig, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), childNATS+"="+r.server.URL(), childWebhook+"="+r.webhook)
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

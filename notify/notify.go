@@ -22,6 +22,8 @@ type Config struct {
 	JS jetstream.JetStream
 	// Sinks are told. Without any, findings are acknowledged and told to nobody.
 	Sinks []Sink
+	// Router says who is told of what, and when; without it everybody is told of everything.
+	Router *Router
 	// Clock is the system's by default.
 	Clock Clock
 	// Random returns numbers in [0,1) that spread retries; math/rand/v2 by default.
@@ -82,6 +84,9 @@ func (n *Notifier) Run(ctx context.Context) error {
 		return fmt.Errorf("notify: open bucket %s: %w", stream.NotifyBucket, err)
 	}
 	for _, o := range n.outboxes {
+		if b, ok := o.sink.Target.(binder); ok {
+			b.bind(kv, o.sink.Name)
+		}
 		if err := o.load(ctx, kv); err != nil {
 			return fmt.Errorf("notify: load what sink %s has been told: %w", o.sink.Name, err)
 		}
@@ -94,6 +99,7 @@ func (n *Notifier) Run(ctx context.Context) error {
 		running.Go(func() { o.run(ctx) })
 	}
 	running.Go(func() { n.sweep(ctx, kv) })
+	running.Go(func() { n.settle(ctx) })
 	n.consume(ctx)
 	running.Wait()
 	return nil
@@ -203,6 +209,8 @@ func (n *Notifier) take(ctx context.Context, m jetstream.Msg) {
 const (
 	sweepEvery = time.Hour
 	keepMarks  = 7 * 24 * time.Hour
+	// keepThreads is how long what was posted can be changed when somebody decides.
+	keepThreads = 30 * 24 * time.Hour
 )
 
 // sweep forgets old marks now and every hour until ctx ends.

@@ -33,6 +33,7 @@ var errFull = fmt.Errorf("%d findings wait already", maxWaiting)
 // what it has in memory is a copy.
 type outbox struct {
 	sink    Sink
+	router  *Router
 	js      jetstream.JetStream
 	clock   Clock
 	random  func() float64
@@ -48,15 +49,16 @@ type outbox struct {
 	known    map[string]bool // findings that wait
 	failing  time.Time       // since when attempts fail; zero if the last did not
 	lastErr  error
-	failures int       // attempts in a row that failed
-	singles  int       // messages to send alone, after one of several was rejected
-	notUntil time.Time // earliest next attempt
+	failures int         // attempts in a row that failed
+	singles  int         // messages to send alone, after one of several was rejected
+	notUntil time.Time   // earliest next attempt
+	sent     []time.Time // messages of the last hour, oldest first, where they are limited
 }
 
 func newOutbox(s Sink, cfg Config, m *metrics) *outbox {
 	s.MaxItems = max(s.MaxItems, 1)
 	return &outbox{
-		sink: s, js: cfg.JS, clock: cfg.Clock, random: cfg.Random, metrics: m,
+		sink: s, router: cfg.Router, js: cfg.JS, clock: cfg.Clock, random: cfg.Random, metrics: m,
 		logger: cfg.Logger.With("sink", s.Name),
 		wake:   make(chan struct{}, 1),
 		groups: make(map[string]*group),
@@ -88,6 +90,10 @@ func (o *outbox) load(ctx context.Context, kv jetstream.KeyValue) error {
 				g.InFlight, g.Uncertain = false, true
 			}
 			o.groups[name] = g
+		case "sent":
+			if err := json.Unmarshal(e.Value(), &o.sent); err != nil {
+				o.logger.Warn("forget when messages were sent", "error", err)
+			}
 		case "finding":
 			var m mark
 			if err := json.Unmarshal(e.Value(), &m); err != nil {
@@ -168,7 +174,8 @@ func each(ctx context.Context, kv jetstream.KeyValue, keys string, f func(jetstr
 // accept writes a finding down, so that it will be told even if this process is
 // killed. A finding that is known already changes nothing.
 func (o *outbox) accept(ctx context.Context, f *sallyportv1.Finding, body []byte, sequence uint64) error {
-	if f.GetPolicy().GetSeverity() < o.sink.MinSeverity {
+	rules := o.router.Rules()
+	if f.GetPolicy().GetSeverity() < o.sink.MinSeverity || rules != nil && !slices.Contains(rules.For(f), o.sink.Name) {
 		o.metrics.findings.WithLabelValues(o.sink.Name, "filtered").Inc()
 		return nil
 	}
@@ -272,6 +279,21 @@ func (o *outbox) putGroup(ctx context.Context, g *group) error {
 	return nil
 }
 
+// noteSent counts a message, where messages are limited.
+func (o *outbox) noteSent(ctx context.Context, now time.Time) {
+	if rules := o.router.Rules(); rules == nil || !rules.limited(o.sink.Name) {
+		return
+	}
+	o.sent = append(slices.DeleteFunc(o.sent, func(t time.Time) bool { return !t.After(now.Add(-time.Hour)) }), now)
+	data, err := json.Marshal(o.sent)
+	if err == nil {
+		_, err = o.kv.Put(ctx, o.sink.Name+".sent.times", data)
+	}
+	if err != nil {
+		o.logger.Debug("write down when a message was sent", "error", err) // a restart would allow more
+	}
+}
+
 // clearMarks lets the marks of told findings say so. The group's own list stays in
 // the bucket until the next change; doing this twice does no harm.
 func (o *outbox) clearMarks(ctx context.Context, g *group) error {
@@ -309,6 +331,17 @@ func (o *outbox) sweep(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	for _, what := range []string{"thread", "in"} {
+		err := each(ctx, o.kv, o.sink.Name+"."+what+".*", func(e jetstream.KeyValueEntry) error {
+			if e.Created().Before(o.clock.Now().Add(-keepThreads)) {
+				old = append(old, e.Key())
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
 	for _, key := range old {
 		if err := o.kv.Delete(ctx, key); err != nil {

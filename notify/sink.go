@@ -43,6 +43,9 @@ type Alert struct {
 	Items []Item
 	// Attempt counts the attempts to deliver these items, from 1.
 	Attempt int
+	// HeldBack is why the items were not told before; empty if they were not held back. They
+	// are all that were.
+	HeldBack string
 	// Refused is set when the target has rejected these items before: try a
 	// simpler form.
 	Refused bool

@@ -1,7 +1,10 @@
 package notify
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +63,8 @@ func slackMessageOf(a Alert, server string) slackMessage {
 	m := slackMessage{Text: slackFallback(a)}
 	switch {
 	case a.Refused:
+	case a.HeldBack != "" && len(a.Items) > 1:
+		m.Text, m.Blocks = summaryText(a), summaryBlocks(a, server)
 	case len(a.Items) > 1:
 		m.Blocks = digestBlocks(a.Items, server)
 	case a.Items[0].FollowUp:
@@ -176,6 +181,57 @@ func digestBlocks(items []Item, server string) []slackBlock {
 		blocks = append(blocks, mrkdwnSection(strings.Join(lines, "\n")), slackBlock{Type: "divider"})
 	}
 	return append(blocks, footer(items))
+}
+
+// summaryText says in a line what was held back.
+func summaryText(a Alert) string {
+	findings := 0
+	worst := a.Items[0].Finding.GetPolicy().GetSeverity()
+	for _, item := range a.Items {
+		findings += len(item.More)
+		if !item.FollowUp {
+			findings++
+		}
+		worst = max(worst, item.Finding.GetPolicy().GetSeverity())
+	}
+	return fmt.Sprintf("%s %d findings were held back, the severest %s", slackMarks[worst], findings, strings.ToLower(severityName(worst)))
+}
+
+// summaryLines is how many kinds of findings a summary names.
+const summaryLines = 30
+
+// summaryBlocks tells what was held back: how much of what kind where, the severest first.
+func summaryBlocks(a Alert, server string) []slackBlock {
+	type kind struct{ policy, repository string }
+	counts := make(map[kind]int)
+	example := make(map[kind]*sallyportv1.Finding)
+	for _, item := range a.Items {
+		k := kind{item.Finding.GetPolicy().GetId(), item.Finding.GetAttribution().GetRepository()}
+		counts[k] += len(item.More)
+		if !item.FollowUp {
+			counts[k]++
+		}
+		if e := example[k]; e == nil || e.GetPolicy().GetSeverity() < item.Finding.GetPolicy().GetSeverity() {
+			example[k] = item.Finding
+		}
+	}
+	kinds := slices.SortedFunc(maps.Keys(counts), func(x, y kind) int {
+		return cmp.Or(cmp.Compare(example[y].GetPolicy().GetSeverity(), example[x].GetPolicy().GetSeverity()), counts[y]-counts[x],
+			strings.Compare(x.repository, y.repository), strings.Compare(x.policy, y.policy))
+	})
+	blocks := []slackBlock{header(summaryText(a)), plainSection("Held back: "+a.HeldBack, slackContextLimit)}
+	for i, k := range kinds {
+		if i == summaryLines {
+			blocks = append(blocks, plainSection(fmt.Sprintf("and %d more kinds; sallyport findings list", len(kinds)-i), slackContextLimit))
+			break
+		}
+		f := example[k]
+		at := f.GetAttribution()
+		line := fmt.Sprintf("%s *%d ×* %s in %s %s\n%s", slackMarks[f.GetPolicy().GetSeverity()], counts[k], mrkdwnEscape(policyTitle(f.GetPolicy()), 200),
+			code(k.repository, 200), link(runURL(server, at.GetRepository(), at.GetRunId(), at.GetRunAttempt()), "run"), code(messageOf(f), 500))
+		blocks = append(blocks, mrkdwnSection(line))
+	}
+	return append(blocks, slackBlock{Type: "context", Elements: []*slackText{{Type: "mrkdwn", Text: "Sallyport · " + fmt.Sprintf("%d kinds", len(kinds)), Verbatim: true}}})
 }
 
 // repeatsText says how many repeats there are, since when, and names some runs.

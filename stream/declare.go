@@ -198,7 +198,7 @@ func layout(l Limits) []declared {
 		{IngestedBucket, "Which events of each start of an agent are in the tables.", []string{PartIngest}},
 		{DetectorBucket, "The executions that the detector follows.", []string{PartDetector}},
 		{VerdictsBucket, "The verdict on each execution of a job.", []string{PartDetector, PartServer}},
-		{DecisionsBucket, "What people decided.", []string{PartServer}},
+		{DecisionsBucket, "What people decided.", []string{PartServer, PartNotify}},
 		{NotifyBucket, "What was delivered to whom.", []string{PartNotify}},
 	} {
 		streams = append(streams, declared{

@@ -91,6 +91,7 @@ each job, and says so when a job does something else.
 		newRecordCommand(),
 		newReplayCommand(),
 		newPolicyCommand(),
+		newAlertsCommand(),
 		newDLQCommand(),
 		newDoctorCommand(),
 		newDBCommand(),

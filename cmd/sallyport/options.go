@@ -39,6 +39,7 @@ type options struct {
 	webhook       string
 	webhookSecret string // file
 	slackWebhook  string
+	alerts        string // file
 	minSeverity   string
 	retention     string
 	githubURL     string
@@ -88,6 +89,7 @@ func (o *options) metricsFlag(f *pflag.FlagSet, value, note string) {
 }
 
 func (o *options) alertFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.alerts, "alerts", "", "file of alert rules: sinks, routes, quiet hours, limits; in the place of the flags about Slack and webhook")
 	f.StringVar(&o.slackWebhook, "slack-webhook", "", "Slack incoming webhook that findings go to")
 	f.StringVar(&o.webhook, "webhook", "", "address that findings are posted to as OCSF Detection Findings, signed; better in SALLYPORT_WEBHOOK")
 	f.StringVar(&o.webhookSecret, "webhook-secret-file", "", "file with the secrets that sign them, whsec_…, one a line; or one in SALLYPORT_WEBHOOK_SECRET")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/sallyport-ci/sallyport/recording"
 	"github.com/sallyport-ci/sallyport/store/engine/enginetest"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/test/slackfake"
 )
 
 func TestMain(m *testing.M) {
@@ -29,6 +31,7 @@ func TestMain(m *testing.M) {
 		"aged":        func() { os.Exit(exitOf(aged(os.Args[1], os.Args[2]))) },
 		"forget":      func() { os.Exit(exitOf(forget())) },
 		"panels":      func() { os.Exit(exitOf(panels())) },
+		"slack":       func() { os.Exit(exitOf(slack(os.Args[1], os.Args[2]))) },
 	})
 }
 
@@ -60,6 +63,31 @@ func aged(from, to string) error {
 		}
 	})
 	return errors.Join(err, f.Close())
+}
+
+// slack serves Slack's API for one channel until it is killed: its address goes to a file, and
+// what is posted to the standard output.
+func slack(token, address string) error {
+	api := slackfake.NewAPI(token, "C0123456789")
+	server := httptest.NewServer(api)
+	defer server.Close()
+	if err := os.WriteFile(address, []byte(server.URL+"/api"), 0o600); err != nil {
+		return err
+	}
+	seen := map[string]string{}
+	for {
+		changed := api.Changed()
+		for _, p := range api.Posted() {
+			if seen[p.TS] != p.Text {
+				seen[p.TS] = p.Text
+				fmt.Printf("%s in %q: %s\n", p.TS, p.ThreadTS, p.Text)
+			}
+		}
+		for _, err := range api.Refusals() {
+			return err
+		}
+		<-changed
+	}
 }
 
 // forget takes from ingest what it remembers of agents, as seven days do.

@@ -26,7 +26,6 @@ import (
 	"github.com/sallyport-ci/sallyport/ingest"
 	"github.com/sallyport-ci/sallyport/notify"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
-	"github.com/sallyport-ci/sallyport/report/terminal"
 	"github.com/sallyport-ci/sallyport/server"
 	"github.com/sallyport-ci/sallyport/store"
 	"github.com/sallyport-ci/sallyport/store/engine"
@@ -354,21 +353,55 @@ func (s *stack) startIngest(context.Context) (err error) {
 }
 
 func (s *stack) startNotify(context.Context) error {
-	severity, err := parseSeverity("min-severity", s.o.minSeverity)
+	maker := sinkMaker{out: s.out, json: s.o.json, githubURL: s.o.githubURL, slackAPI: os.Getenv("SALLYPORT_SLACK_API")}
+	var sinks []notify.Sink
+	var router *notify.Router
+	var err error
+	if s.o.alerts != "" {
+		if s.o.slackWebhook != "" || s.o.webhook != "" {
+			return usageError(errors.New("--alerts says all about sinks: leave --slack-webhook and --webhook out, also of the environment"))
+		}
+		rules, e := readRules(s.o.alerts)
+		if e != nil {
+			return usageError(e)
+		}
+		if sinks, err = maker.sinks(rules); err != nil {
+			return usageError(err)
+		}
+		router = new(notify.Router)
+		router.Use(rules)
+		s.parts.start("alert rules", func(ctx context.Context) error {
+			s.watchRules(ctx, s.o.alerts, router)
+			return nil
+		})
+	} else if sinks, err = s.flaggedSinks(maker); err != nil {
+		return err
+	}
+	notifier, err := notify.New(notify.Config{JS: s.js, Sinks: sinks, Router: router, Registerer: s.registry, Logger: s.log})
 	if err != nil {
 		return err
 	}
-	people, err := notify.NewTerminal(s.out, notify.TerminalOptions{
-		JSON: s.o.json, Colour: terminal.Coloured(os.Stdout, os.LookupEnv), Width: terminal.Columns(os.Stdout), GitHubURL: s.o.githubURL,
-	})
+	s.reportHealth("notify", notifier.Health)
+	s.probeConsumers(stream.PartNotify)
+	s.parts.start("alerts", notifier.Run)
+	return nil
+}
+
+// flaggedSinks are the sinks that flags name: everybody is told of everything.
+func (s *stack) flaggedSinks(maker sinkMaker) ([]notify.Sink, error) {
+	severity, err := parseSeverity("min-severity", s.o.minSeverity)
 	if err != nil {
-		return usageError(err)
+		return nil, err
+	}
+	people, err := maker.terminal()
+	if err != nil {
+		return nil, usageError(err)
 	}
 	sinks := []notify.Sink{{Name: "terminal", Target: people}}
 	if s.o.slackWebhook != "" {
 		slack, err := notify.NewSlack(notify.SlackOptions{WebhookURL: s.o.slackWebhook, GitHubURL: s.o.githubURL})
 		if err != nil {
-			return usageError(err)
+			return nil, usageError(err)
 		}
 		sinks = append(sinks, notify.Sink{
 			Name: "slack", Target: slack, MinSeverity: severity,
@@ -379,23 +412,16 @@ func (s *stack) startNotify(context.Context) error {
 		secrets := os.Getenv("SALLYPORT_WEBHOOK_SECRET")
 		if s.o.webhookSecret != "" {
 			if secrets, err = secretIn("--webhook-secret-file", s.o.webhookSecret); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		hook, err := notify.NewWebhook(notify.WebhookOptions{URL: s.o.webhook, Secrets: strings.Fields(secrets), GitHubURL: s.o.githubURL})
 		if err != nil {
-			return usageError(err)
+			return nil, usageError(err)
 		}
 		sinks = append(sinks, notify.Sink{Name: "webhook", Target: hook, MinSeverity: severity, Window: notify.WebhookWindow})
 	}
-	notifier, err := notify.New(notify.Config{JS: s.js, Sinks: sinks, Registerer: s.registry, Logger: s.log})
-	if err != nil {
-		return err
-	}
-	s.reportHealth("notify", notifier.Health)
-	s.probeConsumers(stream.PartNotify)
-	s.parts.start("alerts", notifier.Run)
-	return nil
+	return sinks, nil
 }
 
 func parseSeverity(flag, word string) (sallyportv1.Severity, error) {
