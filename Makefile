@@ -52,8 +52,9 @@ bench-storage: setup-bench engine ## Measure what each column takes on disk, wit
 	go test -run '^$$' -bench Storage -benchtime 1x -timeout 10m ./ingest
 
 .PHONY: bench-detector
-bench-detector: ## Measure folding and judging on one core, memory, and a restart with 10,000 baselines
-	go test -run '^$$' -bench 'Apply|JudgeNew|Memory|Restart' -benchtime 3s -count 3 -cpu 1 ./detector
+bench-detector: ## Measure folding and judging on one core, memory, a restart, and event to webhook
+	GOGC=400 go test -run '^$$' -bench 'Apply|JudgeNew|Memory|Restart' -benchtime 3s -count 3 -cpu 1 ./detector
+	go test -run '^$$' -bench EventToWebhook -benchtime 20s -count 3 ./detector
 
 .PHONY: bench-alerts
 bench-alerts: ## Simulate four weeks of 200 jobs: false alerts and attacks caught, ten times

@@ -114,7 +114,6 @@ func BenchmarkMemory(b *testing.B) {
 			}
 		}
 		b.ReportMetric(float64(heap()-before)/runs/1024, "KiB/run")
-		runtime.KeepAlive(e)
 
 		before = heap()
 		const baselines = 200
@@ -135,6 +134,7 @@ func BenchmarkMemory(b *testing.B) {
 		b.ReportMetric(float64(heap()-before)/baselines/1024, "KiB/baseline")
 		b.ReportMetric(float64(size)/1024, "KiB/baseline-stored")
 		runtime.KeepAlive(known)
+		runtime.KeepAlive(e)
 	}
 	b.ReportMetric(0, "ns/op")
 }

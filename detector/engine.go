@@ -192,7 +192,7 @@ func (e *Engine) Apply(ctx context.Context, b *sallyportv1.EventBatch) ([]*sally
 	for _, p := range b.GetProcesses() {
 		table[p.GetId()] = p
 	}
-	e.inputs.forget()
+	defer e.inputs.forget()
 	var findings []*sallyportv1.Finding
 	for i, event := range b.GetEvents() {
 		e.events.Add(1)

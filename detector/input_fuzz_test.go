@@ -1,0 +1,72 @@
+package detector
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+)
+
+// FuzzInput: whatever an input holds, its document says it, and no policy fails on it: one that
+// fails judges nothing.
+func FuzzInput(f *testing.F) {
+	p, problems, err := LoadPolicies(f.Context(), "")
+	if err != nil || len(problems) > 0 {
+		f.Fatal(err, problems)
+	}
+	for n := range sallyportv1.BehaviourKind_name {
+		for _, text := range []string{"", "x", "/tmp/x.sh", "a.example.test", "--", "\xff", "$(id)"} {
+			data, err := proto.Marshal(&sallyportv1.PolicyInput{
+				Version: inputVersion, Behaviour: &sallyportv1.Behaviour{
+					Kind: sallyportv1.BehaviourKind(n), Program: valid(text), Target: valid(text), Domain: valid(text), TargetArguments: []string{valid(text)}, Path: valid(text), Method: "POST",
+				},
+				Process:  &sallyportv1.Process{Executable: valid(text), Arguments: []string{valid(text), "-c", valid(text)}, Script: valid(text)},
+				Ancestry: []*sallyportv1.Process{{Executable: valid(text), Arguments: []string{"npm", "ci"}}}, Job: &sallyportv1.Attribution{Repository: "acme/shop"},
+				Baseline: &sallyportv1.BaselineFacts{Stable: true},
+			})
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := new(sallyportv1.PolicyInput)
+		if proto.Unmarshal(data, in) != nil || in.GetBehaviour() == nil || len(data) > 1<<16 {
+			t.Skip()
+		}
+		if in.Process == nil {
+			in.Process = &sallyportv1.Process{}
+		}
+		document := newInputs().of(in)
+		kind, err := KindOf(document)
+		if err != nil {
+			t.Skip() // a kind of a later version
+		}
+		if kind != in.GetBehaviour().GetKind() {
+			t.Fatalf("kind %s became %s", in.GetBehaviour().GetKind(), kind)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		looking := p.set.Load().of(kind)
+		if looking == nil {
+			return
+		}
+		for _, a := range looking.ask(ctx, document) {
+			if a.err != nil {
+				t.Errorf("%v", a.err)
+			}
+		}
+	})
+}
+
+// valid is text as protobuf takes it.
+func valid(s string) string {
+	if s == "\xff" {
+		return "\uFFFD"
+	}
+	return s
+}
