@@ -126,7 +126,7 @@ func (b *Baselines) Approve(ctx context.Context, repository, workflow, job strin
 		if baseline == nil {
 			baseline = &sallyportv1.Baseline{Repository: repository, Workflow: workflow, Job: job}
 		}
-		known := know(baseline, nil).exact[keyOf(x)]
+		known := know(baseline, nil).get(keyOf(x))
 		if known == nil {
 			if len(baseline.GetBehaviours()) >= maxBaselineBehaviours {
 				return nil, fmt.Errorf("approve: %w: the baseline holds %d behaviours, which is as many as it can", ErrInvalid, maxBaselineBehaviours)

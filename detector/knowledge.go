@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,7 +17,10 @@ import (
 type knowledge struct {
 	baseline *sallyportv1.Baseline
 	rules    *pattern.Rules // nil: no patterns
-	exact    map[deedKey]*sallyportv1.BaselineBehaviour
+	// exact holds behaviours by a hash of what they are: the keys themselves would take more
+	// than all the rest. The few whose hash is another's are in others.
+	exact    map[uint64]*sallyportv1.BaselineBehaviour
+	others   []*sallyportv1.BaselineBehaviour
 	patterns []knownPattern
 	families map[family]*sallyportv1.BaselineBehaviour
 }
@@ -38,7 +42,7 @@ func know(b *sallyportv1.Baseline, rules *pattern.Rules) *knowledge {
 		return nil
 	}
 	k := &knowledge{
-		baseline: b, rules: rules, exact: make(map[deedKey]*sallyportv1.BaselineBehaviour, len(b.GetBehaviours())),
+		baseline: b, rules: rules, exact: make(map[uint64]*sallyportv1.BaselineBehaviour, len(b.GetBehaviours())),
 		families: make(map[family]*sallyportv1.BaselineBehaviour),
 	}
 	for _, x := range b.GetBehaviours() {
@@ -52,7 +56,7 @@ func know(b *sallyportv1.Baseline, rules *pattern.Rules) *knowledge {
 func isPattern(x *sallyportv1.BaselineBehaviour) bool { return len(x.GetExamples()) > 0 }
 
 func (k *knowledge) add(x *sallyportv1.BaselineBehaviour) {
-	k.exact[keyOf(x)] = x
+	k.put(x)
 	if x.GetKind() != kindEgress || k.rules == nil {
 		return
 	}
@@ -70,6 +74,30 @@ func (k *knowledge) add(x *sallyportv1.BaselineBehaviour) {
 	}
 }
 
+var keySeed = maphash.MakeSeed()
+
+func (k *knowledge) put(x *sallyportv1.BaselineBehaviour) {
+	key := keyOf(x)
+	at := maphash.Comparable(keySeed, key)
+	if there := k.exact[at]; there == nil || keyOf(there) == key {
+		k.exact[at] = x
+		return
+	}
+	k.others = append(k.others, x)
+}
+
+func (k *knowledge) get(d deedKey) *sallyportv1.BaselineBehaviour {
+	if x := k.exact[maphash.Comparable(keySeed, d)]; x != nil && keyOf(x) == d {
+		return x
+	}
+	for _, x := range k.others {
+		if keyOf(x) == d {
+			return x
+		}
+	}
+	return nil
+}
+
 // find returns what the baseline holds of a behaviour, nil if nothing.
 func (k *knowledge) find(d deedKey) *sallyportv1.BaselineBehaviour {
 	x, _ := k.match(d)
@@ -79,7 +107,7 @@ func (k *knowledge) find(d deedKey) *sallyportv1.BaselineBehaviour {
 // match is find with by what it is known: the target, a learned pattern, or a provider's
 // family of names.
 func (k *knowledge) match(d deedKey) (x *sallyportv1.BaselineBehaviour, by string) {
-	if x := k.exact[d]; x != nil && !isPattern(x) {
+	if x := k.get(d); x != nil && !isPattern(x) {
 		return x, x.GetTarget()
 	}
 	if d.kind != kindEgress || k.rules == nil {

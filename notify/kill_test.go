@@ -49,6 +49,9 @@ func child(address, webhook string) error {
 	if os.Getenv(childAPI) != "" {
 		return childApp(js)
 	}
+	if url := os.Getenv(childHook); url != "" {
+		return childWebhookOf(js, url)
+	}
 	target, err := NewSlack(SlackOptions{WebhookURL: webhook})
 	if err != nil {
 		return err
@@ -59,6 +62,38 @@ func child(address, webhook string) error {
 	}
 	fmt.Println("ready")
 	return n.Run(context.Background())
+}
+
+// childHook is where the webhook of a child posts to.
+const childHook = "SALLYPORT_TEST_NOTIFY_HOOK"
+
+func childWebhookOf(js jetstream.JetStream, url string) error {
+	target, err := NewWebhook(WebhookOptions{URL: url, Secrets: []string{hookSecret}})
+	if err != nil {
+		return err
+	}
+	n, err := New(Config{JS: js, Sinks: []Sink{{Name: "hook", Target: target, Window: WebhookWindow}}})
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	return n.Run(context.Background())
+}
+
+// read waits until a process has written all findings down.
+func (r *rig) read() {
+	r.t.Helper()
+	for range 2000 {
+		c, err := r.js.Consumer(r.t.Context(), stream.FindingsStream, stream.NotifyConsumer)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if i := c.CachedInfo(); i.NumPending == 0 && i.NumAckPending == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	r.t.Fatal("findings are not read")
 }
 
 func startChild(t *testing.T, r *rig, env ...string) *exec.Cmd {

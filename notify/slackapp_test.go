@@ -238,16 +238,7 @@ func TestSlackAppKilled(t *testing.T) {
 	// the next one only after a minute.
 	r.api.Invite(false)
 	cmd := startChild(t, r.rig, childAPI+"="+r.url)
-	for {
-		c, err := r.js.Consumer(t.Context(), stream.FindingsStream, stream.NotifyConsumer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i := c.CachedInfo(); i.NumPending == 0 && i.NumAckPending == 0 {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	r.read()
 	kill(cmd)
 	r.api.Invite(true)
 	r.api.Pace(12 * time.Millisecond)

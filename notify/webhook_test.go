@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -306,4 +307,75 @@ func TestOCSF(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "ocsf.json", append(text, '\n'))
+}
+
+// TestWebhookKilled kills the process at random while it posts: a receiver that drops ids that
+// it has seen takes each finding once, and none is missing.
+func TestWebhookKilled(t *testing.T) {
+	r := newRig(t)
+	const findings = 40
+	var mu sync.Mutex
+	posts, taken := 0, make(map[string]int)
+	refusing := true
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return // its sender was killed
+		}
+		id, err := VerifyWebhook(hookSecret, req.Header, body, time.Now())
+		if err != nil {
+			t.Error(err)
+		}
+		time.Sleep(5 * time.Millisecond)
+		mu.Lock()
+		defer mu.Unlock()
+		if refusing {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		posts++
+		taken[id]++
+		mu.Unlock()
+		time.Sleep(5 * time.Millisecond) // killed here the answer is lost
+		mu.Lock()
+	}))
+	defer web.Close()
+	for n := range findings {
+		r.publish(finding(n, fmt.Sprintf("h%d.example.test", n)))
+	}
+	env := childHook + "=" + web.URL
+	// All are written down first, as in TestSlackAppKilled.
+	cmd := startChild(t, r, env)
+	r.read()
+	kill(cmd)
+	mu.Lock()
+	refusing = false
+	mu.Unlock()
+	for n := range 15 {
+		cmd := startChild(t, r, env)
+		time.Sleep(time.Duration(5+13*(n%6)) * time.Millisecond)
+		kill(cmd)
+	}
+	mu.Lock()
+	if posts == 0 || len(taken) == findings {
+		t.Errorf("%d posts of %d findings while it was killed: that was no test", posts, len(taken))
+	}
+	mu.Unlock()
+	cmd = startChild(t, r, env)
+	defer kill(cmd)
+	for range 2000 {
+		mu.Lock()
+		n := len(taken)
+		mu.Unlock()
+		if n == findings {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(taken) != findings {
+		t.Errorf("%d findings taken, want %d", len(taken), findings)
+	}
+	t.Logf("%d posts", posts)
 }
