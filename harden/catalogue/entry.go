@@ -13,6 +13,10 @@ type Entry struct {
 	// Sources are the files that were read for this entry; at least one.
 	Sources []Source `yaml:"sources"`
 
+	// Runs is what the copy that was read runs on: composite, docker, plugin or a node
+	// version (runs.using in action.yml); empty if no action.yml was read.
+	Runs string `yaml:"runs,omitempty"`
+
 	// Token says how the job's token reaches the action; nil if no input and no
 	// variable of the files that were read takes one.
 	Token *Token `yaml:"token,omitempty"`
@@ -30,13 +34,24 @@ type Entry struct {
 	// writes them. They are not all that the action may contact.
 	Endpoints []string `yaml:"endpoints,omitempty"`
 
-	// Archived says that its owner says it is archived, deprecated or no longer
-	// kept; ReplacedBy is what the owner names instead.
+	// Archived says that the repository is archived or no longer kept; ReplacedBy is
+	// what its owner, or those who left it, use instead.
 	Archived   bool   `yaml:"archived,omitempty"`
 	ReplacedBy string `yaml:"replaced_by,omitempty"`
 
 	// Incidents are the compromises that have been published.
 	Incidents []Incident `yaml:"incidents,omitempty"`
+}
+
+// Dated says that the copy that was read ran on what GitHub's runners no longer have, so
+// that versions in use today are newer and may ask for more or for less.
+func (e *Entry) Dated() bool {
+	switch e.Runs {
+	case "node12", "node16", "plugin":
+		return true
+	default:
+		return false
+	}
 }
 
 // Source is a file that was read: its path in the action's repository and the commit.
@@ -82,6 +97,10 @@ type Token struct {
 	// Default says that the first input is filled with the job's token if nobody sets
 	// it: then the action holds the token though the workflow never names it.
 	Default bool `yaml:"default,omitempty"`
+
+	// Always says that the action takes the job's token itself, by github.token in a
+	// composite action, or hands it to an action that it uses.
+	Always bool `yaml:"always,omitempty"`
 
 	// Env are the environment variables from which the action takes a token.
 	Env []string `yaml:"env,omitempty"`

@@ -94,6 +94,7 @@ var (
 	inputForm    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 	endpointForm = regexp.MustCompile(`^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+(:[0-9]+)?$`)
 	pageForm     = regexp.MustCompile(`^https://(docs\.)?github\.com/[^ ?#]+$`)
+	runsForm     = regexp.MustCompile(`^(composite|docker|plugin|node[0-9]+)$`)
 	whenForm     = regexp.MustCompile(`^20[0-9]{2}(-(0[1-9]|1[0-2]))?$`)
 )
 
@@ -123,8 +124,11 @@ func (e *Entry) faults() []string {
 			add("source repository %q is not owner/repo", s.Repository)
 		}
 	}
+	if e.Runs != "" && !runsForm.MatchString(e.Runs) {
+		add("runs %q is nothing that an action can run on", e.Runs)
+	}
 	if t := e.Token; t != nil {
-		if len(t.Inputs)+len(t.Env) == 0 {
+		if len(t.Inputs)+len(t.Env) == 0 && !t.Always {
 			add("token has neither inputs nor env")
 		}
 		if t.Default && len(t.Inputs) == 0 {

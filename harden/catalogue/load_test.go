@@ -87,6 +87,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"condition on nothing", "basis: stated}", "basis: stated, when: [{input: push}]}", "one of is, not"},
 		{"condition on two things", "basis: stated}", "basis: stated, when: [{input: push, is: a, not: b}]}", "one of is, not"},
 		{"condition that always holds", "basis: stated}", "basis: stated, when: [{input: push, contains: \"\"}]}", "everything contains"},
+		{"runs on nothing known", "  token:", "  runs: perl\n  token:", "nothing that an action can run on"},
 		{"day", "read: 2026-11-24", "read: yesterday", "day of reading"},
 		{"no actions", good[strings.Index(good, "actions:"):], "", "no actions"},
 		{"empty entry", "- name: example/b\n", "-\n- name: example/b\n", "entry 2 is empty"},
@@ -130,4 +131,37 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestEmbeddedIsAsLargeAsPromised holds the promise of docs/action-catalogue.md's readers:
+// the most used actions are there, with those whose compromise everybody has heard of.
+func TestEmbeddedIsAsLargeAsPromised(t *testing.T) {
+	c := embeddedForTest(t)
+	if n := len(c.Entries()); n < 150 {
+		t.Errorf("%d actions, want at least 150", n)
+	}
+	for _, name := range []string{"tj-actions/changed-files", "reviewdog/action-setup", "aquasecurity/trivy-action", "aquasecurity/setup-trivy"} {
+		if e, ok := c.Lookup(name); !ok || len(e.Incidents) == 0 {
+			t.Errorf("the compromise of %s is not there", name)
+		}
+	}
+	for _, e := range c.Entries() {
+		if e.ReplacedBy == "" {
+			continue
+		}
+		if _, ok := c.Lookup(e.ReplacedBy); !ok {
+			t.Errorf("%s is replaced by %s, of which nothing is known", e.Name, e.ReplacedBy)
+		}
+	}
+}
+
+func TestDated(t *testing.T) {
+	for runs, want := range map[string]bool{
+		"node12": true, "node16": true, "plugin": true,
+		"node20": false, "node24": false, "composite": false, "docker": false, "": false,
+	} {
+		if got := (&Entry{Runs: runs}).Dated(); got != want {
+			t.Errorf("a copy that ran on %q is dated: %v, want %v", runs, got, want)
+		}
+	}
 }

@@ -48,6 +48,9 @@ type Needs struct {
 	// Unsure is the entry's: why there may be needs that no list has; empty if there
 	// are none, or if no token reaches the action.
 	Unsure string
+
+	// Dated is the entry's: the copy that was read is of a version too old to run.
+	Dated bool
 }
 
 // Permissions gives the most that each scope needs, of the needs that are sure, and with
@@ -78,7 +81,7 @@ func (c *Catalogue) ForStep(step Step) (Needs, bool, []Source) {
 		return Needs{}, false, nil
 	}
 	with := lower(step.With)
-	needs := Needs{Token: entry.Token.reach(with, step.Env)}
+	needs := Needs{Token: entry.Token.reach(with, step.Env), Dated: entry.Dated()}
 	for _, need := range entry.Needs {
 		holds := In
 		if !need.Bypass {
@@ -116,6 +119,9 @@ func and(a, b Reach) Reach {
 func (t *Token) reach(with, env map[string]string) Reach {
 	if t == nil {
 		return Out
+	}
+	if t.Always {
+		return In
 	}
 	reach := Out
 	for i, input := range t.Inputs {
@@ -186,7 +192,7 @@ func (c Condition) holds(with map[string]string) Reach {
 		value = c.Default
 	}
 	value = strings.TrimSpace(value)
-	if given && expression.MatchString(value) {
+	if expression.MatchString(value) {
 		// The text around an expression is certain to be there.
 		if c.Contains != nil && contains(expression.ReplaceAllString(value, "\x00"), *c.Contains) {
 			return In

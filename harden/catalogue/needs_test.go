@@ -67,9 +67,9 @@ func TestFor(t *testing.T) {
 			with: with{"token": ""}, token: Out,
 		},
 		{name: "a setup action holds the token and needs nothing", uses: "actions/setup-go@v5", token: In},
-		{name: "download of what this run made", uses: "actions/download-artifact@v4", token: Out},
+		{name: "download of what this run made", uses: "actions/download-artifact@v4", token: Out}, //nolint:misspell // GitHub's own name.
 		{
-			name: "download of what another run made", uses: "actions/download-artifact@v4",
+			name: "download of what another run made", uses: "actions/download-artifact@v4", //nolint:misspell // GitHub's own name.
 			with: with{"github-token": "${{ github.token }}"}, token: In, sure: "actions: read",
 		},
 		{
@@ -136,6 +136,27 @@ func TestFor(t *testing.T) {
 		{
 			name: "comment of the dependency review", uses: "actions/dependency-review-action@v4",
 			with: with{"comment-summary-in-pr": "on-failure"}, token: In, sure: "contents: read, pull-requests: write",
+		},
+		{
+			name: "default that an expression decides", uses: "bufbuild/buf-action@v1", token: In,
+			sure: "contents: read", all: "contents: read, pull-requests: write",
+		},
+		{
+			name: "default that an expression decides, overruled", uses: "bufbuild/buf-action@v1",
+			with: with{"pr_comment": "false"}, token: In, sure: "contents: read",
+		},
+		{
+			name: "a composite action takes the token itself", uses: "slsa-framework/slsa-verifier/actions/installer@v2.7.1",
+			env: with{}, token: In, sure: "contents: read",
+		},
+		{
+			name: "an empty list of what to lock is all", uses: "dessant/lock-threads@v5",
+			with:  with{"process-only": ""},
+			token: In, sure: "issues: write, pull-requests: write, discussions: write",
+		},
+		{
+			name: "one kind of what to lock", uses: "dessant/lock-threads@v5",
+			with: with{"process-only": "prs"}, token: In, sure: "pull-requests: write",
 		},
 		{
 			name: "no comment of the dependency review", uses: "actions/dependency-review-action@v4",
