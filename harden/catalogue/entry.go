@@ -112,8 +112,8 @@ type Basis string
 const (
 	// Stated means that a file that was read says that the action needs this permission.
 	Stated Basis = "stated"
-	// Derived means that a file that was read says what the action does, and GitHub's REST
-	// documentation says which permission that call wants.
+	// Derived means that a file that was read says what the action does, and GitHub's
+	// table of the token's permissions (see scopes) says under which that falls.
 	Derived Basis = "derived"
 )
 
@@ -125,6 +125,10 @@ type Need struct {
 
 	// When are conditions on the step's inputs that must all hold; none means always.
 	When []Condition `yaml:"when,omitempty"`
+
+	// By is the one of the token's inputs that the need is about, where an action takes
+	// several tokens for several ends; empty for all.
+	By string `yaml:"by,omitempty"`
 
 	// Bypass says that the permission is used by another road than a token handed to
 	// the action: an OIDC token that the runner gives out, credentials that an

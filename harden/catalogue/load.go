@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,6 +146,9 @@ func (e *Entry) faults() []string {
 		for _, fault := range n.faults() {
 			add("%s: %s", n.Scope, fault)
 		}
+		if n.By != "" && (e.Token == nil || !slices.Contains(e.Token.Inputs, n.By)) {
+			add("%s: by %q, which takes no token", n.Scope, n.By)
+		}
 		if !n.Bypass && e.Token == nil {
 			add("%s: no token reaches the action, and the need does not go by another road", n.Scope)
 		}
@@ -206,6 +211,17 @@ func (s *Source) complete(name string, read time.Time) {
 		repository = parts[0] + "/" + parts[1]
 	}
 	s.URL = "https://github.com/" + repository + "/blob/" + s.Commit + "/" + s.Path
+}
+
+// Over gives a catalogue of both, in which an entry of c takes the place of base's of the
+// same name: an organisation's own file over the one in the program. Neither changes.
+func (c *Catalogue) Over(base *Catalogue) *Catalogue {
+	both := &Catalogue{byName: maps.Clone(base.byName)}
+	maps.Copy(both.byName, c.byName)
+	for _, name := range slices.Sorted(maps.Keys(both.byName)) {
+		both.entries = append(both.entries, both.byName[name])
+	}
+	return both
 }
 
 // Entries gives all entries in the order of their names. The caller must not change them.

@@ -87,6 +87,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"condition on nothing", "basis: stated}", "basis: stated, when: [{input: push}]}", "one of is, not"},
 		{"condition on two things", "basis: stated}", "basis: stated, when: [{input: push, is: a, not: b}]}", "one of is, not"},
 		{"condition that always holds", "basis: stated}", "basis: stated, when: [{input: push, contains: \"\"}]}", "everything contains"},
+		{"by an input that takes no token", "basis: stated}", "basis: stated, by: password}", "takes no token"},
 		{"runs on nothing known", "  token:", "  runs: perl\n  token:", "nothing that an action can run on"},
 		{"day", "read: 2026-11-24", "read: yesterday", "day of reading"},
 		{"no actions", good[strings.Index(good, "actions:"):], "", "no actions"},
@@ -163,5 +164,34 @@ func TestDated(t *testing.T) {
 		if got := (&Entry{Runs: runs}).Dated(); got != want {
 			t.Errorf("a copy that ran on %q is dated: %v, want %v", runs, got, want)
 		}
+	}
+}
+
+func TestOwnEntriesTakeThePlace(t *testing.T) {
+	base := embeddedForTest(t)
+	own, err := Load([]byte(`read: 2026-11-24
+actions:
+- name: Actions/Checkout
+  sources: [{page: "https://github.com/example/actions"}]
+- name: example/deploy
+  sources: [{page: "https://github.com/example/deploy"}]
+  token: {inputs: [token], default: true}
+  needs: [{scope: deployments, access: write, basis: stated}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := own.Over(base)
+	if got, want := len(both.Entries()), len(base.Entries())+1; got != want {
+		t.Errorf("%d entries, want %d", got, want)
+	}
+	if needs, known, _ := both.For("actions/checkout@v4", nil); !known || len(needs.Sure) > 0 {
+		t.Errorf("the program's entry of actions/checkout is still there: %v", needs)
+	}
+	if needs, _, _ := both.For("example/deploy@main", nil); needs.Permissions(false)["deployments"] != Write {
+		t.Errorf("the own entry is not there: %v", needs)
+	}
+	if needs, _, _ := base.For("actions/checkout@v4", nil); len(needs.Sure) == 0 {
+		t.Error("the program's catalogue was changed")
 	}
 }

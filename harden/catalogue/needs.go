@@ -83,9 +83,12 @@ func (c *Catalogue) ForStep(step Step) (Needs, bool, []Source) {
 	with := lower(step.With)
 	needs := Needs{Token: entry.Token.reach(with, step.Env), Dated: entry.Dated()}
 	for _, need := range entry.Needs {
-		holds := In
-		if !need.Bypass {
-			holds = needs.Token
+		holds := needs.Token
+		switch {
+		case need.Bypass:
+			holds = In
+		case need.By != "":
+			holds = entry.Token.reachBy(need.By, with)
 		}
 		for _, condition := range need.When {
 			holds = and(holds, condition.holds(with))
@@ -124,16 +127,8 @@ func (t *Token) reach(with, env map[string]string) Reach {
 		return In
 	}
 	reach := Out
-	for i, input := range t.Inputs {
-		value, given := with[strings.ToLower(input)]
-		switch {
-		case given && strings.TrimSpace(value) != "":
-			reach = max2(reach, holdsToken(value))
-		case i == 0 && t.Default && !given:
-			// An input that is set to the empty text is set: the default does not
-			// come back.
-			reach = In
-		}
+	for _, input := range t.Inputs {
+		reach = max2(reach, t.reachBy(input, with))
 	}
 	for _, name := range t.Env {
 		if env == nil {
@@ -145,6 +140,16 @@ func (t *Token) reach(with, env map[string]string) Reach {
 		}
 	}
 	return reach
+}
+
+// reachBy says whether the token comes by this input. An input that is set to the empty
+// text is set: the default does not come back.
+func (t *Token) reachBy(input string, with map[string]string) Reach {
+	value, given := with[strings.ToLower(input)]
+	if !given && t.Default && input == t.Inputs[0] {
+		return In
+	}
+	return holdsToken(value)
 }
 
 // max2 is the more certain of two roads by which the token may come: one that is open
@@ -163,6 +168,8 @@ func max2(a, b Reach) Reach {
 var (
 	expression = regexp.MustCompile(`(?s)\$\{\{(.*?)\}\}`)
 	ownToken   = regexp.MustCompile(`(?i)\b(github\s*\.\s*token|secrets\s*\.\s*github_token)\b|\b(github\s*\[\s*'token'\s*\]|secrets\s*\[\s*'github_token'\s*\])`)
+	// The job's token is never empty, so that what stands after it is never taken.
+	firstChoice = regexp.MustCompile(`^(?i)\s*(github\s*\.\s*token|secrets\s*\.\s*github_token)\s*\|\|`)
 	// A token of another's making: a secret of another name, or what an earlier step
 	// gave out, alone in the expression.
 	otherToken = regexp.MustCompile(`^(?i)\s*(secrets\s*\.\s*[a-z0-9_-]+|steps\s*\.\s*[a-z0-9_-]+\s*\.\s*outputs\s*\.\s*[a-z0-9_-]+)\s*$`)
@@ -176,7 +183,7 @@ func holdsToken(value string) Reach {
 	for _, match := range found {
 		inner := match[1]
 		switch loc := ownToken.FindString(inner); {
-		case loc != "" && strings.TrimSpace(inner) == loc:
+		case loc != "" && strings.TrimSpace(inner) == loc, firstChoice.MatchString(inner):
 			reach = In
 		case otherToken.MatchString(inner) && loc == "":
 		default:

@@ -48,8 +48,8 @@ the ground on which ` + "`sallyport harden`" + ` is to stand.
   an earlier step) means that the job's is not used: then only the needs marked † remain.
 - **Needs** are permissions, each with the inputs under which it is needed. They are *stated*
   by a file that was read, or marked ° where they are derived: the file says what the action
-  does, and GitHub's documentation says which permission that call wants. † marks what goes
-  by another road than a token handed to the action: an OIDC token of the runner, or what
+  does, and [GitHub's table](https://github.com/github/docs/blob/0afe69c8e8a3af3b94d55f3bf2c92041ad1c1384/data/reusables/actions/github-token-scope-descriptions.md)
+  says under which permission that falls; nobody has tried it. † marks what goes by another road than a token handed to the action: an OIDC token of the runner, or what
   an earlier login or checkout left behind.
 - **?** says why the needs may not be all.
 - **Source** is what was read on %s, at its commit. The copies come from an index of public
@@ -156,6 +156,9 @@ func needsCell(e *Entry) string {
 		var when []string
 		for _, c := range n.When {
 			when = append(when, c.words())
+		}
+		if n.By != "" {
+			when = append(when, "`"+n.By+"` takes the job's token")
 		}
 		if len(when) > 0 {
 			line += " if " + strings.Join(when, " and ")

@@ -16,25 +16,27 @@ const (
 )
 
 // scopes are the scopes that a workflow can name, with the least and the most that each
-// takes besides none (GitHub's workflow syntax, permissions). Two are one-sided: an OIDC
-// token is written or not, and models are only read.
+// takes besides none (github/docs, data/reusables/actions/github-token-scope-descriptions.md
+// at 0afe69c). Some are one-sided: an OIDC token is written or not, models and Dependabot's
+// alerts are only read.
 var scopes = map[Scope]struct{ least, most Access }{
-	"actions":             {Read, Write},
-	"artifact-metadata":   {Read, Write}, //nolint:misspell // GitHub's own name.
-	"attestations":        {Read, Write},
-	"checks":              {Read, Write},
-	"contents":            {Read, Write},
-	"deployments":         {Read, Write},
-	"discussions":         {Read, Write},
-	"id-token":            {Write, Write},
-	"issues":              {Read, Write},
-	"models":              {Read, Read},
-	"packages":            {Read, Write},
-	"pages":               {Read, Write},
-	"pull-requests":       {Read, Write},
-	"repository-projects": {Read, Write},
-	"security-events":     {Read, Write},
-	"statuses":            {Read, Write},
+	"actions":              {Read, Write},
+	"artifact-metadata":    {Read, Write}, //nolint:misspell // GitHub's own name.
+	"attestations":         {Read, Write},
+	"checks":               {Read, Write},
+	"contents":             {Read, Write},
+	"deployments":          {Read, Write},
+	"discussions":          {Read, Write},
+	"id-token":             {Write, Write},
+	"issues":               {Read, Write},
+	"models":               {Read, Read},
+	"packages":             {Read, Write},
+	"pages":                {Read, Write},
+	"pull-requests":        {Read, Write},
+	"repository-projects":  {Read, Write},
+	"security-events":      {Read, Write},
+	"statuses":             {Read, Write},
+	"vulnerability-alerts": {Read, Read},
 }
 
 // String gives the word that a workflow uses.
