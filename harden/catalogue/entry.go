@@ -136,8 +136,13 @@ type Need struct {
 	// token the step got.
 	Bypass bool `yaml:"bypass,omitempty"`
 
-	// Note says what no condition can: "only in private repositories", "on
-	// pull_request events". The need counts all the same.
+	// Private says that only private repositories need it, since what is read is open to
+	// all in a public one. The need counts all the same: whoever asks knows the
+	// repository.
+	Private bool `yaml:"private,omitempty"`
+
+	// Note says what no condition can: "on events of pull requests", "comments on the
+	// issue". The need counts all the same.
 	Note string `yaml:"note,omitempty"`
 }
 

@@ -176,6 +176,9 @@ func (n Need) faults() []string {
 	} else if n.Access < limit.least || n.Access > limit.most {
 		f = append(f, fmt.Sprintf("access %s is not one that the scope has", n.Access))
 	}
+	if n.Private && n.Access != Read {
+		f = append(f, "private, but writes: a public repository is not written by all")
+	}
 	if n.Basis != Stated && n.Basis != Derived {
 		f = append(f, fmt.Sprintf("basis %q is neither %s nor %s", n.Basis, Stated, Derived))
 	}

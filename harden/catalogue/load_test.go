@@ -88,6 +88,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"condition on two things", "basis: stated}", "basis: stated, when: [{input: push, is: a, not: b}]}", "one of is, not"},
 		{"condition that always holds", "basis: stated}", "basis: stated, when: [{input: push, contains: \"\"}]}", "everything contains"},
 		{"by an input that takes no token", "basis: stated}", "basis: stated, by: password}", "takes no token"},
+		{"public repositories written by all", "access: read, basis: stated}", "access: write, basis: stated, private: true}", "not written by all"},
 		{"runs on nothing known", "  token:", "  runs: perl\n  token:", "nothing that an action can run on"},
 		{"day", "read: 2026-11-24", "read: yesterday", "day of reading"},
 		{"no actions", good[strings.Index(good, "actions:"):], "", "no actions"},

@@ -163,6 +163,9 @@ func needsCell(e *Entry) string {
 		if len(when) > 0 {
 			line += " if " + strings.Join(when, " and ")
 		}
+		if n.Private {
+			line += " (private repositories)"
+		}
 		if n.Note != "" {
 			line += " (" + n.Note + ")"
 		}
