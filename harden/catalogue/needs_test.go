@@ -74,24 +74,28 @@ func TestFor(t *testing.T) {
 		},
 		{
 			name: "build without push", uses: "docker/build-push-action@v6",
-			with: with{"tags": "ghcr.example.test/example/app:1"},
+			with: with{"context": ".", "tags": "ghcr.example.test/example/app:1"},
+		},
+		{
+			name: "build of what it fetches itself", uses: "docker/build-push-action@v6",
+			with: with{"tags": "ghcr.example.test/example/app:1"}, sure: "contents: read",
 		},
 		{
 			name: "build and push", uses: "docker/build-push-action@v6",
-			with: with{"push": "true", "tags": "ghcr.example.test/example/app:${{ github.sha }}"}, sure: "packages: write",
+			with: with{"context": ".", "push": "true", "tags": "ghcr.example.test/example/app:${{ github.sha }}"}, sure: "packages: write",
 		},
 		{
 			name: "push elsewhere", uses: "docker/build-push-action@v6",
-			with: with{"push": "true", "tags": "registry.example.test/app:1"},
+			with: with{"context": ".", "push": "true", "tags": "registry.example.test/app:1"},
 		},
 		{
 			name: "push on some events", uses: "docker/build-push-action@v6",
-			with: with{"push": "${{ github.event_name != 'pull_request' }}", "tags": "ghcr.example.test/example/app:1"},
+			with: with{"context": ".", "push": "${{ github.event_name != 'pull_request' }}", "tags": "ghcr.example.test/example/app:1"},
 			all:  "packages: write",
 		},
 		{
 			name: "push of computed tags", uses: "docker/build-push-action@v6",
-			with: with{"push": "true", "tags": "${{ steps.meta.outputs.tags }}"}, all: "packages: write",
+			with: with{"context": ".", "push": "true", "tags": "${{ steps.meta.outputs.tags }}"}, all: "packages: write",
 		},
 		{
 			name: "release", uses: "softprops/action-gh-release@v2", token: In, sure: "contents: write",
