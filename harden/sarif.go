@@ -81,7 +81,7 @@ func SARIF(version string, results []*Result) ([]byte, error) {
 		"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
 		"runs": []any{map[string]any{
 			"tool": map[string]any{"driver": map[string]any{
-				"name": "sallyport harden", "informationUri": "https://github.com/sallyport-ci/sallyport", "version": version, "rules": rules,
+				"name": "sallyport harden", "informationUri": "https://github.com/sallyport-ci/sallyport", "version": version, "language": "en-GB", "rules": rules,
 			}},
 			"columnKind": "unicodeCodePoints", "results": out,
 		}},

@@ -37,7 +37,8 @@ func TestSARIF(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		whole.Runs[0].NewlineSequences = []string{"\r\n", "\n"} // the library writes out what is left out
+		// The library writes out what is left out.
+		whole.Runs[0].NewlineSequences, whole.Runs[0].Language = []string{"\r\n", "\n"}, "en-US"
 		if err := whole.Validate(); err != nil {
 			t.Errorf("%v\n%s", err, data)
 		}
