@@ -26,7 +26,7 @@ type Config struct {
 	Lock *Lock
 	// Update asks also about what is in the lock, and tells what has moved.
 	Update bool
-	// Rules are those in force: pin, agent, dependabot. All if there are none.
+	// Rules are those in force: pin, agent, dependabot, audit. All if there are none.
 	Rules []string
 	// Exempt are patterns (path.Match) of repositories, OWNER/NAME, and images that stay as
 	// they are.
@@ -43,7 +43,7 @@ type Config struct {
 }
 
 // Rules are the names of what can be done.
-var Rules = []string{"pin", "agent", "dependabot"}
+var Rules = []string{"pin", "agent", "dependabot", "audit"}
 
 // Result is what came of one file.
 type Result struct {
@@ -175,6 +175,9 @@ func (h *hardener) round(ctx context.Context, name string, kind Kind, text []byt
 		}
 		if on("pin") {
 			add(h.pins(ctx, d, kind))
+		}
+		if on("audit") {
+			findings = append(findings, h.audit(d, kind)...)
 		}
 	}
 	fixes = slices.DeleteFunc(fixes, func(f Fix) bool { return len(f.edits) == 0 })

@@ -2,6 +2,8 @@ package harden
 
 import (
 	"errors"
+	"io"
+	"log"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -90,7 +92,7 @@ func TestRemote(t *testing.T) {
 }
 
 func TestRemoteImages(t *testing.T) {
-	server := httptest.NewServer(registry.New())
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "http://")
 	image, err := random.Image(64, 1)

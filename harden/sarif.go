@@ -8,14 +8,24 @@ import (
 
 // RuleText says what a rule of findings is about.
 var ruleTexts = map[string]string{
-	"pin":            "Not pinned: an action or image that is named by a tag or a branch can become something else",
-	"unpinned":       "An action or reusable workflow is not pinned to a commit, and is not pinned by itself",
-	"unpinned-image": "An image is not pinned to a digest, and is not pinned by itself",
-	"pin-comment":    "The comment behind a pin says another version than the commit is",
-	"moved":          "A reference stands for something else than when it was seen first",
-	"agent":          "The agent does not see all that a job does",
-	"dependabot":     "Nobody keeps the pins up to date",
-	"problem":        "The file cannot be read, or cannot be changed safely",
+	"pin":                   "Not pinned: an action or image that is named by a tag or a branch can become something else",
+	"unpinned":              "An action or reusable workflow is not pinned to a commit, and is not pinned by itself",
+	"unpinned-image":        "An image is not pinned to a digest, and is not pinned by itself",
+	"pin-comment":           "The comment behind a pin says another version than the commit is",
+	"moved":                 "A reference stands for something else than when it was seen first",
+	"agent":                 "The agent does not see all that a job does",
+	"dependabot":            "Nobody keeps the pins up to date",
+	"template-injection":    "What somebody else chooses is put into the text of a script",
+	"untrusted-checkout":    "A stranger's code is checked out with the repository's secrets at hand",
+	"excessive-permissions": "The token may do more than it needs",
+	"persisted-credentials": "The token stays where every later step can read it",
+	"secrets-inherit":       "All secrets are handed to a called workflow",
+	"all-secrets":           "All secrets are given to a job",
+	"download-and-run":      "What is downloaded is run at once",
+	"self-hosted":           "Pull requests run on a machine of one's own",
+	"dangerous-trigger":     "A stranger's deed starts it, with the repository's secrets at hand",
+	"workflow-run":          "It runs with secrets after other workflows, on any branch",
+	"problem":               "The file cannot be read, or cannot be changed safely",
 }
 
 type sarifText struct {

@@ -35,6 +35,8 @@ current folder) and shows as a diff, with reasons, how they would be safer:
               images to digests
   agent       the agent as first step of every job that runs steps (with --agent)
   dependabot  updates for github-actions, so that pins are kept up to date
+  audit       static findings, which a person has to settle: template injection, a stranger's
+              code with secrets, permissions, secrets and more
 
 Nothing is changed that need not be: comments, quotes, anchors, indentation and line ends
 stay. Each change is proved before it is shown: the file parses, means what it meant but for
