@@ -36,7 +36,7 @@ func FuzzInput(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := new(sallyportv1.PolicyInput)
 		if proto.Unmarshal(data, in) != nil || in.GetBehaviour() == nil || len(data) > 1<<16 {
-			t.Skip()
+			return
 		}
 		if in.Process == nil {
 			in.Process = &sallyportv1.Process{}
@@ -44,7 +44,7 @@ func FuzzInput(f *testing.F) {
 		document := newInputs().of(in)
 		kind, err := KindOf(document)
 		if err != nil {
-			t.Skip() // a kind of a later version
+			return // a kind of a later version
 		}
 		if kind != in.GetBehaviour().GetKind() {
 			t.Fatalf("kind %s became %s", in.GetBehaviour().GetKind(), kind)

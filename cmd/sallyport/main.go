@@ -92,6 +92,7 @@ each job, and says so when a job does something else.
 		newReplayCommand(),
 		newPolicyCommand(),
 		newAlertsCommand(),
+		newHardenCommand(),
 		newDLQCommand(),
 		newDoctorCommand(),
 		newDBCommand(),

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/aymanbagabas/go-udiff"
+	"github.com/spf13/cobra"
+
+	"github.com/sallyport-ci/sallyport/harden"
+	"github.com/sallyport-ci/sallyport/report/terminal"
+)
+
+type hardenOptions struct {
+	write, check, json, sarif, offline, update bool
+	only, exempt, selfHosted                   []string
+	agent, lock, server                        string
+	replaceHardenRunner                        bool
+}
+
+func newHardenCommand() *cobra.Command {
+	o := &hardenOptions{}
+	cmd := &cobra.Command{
+		Use:   "harden [PATH…]",
+		Short: "Pin what workflows use, and put the agent into them",
+		Long: `Looks at the workflows, composite actions, Dockerfiles and dependabot.yml below PATH (the
+current folder) and shows as a diff, with reasons, how they would be safer:
+
+  pin         actions and reusable workflows to commits, with their version in a comment,
+              images to digests
+  agent       the agent as first step of every job that runs steps (with --agent)
+  dependabot  updates for github-actions, so that pins are kept up to date
+  audit       static findings, which a person has to settle: template injection, a stranger's
+              code with secrets, permissions, secrets and more
+
+Nothing is changed that need not be: comments, quotes, anchors, indentation and line ends
+stay. Each change is proved before it is shown: the file parses, means what it meant but for
+the change, actionlint has nothing new to say, and a second run is empty. What cannot be
+proved is reported and left alone.
+
+What references stand for is asked by the git protocol and from image registries, and kept in
+the file ` + harden.LockFile + `, which belongs into the repository: what is in it is not asked
+again, and --update says what has moved since. The tag of a whole version that has moved is an
+error, and stays at what it was.
+
+Exit codes: 0 done, or nothing to do; 1 with --check if something would change or an error was
+found, or if a file could not be read; 2 wrong usage.`,
+		Example: `  sallyport harden
+  sallyport harden --write
+  sallyport harden --check --offline --sarif >harden.sarif
+  sallyport harden --only pin .github/workflows/release.yml`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.run(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.write, "write", false, "change the files")
+	f.BoolVar(&o.check, "check", false, "exit with 1 if something would change or an error was found")
+	f.BoolVar(&o.json, "json", false, "print JSON, one file a line")
+	f.BoolVar(&o.sarif, "sarif", false, "print a SARIF 2.1.0 log")
+	f.BoolVar(&o.offline, "offline", false, "ask nobody: what is not in the lock file is reported")
+	f.BoolVar(&o.update, "update", false, "ask also about what is in the lock file, and tell what has moved")
+	f.StringSliceVar(&o.only, "only", nil, "do only this, several with commas: "+strings.Join(harden.Rules, ", "))
+	f.StringSliceVar(&o.exempt, "exempt", nil, "repositories (OWNER/NAME, also with *) and images that stay as they are")
+	f.StringVar(&o.agent, "agent", "", "action that starts the agent, OWNER/REPO[/PATH]@REF; without it no job gets a step")
+	f.StringSliceVar(&o.selfHosted, "self-hosted-label", nil, "label of machines that have the agent: their jobs need no step")
+	f.BoolVar(&o.replaceHardenRunner, "replace-harden-runner", false, "let the agent take the place of step-security/harden-runner, with its inputs")
+	f.StringVar(&o.lock, "lock", "", "lock file (default "+harden.LockFile+" in the first PATH that is a folder, or the current one)")
+	f.StringVar(&o.server, "github-url", "https://github.com", "where repositories are")
+	return cmd
+}
+
+func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Writer) error {
+	switch {
+	case o.write && o.check:
+		return usageError(errors.New("give either --write or --check"))
+	case o.json && o.sarif:
+		return usageError(errors.New("give either --json or --sarif"))
+	case o.offline && o.update:
+		return usageError(errors.New("--update asks, and --offline asks nobody"))
+	}
+	if len(paths) == 0 {
+		paths = []string{"."}
+	}
+	if o.lock == "" {
+		o.lock = harden.LockFile
+		for _, p := range paths {
+			if info, err := os.Stat(p); err == nil && info.IsDir() {
+				o.lock = filepath.Join(p, harden.LockFile)
+				break
+			}
+		}
+	}
+	lock, err := harden.ReadLock(o.lock)
+	if err != nil {
+		return err
+	}
+	names, err := harden.Find(paths, true)
+	if err != nil {
+		return usageError(err)
+	}
+	c := harden.Config{
+		Lock: lock, Update: o.update, Rules: o.only, Exempt: o.exempt, Agent: o.agent, SelfHosted: o.selfHosted, ReplaceHardenRunner: o.replaceHardenRunner,
+	}
+	if !o.offline {
+		c.Resolver = &harden.Remote{Server: o.server}
+	}
+	results, err := harden.Files(ctx, c, names)
+	if err != nil {
+		return usageError(err)
+	}
+	if o.write {
+		for _, r := range results {
+			if err := r.Write(); err != nil {
+				return err
+			}
+		}
+		if err := lock.Write(o.lock); err != nil {
+			return err
+		}
+	}
+	if err := o.print(out, results); err != nil {
+		return err
+	}
+	bad, changes := false, false
+	for _, r := range results {
+		if r.Problem != nil {
+			fmt.Fprintln(said, "sallyport:", r.Problem)
+			bad = true
+		}
+		changes = changes || r.After != nil
+		for _, f := range r.Findings {
+			bad = bad || o.check && f.Severity == harden.SeverityError
+		}
+	}
+	if bad || o.check && changes {
+		return &exitError{exitFailed}
+	}
+	return nil
+}
+
+func (o *hardenOptions) print(out io.Writer, results []*harden.Result) error {
+	if o.sarif {
+		data, err := harden.SARIF(version, results)
+		if err == nil {
+			_, err = out.Write(data)
+		}
+		return err
+	}
+	files, fixes := 0, 0
+	for _, r := range results {
+		if r.After != nil {
+			files++
+			fixes += len(r.Fixes)
+		}
+		var err error
+		if o.json {
+			line := map[string]any{"file": r.File, "fixes": r.Fixes, "findings": r.Findings, "changed": r.After != nil}
+			if r.Problem != nil {
+				line["problem"] = map[string]any{"at": r.Problem.At, "message": r.Problem.Message}
+			}
+			err = printLine(out, line)
+		} else {
+			err = o.printFile(out, r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if o.json {
+		return nil
+	}
+	done := "would change"
+	if o.write {
+		done = "changed"
+	}
+	_, err := fmt.Fprintf(out, "%d files looked at, %d %s, %d fixes\n", len(results), files, done, fixes)
+	return err
+}
+
+// printFile prints what is said of a file and, if it is not written, its diff.
+func (o *hardenOptions) printFile(out io.Writer, r *harden.Result) error {
+	colour := terminal.Palette{}
+	if f, ok := out.(*os.File); ok {
+		colour.On = terminal.Coloured(f, os.LookupEnv)
+	}
+	var b strings.Builder
+	for _, f := range r.Findings {
+		fmt.Fprintf(&b, "%s:%d:%d: %s: %s [%s]\n", r.File, f.At.Line, f.At.Column, f.Severity, terminal.Escape(f.Message), f.Rule)
+	}
+	for _, f := range r.Fixes {
+		fmt.Fprintf(&b, "%s:%d:%d: %s [%s]\n", r.File, f.At.Line, f.At.Column, terminal.Escape(f.Reason), f.Rule)
+	}
+	if r.After != nil && !o.write {
+		for line := range strings.Lines(udiff.Unified("a/"+filepath.ToSlash(r.File), "b/"+filepath.ToSlash(r.File), string(r.Before), string(r.After))) {
+			plain := terminal.Escape(strings.TrimRight(line, "\r\n"))
+			switch {
+			case strings.HasPrefix(line, "+"):
+				plain = colour.Green(plain)
+			case strings.HasPrefix(line, "-"):
+				plain = colour.Red(plain)
+			}
+			b.WriteString(plain + "\n")
+		}
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}

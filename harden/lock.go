@@ -1,0 +1,221 @@
+package harden
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// LockFile is the name of the file that remembers what references stood for.
+const LockFile = "sallyport.lock"
+
+// LockedAction is what a reference of a repository stood for when it was seen.
+type LockedAction struct {
+	Uses    string `yaml:"uses"` // OWNER/NAME@REF
+	Commit  string `yaml:"commit"`
+	Version string `yaml:"version,omitempty"`
+	Branch  bool   `yaml:"branch,omitempty"`
+	Seen    string `yaml:"seen"` // the day on which it was first seen so
+}
+
+// LockedImage is what an image's name stood for.
+type LockedImage struct {
+	Image  string `yaml:"image"`
+	Digest string `yaml:"digest"`
+	Seen   string `yaml:"seen"`
+}
+
+// Lock is the content of a lock file. It is safe for one goroutine.
+type Lock struct {
+	Version int            `yaml:"version"`
+	Actions []LockedAction `yaml:"actions,omitempty"`
+	Images  []LockedImage  `yaml:"images,omitempty"`
+
+	changed bool
+}
+
+const lockVersion = 1
+
+// ReadLock reads a lock file; one that does not exist is empty. What is wrong with it is an
+// error: it decides what code runs.
+func ReadLock(name string) (*Lock, error) {
+	l := &Lock{Version: lockVersion}
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read lock: %w", err)
+	}
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	d.KnownFields(true)
+	if err := d.Decode(l); err != nil {
+		return nil, fmt.Errorf("read lock %s: %w", name, err)
+	}
+	if l.Version != lockVersion {
+		return nil, fmt.Errorf("read lock %s: version %d, this program reads %d", name, l.Version, lockVersion)
+	}
+	seen := make(map[string]bool)
+	for _, a := range l.Actions {
+		if _, ok := ParseReference(a.Uses); !ok || !commitForm.MatchString(a.Commit) || seen[a.Uses] {
+			return nil, fmt.Errorf("read lock %s: %q at %q is no reference and its commit, or is there twice", name, a.Uses, a.Commit)
+		}
+		seen[a.Uses] = true
+	}
+	for _, i := range l.Images {
+		if i.Image == "" || !digestForm.MatchString(i.Digest) || seen[i.Image] {
+			return nil, fmt.Errorf("read lock %s: %q at %q is no image and its digest, or is there twice", name, i.Image, i.Digest)
+		}
+		seen[i.Image] = true
+	}
+	return l, nil
+}
+
+// Write writes the file if something was added, ordered, whole or not at all.
+func (l *Lock) Write(name string) error {
+	if !l.changed {
+		return nil
+	}
+	slices.SortFunc(l.Actions, func(a, b LockedAction) int { return strings.Compare(a.Uses, b.Uses) })
+	slices.SortFunc(l.Images, func(a, b LockedImage) int { return strings.Compare(a.Image, b.Image) })
+	var b bytes.Buffer
+	b.WriteString("# What references stood for when sallyport harden saw them first. Commit this file.\n")
+	e := yaml.NewEncoder(&b)
+	e.SetIndent(2)
+	if err := e.Encode(l); err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	if err := writeWhole(name, b.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	l.changed = false
+	return nil
+}
+
+func (l *Lock) action(uses string) *LockedAction {
+	for i := range l.Actions {
+		if l.Actions[i].Uses == uses {
+			return &l.Actions[i]
+		}
+	}
+	return nil
+}
+
+func (l *Lock) image(image string) *LockedImage {
+	for i := range l.Images {
+		if l.Images[i].Image == image {
+			return &l.Images[i]
+		}
+	}
+	return nil
+}
+
+// writeWhole replaces a file so that it is the old one or the new one, whatever happens.
+func writeWhole(name string, data []byte, mode fs.FileMode) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".sallyport-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// resolver asks the lock first and notes in it what somebody else knew.
+type resolver struct {
+	lock   *Lock
+	remote Resolver // nil: offline
+	update bool     // ask also of what is in the lock
+	today  string
+}
+
+var errOffline = errors.New("it is not in " + LockFile + ", and nobody is asked (--offline)")
+
+// move is a reference that stands for another commit than before.
+type move struct {
+	before LockedAction
+	now    Resolution
+}
+
+// action returns the commit to take for a reference, and how it has moved if it has. A branch
+// and a tag such as v4 are followed; the tag of a whole version is not: it stays at the commit
+// that was seen first, and so does the lock.
+func (r *resolver) action(ctx context.Context, ref Reference) (take Resolution, moved *move, err error) {
+	key := ref.Repository + "@" + ref.Ref
+	locked := r.lock.action(key)
+	known := Resolution{}
+	if locked != nil {
+		known = Resolution{Commit: locked.Commit, Version: locked.Version, Branch: locked.Branch}
+		if !r.update || r.remote == nil {
+			return known, nil, nil
+		}
+	}
+	if r.remote == nil {
+		return Resolution{}, nil, errOffline
+	}
+	now, err := r.remote.Resolve(ctx, ref.Repository, ref.Ref)
+	if err != nil {
+		return Resolution{}, nil, err
+	}
+	entry := LockedAction{Uses: key, Commit: now.Commit, Version: now.Version, Branch: now.Branch, Seen: r.today}
+	switch {
+	case locked == nil:
+		r.lock.Actions, r.lock.changed = append(r.lock.Actions, entry), true
+	case locked.Commit != now.Commit:
+		moved = &move{*locked, now}
+		if !moves(ref.Ref, now.Branch) {
+			return known, moved, nil
+		}
+		*locked, r.lock.changed = entry, true
+	}
+	return now, moved, nil
+}
+
+// moves says whether a reference is one that moves with every release.
+func moves(ref string, branch bool) bool {
+	parts, ok := versionParts(ref)
+	return branch || ok && len(parts) < 3
+}
+
+func (r *resolver) image(ctx context.Context, image string) (digest string, moved *LockedImage, err error) {
+	locked := r.lock.image(image)
+	if locked != nil && (!r.update || r.remote == nil) {
+		return locked.Digest, nil, nil
+	}
+	if r.remote == nil {
+		return "", nil, errOffline
+	}
+	if digest, err = r.remote.Digest(ctx, image); err != nil {
+		return "", nil, err
+	}
+	if !digestForm.MatchString(digest) {
+		return "", nil, fmt.Errorf("image %s: %q is no digest", image, digest)
+	}
+	now := LockedImage{Image: image, Digest: digest, Seen: r.today}
+	switch {
+	case locked == nil:
+		r.lock.Images, r.lock.changed = append(r.lock.Images, now), true
+	case locked.Digest != digest:
+		before := *locked
+		*locked, r.lock.changed = now, true
+		return digest, &before, nil
+	}
+	return digest, nil, nil
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
