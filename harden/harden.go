@@ -16,6 +16,8 @@ import (
 
 	"github.com/rhysd/actionlint"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sallyport-ci/sallyport/harden/catalogue"
 )
 
 // Config says what is done.
@@ -26,7 +28,7 @@ type Config struct {
 	Lock *Lock
 	// Update asks also about what is in the lock, and tells what has moved.
 	Update bool
-	// Rules are those in force: pin, agent, dependabot, audit. All if there are none.
+	// Rules are those in force; all if there are none.
 	Rules []string
 	// Exempt are patterns (path.Match) of repositories, OWNER/NAME, and images that stay as
 	// they are.
@@ -38,12 +40,17 @@ type Config struct {
 	SelfHosted []string
 	// ReplaceHardenRunner lets the agent take the place of Harden-Runner.
 	ReplaceHardenRunner bool
+	// Permissive leaves the token of a job as it is if it is not known what one of its steps
+	// needs.
+	Permissive bool
+	// Catalogue says what actions need; the embedded one by default.
+	Catalogue *catalogue.Catalogue
 	// Now is the clock; time.Now by default.
 	Now func() time.Time
 }
 
 // Rules are the names of what can be done.
-var Rules = []string{"pin", "agent", "dependabot", "audit"}
+var Rules = []string{"pin", "permissions", "agent", "dependabot", "audit"}
 
 // Result is what came of one file.
 type Result struct {
@@ -74,6 +81,12 @@ func newHardener(c Config) (*hardener, error) {
 	}
 	if c.Lock == nil {
 		c.Lock = &Lock{Version: lockVersion}
+	}
+	if c.Catalogue == nil {
+		var err error
+		if c.Catalogue, err = catalogue.Embedded(); err != nil {
+			return nil, fmt.Errorf("harden: %w", err)
+		}
 	}
 	if len(c.Rules) == 0 {
 		c.Rules = Rules
@@ -176,8 +189,11 @@ func (h *hardener) round(ctx context.Context, name string, kind Kind, text []byt
 		if on("pin") {
 			add(h.pins(ctx, d, kind))
 		}
+		if on("permissions") && kind == KindWorkflow {
+			add(h.permissions(d))
+		}
 		if on("audit") {
-			findings = append(findings, h.audit(d, kind)...)
+			findings = append(findings, append(h.audit(d, kind), h.reputation(d, kind)...)...)
 		}
 	}
 	fixes = slices.DeleteFunc(fixes, func(f Fix) bool { return len(f.edits) == 0 })

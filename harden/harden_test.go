@@ -86,6 +86,8 @@ func TestCases(t *testing.T) {
 					c.Agent = value
 				case "only":
 					c.Rules = strings.Split(value, ",")
+				case "permissive":
+					c.Permissive = true
 				case "replace":
 					c.ReplaceHardenRunner = true
 				case "exempt":

@@ -20,7 +20,7 @@ type hardenOptions struct {
 	write, check, json, sarif, offline, update bool
 	only, exempt, selfHosted                   []string
 	agent, lock, server                        string
-	replaceHardenRunner                        bool
+	replaceHardenRunner, permissive            bool
 }
 
 func newHardenCommand() *cobra.Command {
@@ -33,6 +33,7 @@ current folder) and shows as a diff, with reasons, how they would be safer:
 
   pin         actions and reusable workflows to commits, with their version in a comment,
               images to digests
+  permissions what a job's token may do, where nobody says it, by what its steps need
   agent       the agent as first step of every job that runs steps (with --agent)
   dependabot  updates for github-actions, so that pins are kept up to date
   audit       static findings, which a person has to settle: template injection, a stranger's
@@ -69,6 +70,7 @@ found, or if a file could not be read; 2 wrong usage.`,
 	f.StringSliceVar(&o.exempt, "exempt", nil, "repositories (OWNER/NAME, also with *) and images that stay as they are")
 	f.StringVar(&o.agent, "agent", "", "action that starts the agent, OWNER/REPO[/PATH]@REF; without it no job gets a step")
 	f.StringSliceVar(&o.selfHosted, "self-hosted-label", nil, "label of machines that have the agent: their jobs need no step")
+	f.BoolVar(&o.permissive, "permissive", false, "leave the token of a job as it is if it is not known what one of its steps needs")
 	f.BoolVar(&o.replaceHardenRunner, "replace-harden-runner", false, "let the agent take the place of step-security/harden-runner, with its inputs")
 	f.StringVar(&o.lock, "lock", "", "lock file (default "+harden.LockFile+" in the first PATH that is a folder, or the current one)")
 	f.StringVar(&o.server, "github-url", "https://github.com", "where repositories are")
@@ -105,7 +107,7 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 		return usageError(err)
 	}
 	c := harden.Config{
-		Lock: lock, Update: o.update, Rules: o.only, Exempt: o.exempt, Agent: o.agent, SelfHosted: o.selfHosted, ReplaceHardenRunner: o.replaceHardenRunner,
+		Lock: lock, Update: o.update, Rules: o.only, Exempt: o.exempt, Agent: o.agent, SelfHosted: o.selfHosted, ReplaceHardenRunner: o.replaceHardenRunner, Permissive: o.permissive,
 	}
 	if !o.offline {
 		c.Resolver = &harden.Remote{Server: o.server}

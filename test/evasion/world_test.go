@@ -100,7 +100,8 @@ func newWorld() (*world, error) {
 		return nil, errors.Join(err, w.stop())
 	}
 	w.compileAll()
-	if err := until(func() bool { return w.sensor.namesWatched() == len(list.Names()) }); err != nil {
+	// More than once, if homes come and go meanwhile.
+	if err := until(func() bool { return w.sensor.namesWatched() >= len(list.Names()) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("%d of %d names of the watch list are watched: %w", w.sensor.namesWatched(), len(list.Names()), err), w.stop())
 	}
 	return w, nil
