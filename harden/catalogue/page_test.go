@@ -36,8 +36,8 @@ const pageHead = `# What actions need of GITHUB_TOKEN
 <!-- Made of harden/catalogue/catalogue.yaml by go generate ./harden/catalogue. Do not edit. -->
 
 %d actions. The job's token can reach %d of them, and %d need a permission or may need
-one; for the others ` + "`permissions: {}`" + ` is enough. No command reads the catalogue yet: it is
-the ground on which ` + "`sallyport harden`" + ` is to stand.
+one; for the others ` + "`permissions: {}`" + ` is enough. No command reads the catalogue yet:
+` + "`sallyport harden`" + ` pins, and does not grant permissions.
 
 ## How to read it
 
