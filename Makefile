@@ -60,6 +60,11 @@ bench-detector: ## Measure folding and judging on one core, memory, a restart, a
 bench-alerts: ## Simulate four weeks of 200 jobs: false alerts and attacks caught, ten times
 	SALLYPORT_SEEDS=10 go test -count 1 -v -run Simulation ./detector
 
+.PHONY: bench-harden
+bench-harden: build ## Measure harden on 1,000 workflows beside actionlint and zizmor
+	@[ -x $(TOOLS)/zizmor/bin/zizmor ] || { python3 -m venv $(TOOLS)/zizmor && $(TOOLS)/zizmor/bin/pip -q install zizmor==1.32.0; } || echo "zizmor cannot be had; it is left out"
+	go run ./test/hardenbench
+
 .PHONY: bench-dashboards
 bench-dashboards: setup-bench engine ## Measure dashboards and inserts over many stored rows: ROWS=100000000
 	SALLYPORT_ROWS=$(ROWS) go test -run '^$$' -bench Dashboards -benchtime 1x -timeout 60m ./deployments/grafana

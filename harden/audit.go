@@ -158,9 +158,6 @@ func auditSteps(steps *yaml.Node, triggers map[string]*yaml.Node, add adder) {
 			continue
 		}
 		uses := value(s, "uses")
-		if v := text(value(with, "persist-credentials")); v != "false" {
-			add("persisted-credentials", SeverityNote, uses, "the token stays in .git/config, where every later step can read it; persist-credentials: false takes it away, unless a later step pushes")
-		}
 		for _, event := range dangerous {
 			if triggers[event] == nil {
 				continue

@@ -50,7 +50,7 @@ type Config struct {
 }
 
 // Rules are the names of what can be done.
-var Rules = []string{"pin", "permissions", "agent", "dependabot", "audit"}
+var Rules = []string{"pin", "permissions", "credentials", "agent", "dependabot", "audit"}
 
 // Result is what came of one file.
 type Result struct {
@@ -191,6 +191,9 @@ func (h *hardener) round(ctx context.Context, name string, kind Kind, text []byt
 		}
 		if on("permissions") && kind == KindWorkflow {
 			add(h.permissions(d))
+		}
+		if on("credentials") && kind == KindWorkflow {
+			add(h.credentials(d))
 		}
 		if on("audit") {
 			findings = append(findings, append(h.audit(d, kind), h.reputation(d, kind)...)...)

@@ -123,8 +123,10 @@ func environment(outside map[string]string, env *yaml.Node) map[string]string {
 var (
 	tokenExpression = regexp.MustCompile(`(?i)\$\{\{[^}]*\b(?:secrets\s*\.\s*GITHUB_TOKEN|github\s*\.\s*token)\b`)
 	gitPush         = regexp.MustCompile(`(?m)(?:^|[;&|(]|\bthen\b|\bdo\b)\s*git\s+(?:-\S+\s+(?:[^-\s]\S*\s+)?)*push\b`)
-	ghCommand       = regexp.MustCompile(`(?m)(?:^|[;&|(!]|\$\(|\bthen\b|\bdo\b|\bif\b|=)\s*gh\s+([a-z-]+)(?:\s+([a-z-]+))?([^\n]*)`)
-	comments        = regexp.MustCompile(`(?m)(?:^|\s)#.*$`)
+	// remoteGit are the commands of git that speak to where the repository came from.
+	remoteGit = regexp.MustCompile(`(?m)(?:^|[;&|(]|\bthen\b|\bdo\b)\s*git\s+(?:-\S+\s+(?:[^-\s]\S*\s+)?)*(?:push|pull|fetch|clone|submodule|lfs|remote|ls-remote)\b`)
+	ghCommand = regexp.MustCompile(`(?m)(?:^|[;&|(!]|\$\(|\bthen\b|\bdo\b|\bif\b|=)\s*gh\s+([a-z-]+)(?:\s+([a-z-]+))?([^\n]*)`)
+	comments  = regexp.MustCompile(`(?m)(?:^|\s)#.*$`)
 )
 
 // needs works out what the token of a job has to be able to do.
