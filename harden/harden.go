@@ -40,6 +40,8 @@ type Config struct {
 	SelfHosted []string
 	// ReplaceHardenRunner lets the agent take the place of Harden-Runner.
 	ReplaceHardenRunner bool
+	// Transitive looks into the actions themselves, if the Resolver is a Reader.
+	Transitive bool
 	// Permissive leaves the token of a job as it is if it is not known what one of its steps
 	// needs.
 	Permissive bool
@@ -72,7 +74,8 @@ type Result struct {
 type hardener struct {
 	Config
 	resolver *resolver
-	replaced map[*yaml.Node]bool // uses that are somebody else's after this round
+	replaced map[*yaml.Node]bool      // uses that are somebody else's after this round
+	chains   map[string][]saidOfChain // what was said of actions
 }
 
 func newHardener(c Config) (*hardener, error) {
@@ -101,7 +104,7 @@ func newHardener(c Config) (*hardener, error) {
 			return nil, fmt.Errorf("harden: the agent's action %q is not of the form OWNER/REPO@REF", c.Agent)
 		}
 	}
-	return &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, day(c.Now())}, make(map[*yaml.Node]bool)}, nil
+	return &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, day(c.Now())}, make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}, nil
 }
 
 // Text hardens one file that is in memory. The error is about the configuration or ctx; what is
@@ -188,6 +191,9 @@ func (h *hardener) round(ctx context.Context, name string, kind Kind, text []byt
 		}
 		if on("pin") {
 			add(h.pins(ctx, d, kind))
+		}
+		if on("pin") && h.Transitive {
+			findings = append(findings, h.transitive(ctx, d, kind)...)
 		}
 		if on("permissions") && kind == KindWorkflow {
 			add(h.permissions(d))

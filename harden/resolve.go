@@ -14,6 +14,7 @@ import (
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/config"
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	"github.com/go-git/go-git/v5/storage/memory"
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -55,6 +56,13 @@ type Remote struct {
 
 	mu    sync.Mutex
 	known map[string]*remoteRefs
+	trees map[string]*object.Tree // by OWNER/NAME@COMMIT
+}
+
+func (r *Remote) timeout() time.Duration { return cmp.Or(r.Timeout, 30*time.Second) }
+
+func (r *Remote) address(repository string) string {
+	return strings.TrimSuffix(cmp.Or(r.Server, "https://github.com"), "/") + "/" + repository
 }
 
 type remoteRefs struct {
@@ -119,10 +127,9 @@ func (r *Remote) refs(ctx context.Context, repository string) (*remoteRefs, erro
 }
 
 func (r *Remote) read(ctx context.Context, repository string, into *remoteRefs) error {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.Timeout, 30*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()
-	address := strings.TrimSuffix(cmp.Or(r.Server, "https://github.com"), "/") + "/" + repository
-	list, err := git.NewRemote(memory.NewStorage(), &config.RemoteConfig{Name: "origin", URLs: []string{address}}).
+	list, err := git.NewRemote(memory.NewStorage(), &config.RemoteConfig{Name: "origin", URLs: []string{r.address(repository)}}).
 		ListContext(ctx, &git.ListOptions{PeelingOption: git.AppendPeeled})
 	if errors.Is(err, transport.ErrRepositoryNotFound) || errors.Is(err, transport.ErrAuthenticationRequired) {
 		return fmt.Errorf("read references of %s: %w", repository, ErrUnknown)
@@ -185,7 +192,7 @@ func versionParts(tag string) ([]int, bool) {
 
 // Digest implements Resolver.
 func (r *Remote) Digest(ctx context.Context, image string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.Timeout, 30*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()
 	ref, err := name.ParseReference(image)
 	if err != nil {

@@ -12,6 +12,7 @@ var ruleTexts = map[string]string{
 	"unpinned":              "An action or reusable workflow is not pinned to a commit, and is not pinned by itself",
 	"unpinned-image":        "An image is not pinned to a digest, and is not pinned by itself",
 	"pin-comment":           "The comment behind a pin says another version than the commit is",
+	"transitive":            "A pinned action uses something that is not pinned",
 	"moved":                 "A reference stands for something else than when it was seen first",
 	"permissions":           "The token may do more than the job needs, or nobody knows what it needs",
 	"archived":              "An action that nobody looks after any more",

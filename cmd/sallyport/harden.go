@@ -17,10 +17,10 @@ import (
 )
 
 type hardenOptions struct {
-	write, check, json, sarif, offline, update bool
-	only, exempt, selfHosted                   []string
-	agent, lock, server                        string
-	replaceHardenRunner, permissive            bool
+	write, check, json, sarif, offline, update  bool
+	only, exempt, selfHosted                    []string
+	agent, lock, server                         string
+	replaceHardenRunner, permissive, transitive bool
 }
 
 func newHardenCommand() *cobra.Command {
@@ -70,6 +70,7 @@ found, or if a file could not be read; 2 wrong usage.`,
 	f.StringSliceVar(&o.exempt, "exempt", nil, "repositories (OWNER/NAME, also with *) and images that stay as they are")
 	f.StringVar(&o.agent, "agent", "", "action that starts the agent, OWNER/REPO[/PATH]@REF; without it no job gets a step")
 	f.StringSliceVar(&o.selfHosted, "self-hosted-label", nil, "label of machines that have the agent: their jobs need no step")
+	f.BoolVar(&o.transitive, "transitive", false, "look into the actions themselves: what do they use that is not pinned?")
 	f.BoolVar(&o.permissive, "permissive", false, "leave the token of a job as it is if it is not known what one of its steps needs")
 	f.BoolVar(&o.replaceHardenRunner, "replace-harden-runner", false, "let the agent take the place of step-security/harden-runner, with its inputs")
 	f.StringVar(&o.lock, "lock", "", "lock file (default "+harden.LockFile+" in the first PATH that is a folder, or the current one)")
@@ -107,7 +108,7 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 		return usageError(err)
 	}
 	c := harden.Config{
-		Lock: lock, Update: o.update, Rules: o.only, Exempt: o.exempt, Agent: o.agent, SelfHosted: o.selfHosted, ReplaceHardenRunner: o.replaceHardenRunner, Permissive: o.permissive,
+		Lock: lock, Update: o.update, Rules: o.only, Exempt: o.exempt, Agent: o.agent, SelfHosted: o.selfHosted, ReplaceHardenRunner: o.replaceHardenRunner, Permissive: o.permissive, Transitive: o.transitive,
 	}
 	if !o.offline {
 		c.Resolver = &harden.Remote{Server: o.server}
