@@ -93,6 +93,7 @@ each job, and says so when a job does something else.
 		newPolicyCommand(),
 		newAlertsCommand(),
 		newHardenCommand(),
+		newActionsCommand(),
 		newDLQCommand(),
 		newDoctorCommand(),
 		newDBCommand(),
