@@ -110,6 +110,7 @@ const (
 
 // Agent turns records into batches.
 type Agent struct {
+	armed   chan struct{} // closed when what is watched from the beginning is
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
@@ -173,6 +174,7 @@ func New(cfg Config) (*Agent, error) {
 		cfg.WatchList = watchlist.Default()
 	}
 	a := &Agent{
+		armed:     make(chan struct{}),
 		now:       boot,
 		started:   boot,
 		tellUntil: math.MaxUint64,
@@ -214,6 +216,10 @@ func machineRoot() string {
 	return first
 }
 
+// Armed is closed when Run watches the files and libraries that are to be watched from the
+// beginning: what starts after that is seen whole.
+func (a *Agent) Armed() <-chan struct{} { return a.armed }
+
 // Run reads records and publishes batches until ctx ends or the source does. It
 // then takes what the source still holds, says that it stops, and returns when the
 // sink has everything. It may be called once.
@@ -235,6 +241,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.requests.watchLibraries(); err != nil {
 		a.log.Warn("not all requests are seen", "error", err)
 	}
+	close(a.armed)
 	running.Go(func() { a.requests.work(stopTicking) })
 	// Its error is that of the second call, below.
 	stopClosing := context.AfterFunc(ctx, func() { _ = a.cfg.Source.Close() })

@@ -174,6 +174,11 @@ func watch(ctx context.Context, args []string, agentID string, sink agent.Sink, 
 	defer stop()
 	watchErr := make(chan error, 1)
 	go func() { watchErr <- a.Run(watching) }()
+	select {
+	case <-a.Armed():
+	case err := <-watchErr:
+		return command, err
+	}
 
 	command.Started = time.Now()
 	command.ExitCode, command.Signal, err = execute(args)
