@@ -45,6 +45,8 @@ type Config struct {
 	// Permissive leaves the token of a job as it is if it is not known what one of its steps
 	// needs.
 	Permissive bool
+	// Approvals say which actions may be used; all if it is nil.
+	Approvals *Approvals
 	// Catalogue says what actions need; the embedded one by default.
 	Catalogue *catalogue.Catalogue
 	// Now is the clock; time.Now by default.
@@ -52,7 +54,7 @@ type Config struct {
 }
 
 // Rules are the names of what can be done.
-var Rules = []string{"pin", "permissions", "credentials", "agent", "dependabot", "audit"}
+var Rules = []string{"pin", "permissions", "credentials", "agent", "dependabot", "audit", "approvals"}
 
 // Result is what came of one file.
 type Result struct {
@@ -200,6 +202,9 @@ func (h *hardener) round(ctx context.Context, name string, kind Kind, text []byt
 		}
 		if on("credentials") && kind == KindWorkflow {
 			add(h.credentials(d))
+		}
+		if on("approvals") {
+			findings = append(findings, h.approvals(ctx, d, kind)...)
 		}
 		if on("audit") {
 			findings = append(findings, append(h.audit(d, kind), h.reputation(d, kind)...)...)

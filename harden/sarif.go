@@ -16,6 +16,7 @@ var ruleTexts = map[string]string{
 	"moved":                 "A reference stands for something else than when it was seen first",
 	"permissions":           "The token may do more than the job needs, or nobody knows what it needs",
 	"archived":              "An action that nobody looks after any more",
+	"not-approved":          "An action that the organisation has not approved",
 	"incident":              "An action that was taken over once",
 	"agent":                 "The agent does not see all that a job does",
 	"dependabot":            "Nobody keeps the pins up to date",

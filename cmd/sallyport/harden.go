@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/aymanbagabas/go-udiff"
 	"github.com/spf13/cobra"
@@ -17,10 +18,10 @@ import (
 )
 
 type hardenOptions struct {
-	write, check, json, sarif, offline, update  bool
-	only, exempt, selfHosted                    []string
-	agent, lock, server                         string
-	replaceHardenRunner, permissive, transitive bool
+	write, check, json, sarif, offline, update     bool
+	only, exempt, selfHosted                       []string
+	agent, lock, server, approvals, approvalPolicy string
+	replaceHardenRunner, permissive, transitive    bool
 }
 
 func newHardenCommand() *cobra.Command {
@@ -36,6 +37,7 @@ current folder) and shows as a diff, with reasons, how they would be safer:
   permissions what a job's token may do, where nobody says it, by what its steps need
   agent       the agent as first step of every job that runs steps (with --agent)
   dependabot  updates for github-actions, so that pins are kept up to date
+  approvals   what ` + harden.ApprovalsFile + ` does not approve, if there is such a file
   audit       static findings, which a person has to settle: template injection, a stranger's
               code with secrets, permissions, secrets and more
 
@@ -73,6 +75,8 @@ found, or if a file could not be read; 2 wrong usage.`,
 	f.BoolVar(&o.transitive, "transitive", false, "look into the actions themselves: what do they use that is not pinned?")
 	f.BoolVar(&o.permissive, "permissive", false, "leave the token of a job as it is if it is not known what one of its steps needs")
 	f.BoolVar(&o.replaceHardenRunner, "replace-harden-runner", false, "let the agent take the place of step-security/harden-runner, with its inputs")
+	f.StringVar(&o.approvals, "catalog", "", "file of approved actions (default "+harden.ApprovalsFile+" beside the lock file, if it is there)")
+	f.StringVar(&o.approvalPolicy, "approval-policy", "", "Rego policy that judges by it, in the place of the built-in one")
 	f.StringVar(&o.lock, "lock", "", "lock file (default "+harden.LockFile+" in the first PATH that is a folder, or the current one)")
 	f.StringVar(&o.server, "github-url", "https://github.com", "where repositories are")
 	return cmd
@@ -107,8 +111,17 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 	if err != nil {
 		return usageError(err)
 	}
+	if o.approvals == "" {
+		o.approvals = filepath.Join(filepath.Dir(o.lock), harden.ApprovalsFile)
+	} else if _, err := os.Stat(o.approvals); err != nil {
+		return fmt.Errorf("read approvals: %w", err)
+	}
+	approvals, err := harden.ReadApprovals(ctx, o.approvals, o.approvalPolicy, time.Now())
+	if err != nil {
+		return err
+	}
 	c := harden.Config{
-		Lock: lock, Update: o.update, Rules: o.only, Exempt: o.exempt, Agent: o.agent, SelfHosted: o.selfHosted, ReplaceHardenRunner: o.replaceHardenRunner, Permissive: o.permissive, Transitive: o.transitive,
+		Approvals: approvals, Lock: lock, Update: o.update, Rules: o.only, Exempt: o.exempt, Agent: o.agent, SelfHosted: o.selfHosted, ReplaceHardenRunner: o.replaceHardenRunner, Permissive: o.permissive, Transitive: o.transitive,
 	}
 	if !o.offline {
 		c.Resolver = &harden.Remote{Server: o.server}
