@@ -82,7 +82,7 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint Go and protobuf, check that pr
 	$(TOOLS)/golangci-lint run
 
 .PHONY: generate
-generate: setup-generate generate-proto ## Make all generated files again
+generate: setup-generate generate-proto generate-github ## Make all generated files again
 	go generate ./...
 
 .PHONY: generate-proto
@@ -90,6 +90,22 @@ generate-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc 
 	$(TOOLS)/buf generate
 	@# What the API needs is left out of the agent (tag agent): gRPC alone doubles it.
 	sed -i '1i //go:build !agent\n' proto/sallyport/v1/service_grpc.pb.go proto/sallyport/v1/service.pb.gw.go
+
+# GitHub's own description of its API, to which the fake of the tests is held.
+GITHUB_REST    = @octokit/openapi@23.0.2
+GITHUB_GRAPHQL = @octokit/graphql-schema@15.26.1
+
+.PHONY: generate-github
+generate-github: $(TOOLS)/github/api.github.com.json $(TOOLS)/github/schema.graphql
+	go run ./test/githubfake/contract/cut -rest $(TOOLS)/github/api.github.com.json -graphql $(TOOLS)/github/schema.graphql -dir test/githubfake/contract
+
+$(TOOLS)/github/api.github.com.json: PACKAGE = $(GITHUB_REST)
+$(TOOLS)/github/schema.graphql:      PACKAGE = $(GITHUB_GRAPHQL)
+$(TOOLS)/github/%: Makefile
+	@echo "fetching $(PACKAGE)"
+	@mkdir -p $(TOOLS)/github && rm -rf $(TOOLS)/github/$*.tmp && mkdir $(TOOLS)/github/$*.tmp
+	@cd $(TOOLS)/github/$*.tmp && npm pack --silent $(PACKAGE) >/dev/null && tar xzf *.tgz && find . -name '$*' -exec mv {} ../$* \;
+	@rm -rf $(TOOLS)/github/$*.tmp && touch $@
 
 .PHONY: check-generated
 check-generated: generate ## Fail if a committed generated file is out of date

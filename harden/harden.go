@@ -286,9 +286,12 @@ func Find(paths []string, dependabot bool) ([]string, error) {
 					return fs.SkipDir
 				}
 				if dependabot && filepath.Base(name) == "workflows" && filepath.Base(filepath.Dir(name)) == ".github" {
-					file := filepath.Join(filepath.Dir(name), "dependabot.yml")
-					if _, err := os.Lstat(strings.TrimSuffix(file, ".yml") + ".yaml"); err != nil {
-						seen[file] = true
+					top := filepath.Dir(filepath.Dir(name))
+					if Wanted(func(file string) bool {
+						_, err := os.Lstat(filepath.Join(top, filepath.FromSlash(file)))
+						return err == nil
+					}) {
+						seen[filepath.Join(top, ".github", "dependabot.yml")] = true
 					}
 				}
 				return nil
@@ -310,11 +313,69 @@ func Find(paths []string, dependabot bool) ([]string, error) {
 	return out, nil
 }
 
+// renovate are files by which another program keeps pins up to date.
+var renovate = []string{
+	"renovate.json", "renovate.json5", ".renovaterc", ".renovaterc.json", ".renovaterc.json5",
+	".github/renovate.json", ".github/renovate.json5", ".gitlab/renovate.json", ".gitlab/renovate.json5",
+}
+
+// Wanted says whether a repository with workflows should have a .github/dependabot.yml, or have
+// it looked at: not if another program keeps its pins up to date, or if it is there under
+// another name. there says whether it has a file, by its path from the top.
+func Wanted(there func(file string) bool) bool {
+	return there(".github/dependabot.yml") || !there(".github/dependabot.yaml") && !slices.ContainsFunc(renovate, there)
+}
+
 func absolute(name string) string {
 	if whole, err := filepath.Abs(name); err == nil {
 		return whole
 	}
 	return name
+}
+
+// Source is a file that is in memory.
+type Source struct {
+	// Name is its path, with slashes, from the top of its repository.
+	Name string
+	// Text of it; nil if it is not there.
+	Text []byte
+	// Mode of the file.
+	Mode fs.FileMode
+}
+
+// Texts hardens files of one repository that are in memory, as Files does: one that is not there
+// is made if that is an improvement (see Wanted).
+func Texts(ctx context.Context, c Config, files []Source) ([]*Result, error) {
+	h, err := newHardener(c)
+	if err != nil {
+		return nil, err
+	}
+	var out []*Result
+	for _, f := range files {
+		if ctx.Err() != nil {
+			return out, ctx.Err()
+		}
+		if r := h.source(ctx, f); r != nil {
+			out = append(out, r)
+		}
+	}
+	return out, ctx.Err()
+}
+
+// source hardens a file, or makes one; nil if there is nothing to say.
+func (h *hardener) source(ctx context.Context, f Source) *Result {
+	if f.Text != nil {
+		r := h.file(ctx, f.Name, f.Text)
+		r.Mode = f.Mode
+		return r
+	}
+	if KindOf(f.Name) != KindDependabot || !slices.Contains(h.Rules, "dependabot") {
+		return nil
+	}
+	return &Result{
+		File: f.Name, Mode: 0o644, Findings: []Finding{}, After: []byte(newDependabot),
+		Fixes: []Fix{{Rule: "dependabot", At: Position{1, 1}, Reason: "pins are kept up to date by pull requests"}},
+	}
 }
 
 // Files hardens files and returns what came of each, in their order. It writes nothing.
@@ -328,26 +389,27 @@ func Files(ctx context.Context, c Config, names []string) ([]*Result, error) {
 		if ctx.Err() != nil {
 			return out, ctx.Err()
 		}
+		f := Source{Name: absolute(name)}
 		info, err := os.Stat(name)
-		if errors.Is(err, fs.ErrNotExist) && KindOf(absolute(name)) == KindDependabot {
-			if slices.Contains(h.Rules, "dependabot") {
-				out = append(out, &Result{
-					File: name, Mode: 0o644, Findings: []Finding{}, After: []byte(newDependabot),
-					Fixes: []Fix{{Rule: "dependabot", At: Position{1, 1}, Reason: "pins are kept up to date by pull requests"}},
-				})
-			}
-			continue
-		}
-		var text []byte
 		if err == nil {
-			text, err = os.ReadFile(name)
+			f.Mode = info.Mode().Perm()
+			f.Text, err = os.ReadFile(name)
+			if f.Text == nil {
+				f.Text = []byte{}
+			}
 		}
-		if err != nil {
+		if err != nil && (!errors.Is(err, fs.ErrNotExist) || KindOf(f.Name) != KindDependabot) {
 			out = append(out, &Result{File: name, Fixes: []Fix{}, Findings: []Finding{}, Problem: &ProblemError{File: name, Message: err.Error()}})
 			continue
 		}
-		r := h.file(ctx, absolute(name), text)
-		r.File, r.Mode = name, info.Mode().Perm()
+		if err != nil {
+			f.Text = nil
+		}
+		r := h.source(ctx, f)
+		if r == nil {
+			continue
+		}
+		r.File = name
 		if r.Problem != nil {
 			r.Problem.File = name
 		}

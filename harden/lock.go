@@ -48,14 +48,19 @@ const lockVersion = 1
 // ReadLock reads a lock file; one that does not exist is empty. What is wrong with it is an
 // error: it decides what code runs.
 func ReadLock(name string) (*Lock, error) {
-	l := &Lock{Version: lockVersion}
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
+		return &Lock{Version: lockVersion}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read lock: %w", err)
 	}
+	return ParseLock(name, data)
+}
+
+// ParseLock reads the text of a lock file.
+func ParseLock(name string, data []byte) (*Lock, error) {
+	l := &Lock{Version: lockVersion}
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	d.KnownFields(true)
 	if err := d.Decode(l); err != nil {
@@ -85,6 +90,22 @@ func (l *Lock) Write(name string) error {
 	if !l.changed {
 		return nil
 	}
+	data, err := l.Text()
+	if err == nil {
+		err = writeWhole(name, data, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	l.changed = false
+	return nil
+}
+
+// Changed says whether something was added since it was read or written.
+func (l *Lock) Changed() bool { return l.changed }
+
+// Text is that of its file.
+func (l *Lock) Text() ([]byte, error) {
 	slices.SortFunc(l.Actions, func(a, b LockedAction) int { return strings.Compare(a.Uses, b.Uses) })
 	slices.SortFunc(l.Images, func(a, b LockedImage) int { return strings.Compare(a.Image, b.Image) })
 	var b bytes.Buffer
@@ -92,13 +113,9 @@ func (l *Lock) Write(name string) error {
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(2)
 	if err := e.Encode(l); err != nil {
-		return fmt.Errorf("write lock: %w", err)
+		return nil, err
 	}
-	if err := writeWhole(name, b.Bytes(), 0o644); err != nil {
-		return fmt.Errorf("write lock: %w", err)
-	}
-	l.changed = false
-	return nil
+	return b.Bytes(), nil
 }
 
 func (l *Lock) action(uses string) *LockedAction {
