@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
 
 // TestFiles plays a job that checks a repository out, and then steps that read what
@@ -39,13 +43,14 @@ func TestFiles(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	write("checkout.sh", "git clone -q DIR/origin DIR/work\n")
-	write("build.sh", `sleep 0.5 # a build takes longer than it takes to watch its files
+	// A step takes longer than it takes to watch its files.
+	write("build.sh", `until [ -e DIR/build ]; do sleep 0.05; done
 cat DIR/work/main.c DIR/work/lib/util.c > DIR/work/out.c
 cp DIR/work/out.c DIR/work/lib/generated.c
 echo A=b >> $GITHUB_ENV
 git -C DIR/work status >/dev/null
 `)
-	write("evil.sh", `sleep 0.5
+	write("evil.sh", `until [ -e DIR/evil ]; do sleep 0.05; done
 cat DIR/home/.aws/credentials DIR/home/.aws/credentials >/dev/null
 python3 -c 'open("DIR/work/.git/config").read()'
 echo evil >> DIR/home/.bashrc
@@ -62,36 +67,21 @@ true
 `)
 	cmd := exec.CommandContext(t.Context(), worker, work)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	ready := make(chan error, 1)
+	go func() {
+		ready <- errors.Join(
+			when(t.Context(), func() bool {
+				return k.watches(dir+"/temp/env_build", dir+"/work/main.c", dir+"/work/lib/util.c")
+			}, dir+"/build"),
+			when(t.Context(), func() bool { return k.watches(dir + "/temp/env_evil") }, dir+"/evil"),
+		)
+	}()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	ended := func() bool {
-		return slices.ContainsFunc(k.events(t), func(s seen) bool { return s.GetJobEnded() != nil && s.at.GetRepository() == "acme/files" })
+	if err := <-ready; err != nil {
+		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); !ended(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the job did not end")
-		}
-	}
-	var got []string
-	for _, s := range k.events(t) {
-		f := s.GetFileAccess()
-		if f == nil || s.at.GetRepository() != "acme/files" {
-			continue
-		}
-		program := filepath.Base(s.process.GetExecutable())
-		if f.Path == filepath.Join(dir, "work/lib/util.c") && program == "sed" {
-			f.Operation = 3 // sed's new file takes the old one's place
-		}
-		operation := strings.ToLower(strings.TrimPrefix(f.Operation.String(), "FILE_OPERATION_"))
-		line := strings.Join([]string{s.at.Step, program, operation, strings.TrimPrefix(f.Path, dir), f.Rule}, " ")
-		if f.Times != 1 {
-			t.Errorf("%s: %d times", line, f.Times)
-		}
-		got = append(got, line)
-	}
-	slices.Sort(got)
-	got = slices.Compact(got)
 	want := []string{
 		"build bash written /temp/env_build step_environment",
 		"evil bash written /home/.bashrc shell_profile",
@@ -102,14 +92,55 @@ true
 		"evil python3 read /work/.git/config git_config_token",
 		"evil sed entered /work/lib/util.c source_file",
 	}
-	for i, line := range got {
-		// python3 is a link to one of a version.
-		if rest, ok := strings.CutPrefix(line, "evil python3."); ok {
-			_, rest, _ = strings.Cut(rest, " ")
-			got[i] = "evil python3 " + rest
+	ended := func() bool {
+		return slices.ContainsFunc(k.events(t), func(s seen) bool { return s.GetJobEnded() != nil && s.at.GetRepository() == "acme/files" })
+	}
+	// What folders tell of may come a little after the end of the job.
+	var got []string
+	for deadline := time.Now().Add(20 * time.Second); !ended() || !slices.Equal(got, want); time.Sleep(50 * time.Millisecond) {
+		if got = fileAccesses(t, k, "acme/files", dir); time.Now().After(deadline) {
+			t.Fatalf("ended: %v; got\n%s\nwant\n%s", ended(), strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+}
+
+// fileAccesses returns a sorted line for each kind of access of a repository's jobs to
+// files below a folder.
+func fileAccesses(t *testing.T, k *kept, repository, dir string) []string {
+	t.Helper()
+	var got []string
+	for _, s := range k.events(t) {
+		f := s.GetFileAccess()
+		if f == nil || s.at.GetRepository() != repository {
+			continue
+		}
+		program := filepath.Base(s.process.GetExecutable())
+		if strings.HasPrefix(program, "python3.") {
+			program = "python3" // a link to one of a version
+		}
+		operation := f.Operation
+		if f.Path == filepath.Join(dir, "work/lib/util.c") && program == "sed" {
+			operation = sallyportv1.FileOperation_FILE_OPERATION_ENTERED // sed's new file takes the old one's place
+		}
+		line := strings.Join([]string{
+			s.at.Step, program, strings.ToLower(strings.TrimPrefix(operation.String(), "FILE_OPERATION_")),
+			strings.TrimPrefix(f.Path, dir), f.Rule,
+		}, " ")
+		if f.Times != 1 {
+			t.Errorf("%s: %d times", line, f.Times)
+		}
+		got = append(got, line)
 	}
+	slices.Sort(got)
+	return slices.Compact(got)
+}
+
+// when makes a file as soon as something holds, and after some seconds in any case.
+func when(ctx context.Context, holds func() bool, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for !holds() && ctx.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	return errors.Join(ctx.Err(), os.WriteFile(path, nil, 0o600))
 }

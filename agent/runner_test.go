@@ -16,12 +16,16 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sallyport-ci/sallyport/bpf"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
 
 // kept is a sink that keeps batches.
 type kept struct {
+	agent *Agent // of observe
+
 	mu      sync.Mutex
 	batches []*sallyportv1.EventBatch
 }
@@ -82,6 +86,7 @@ func observe(t *testing.T) *kept {
 	if err != nil {
 		t.Fatal(errors.Join(err, sensor.Close()))
 	}
+	k.agent = a
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
@@ -92,6 +97,19 @@ func observe(t *testing.T) *kept {
 		}
 	})
 	return k
+}
+
+// watches says whether the agent watches all of some files.
+func (k *kept) watches(paths ...string) bool {
+	k.agent.mu.Lock()
+	defer k.agent.mu.Unlock()
+	for _, path := range paths {
+		var stat unix.Stat_t
+		if unix.Stat(path, &stat) != nil || k.agent.files.files[keyOf(&stat)].path != path {
+			return false
+		}
+	}
+	return true
 }
 
 func copyFile(t *testing.T, from, to string) {
