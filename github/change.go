@@ -126,8 +126,12 @@ func (c *Client) DeleteBranch(ctx context.Context, repository, branch string) er
 }
 
 // MoveBranch lets a branch name another commit, if it still names the one that it was seen at.
-// Errors wrap ErrMoved if it does not.
+// Errors wrap ErrMoved if it does not. An empty to removes the branch.
 func (c *Client) MoveBranch(ctx context.Context, r Repository, branch, from, to string) error {
+	doing := "move"
+	if to == "" {
+		doing, to = "remove", strings.Repeat("0", len(from))
+	}
 	err := c.graph(ctx, `mutation($input: UpdateRefsInput!) { updateRefs(input: $input) { clientMutationId } }`, map[string]any{
 		"repositoryId": r.ID,
 		"refUpdates":   []map[string]any{{"name": "refs/heads/" + branch, "beforeOid": from, "afterOid": to, "force": true}},
@@ -135,13 +139,14 @@ func (c *Client) MoveBranch(ctx context.Context, r Repository, branch, from, to 
 	if err == nil {
 		return nil
 	}
-	if now, headErr := c.Head(ctx, r.Name, branch); headErr == nil && now != from {
-		if now == to {
-			return nil // it was done, and the answer was lost
-		}
-		return fmt.Errorf("move branch %s of %s: %w", branch, r.Name, ErrMoved)
+	now, headErr := c.Head(ctx, r.Name, branch)
+	switch {
+	case headErr == nil && now == to, errors.Is(headErr, ErrNotFound) && doing == "remove":
+		return nil // it was done, and the answer was lost
+	case headErr == nil && now != from:
+		err = ErrMoved
 	}
-	return fmt.Errorf("move branch %s of %s: %w", branch, r.Name, err)
+	return fmt.Errorf("%s branch %s of %s: %w", doing, branch, r.Name, err)
 }
 
 // graph asks GitHub's GraphQL interface, with one variable input.

@@ -112,6 +112,17 @@ func TestCommitAndPullRequest(t *testing.T) {
 			if got := repo.Issues()[0]; got.State != "closed" || !slices.Equal(got.Comments, []string{"nothing left"}) {
 				t.Errorf("closed: %+v", got)
 			}
+			if err := c.MoveBranch(ctx, r, "sallyport/harden", theirs, ""); !errors.Is(err, github.ErrMoved) {
+				t.Errorf("removed a branch that has moved: %v", err)
+			}
+			for range 2 { // the second time it is gone
+				if err := c.MoveBranch(ctx, r, "sallyport/harden", commit.SHA, ""); err != nil {
+					t.Error(err)
+				}
+			}
+			if got := repo.Branches(); !slices.Equal(got, []string{"main"}) {
+				t.Errorf("branches %v", got)
+			}
 		})
 	}
 }
@@ -271,6 +282,33 @@ func TestRepositories(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled: %v", err)
 		}
+	}
+}
+
+// What GitHub does not list at once is asked for in parts.
+func TestLargeTree(t *testing.T) {
+	s, repo := world(t)
+	files := make(map[string]string)
+	for i := range 5 {
+		for j := range 4 {
+			files[fmt.Sprintf("src/d%d/f%d.go", i, j)] = fmt.Sprintf("file %d %d", i, j)
+		}
+	}
+	sha := repo.Commit("main", "alice", "many", files)
+	c := asToken(t, s, github.Config{})
+	whole, err := c.Tree(t.Context(), "acme/shop", sha)
+	if err != nil || len(whole) != 22 {
+		t.Fatalf("%d files, %v", len(whole), err)
+	}
+	repo.TreeLimit = 5
+	parts, err := c.Tree(t.Context(), "acme/shop", sha)
+	slices.SortFunc(parts, func(a, b github.Entry) int { return strings.Compare(a.Path, b.Path) })
+	if err != nil || !slices.Equal(parts, whole) {
+		t.Errorf("%+v, %v, want %+v", parts, err, whole)
+	}
+	repo.TreeLimit = 3 // of one folder alone
+	if _, err := c.Tree(t.Context(), "acme/shop", sha); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -93,21 +93,42 @@ type Entry struct {
 	Size int
 }
 
-// Tree lists all files of a commit or a tree. GitHub cuts a tree of more than 100,000 entries,
-// which is an error here.
+// Tree lists all files of a commit or a tree. GitHub lists at most 100,000 at once: what is
+// larger is asked for folder by folder.
 func (c *Client) Tree(ctx context.Context, repository, sha string) ([]Entry, error) {
-	owner, name := split(repository)
-	t, _, err := c.api.Git.GetTree(ctx, owner, name, sha, true)
-	if err != nil {
-		return nil, said(fmt.Sprintf("list the files of %s at %s", repository, sha), err)
+	return c.tree(ctx, repository, sha, "")
+}
+
+func (c *Client) tree(ctx context.Context, repository, sha, below string) ([]Entry, error) {
+	get := func(recursive bool) (*gh.Tree, error) {
+		t, _, err := c.api.Git.GetTree(ctx, ownerOf(repository), nameOf(repository), sha, recursive)
+		if err != nil {
+			return nil, said(fmt.Sprintf("list the files of %s at %s", repository, sha), err)
+		}
+		return t, nil
 	}
-	if t.GetTruncated() {
-		return nil, fmt.Errorf("list the files of %s at %s: they are too many for GitHub to list", repository, sha)
+	t, err := get(true)
+	whole := err == nil && !t.GetTruncated()
+	if err == nil && !whole {
+		t, err = get(false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !whole && t.GetTruncated() {
+		return nil, fmt.Errorf("list the files of %s at %s: folder %q has more than GitHub lists", repository, sha, below)
 	}
 	var out []Entry
 	for _, e := range t.Entries {
-		if e.GetType() == "blob" {
-			out = append(out, Entry{e.GetPath(), e.GetMode(), e.GetSHA(), e.GetSize()})
+		switch {
+		case e.GetType() == "blob":
+			out = append(out, Entry{below + e.GetPath(), e.GetMode(), e.GetSHA(), e.GetSize()})
+		case e.GetType() == "tree" && !whole:
+			more, err := c.tree(ctx, repository, e.GetSHA(), below+e.GetPath()+"/")
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, more...)
 		}
 	}
 	return out, nil

@@ -85,7 +85,7 @@ func newHardener(c Config) (*hardener, error) {
 		c.Now = time.Now
 	}
 	if c.Lock == nil {
-		c.Lock = &Lock{Version: lockVersion}
+		c.Lock = NewLock()
 	}
 	if c.Catalogue == nil {
 		var err error

@@ -40,17 +40,21 @@ type Lock struct {
 	Actions []LockedAction `yaml:"actions,omitempty"`
 	Images  []LockedImage  `yaml:"images,omitempty"`
 
-	changed bool
+	changed  bool
+	proposed *Lock
 }
 
 const lockVersion = 1
+
+// NewLock makes one that remembers nothing.
+func NewLock() *Lock { return &Lock{Version: lockVersion} }
 
 // ReadLock reads a lock file; one that does not exist is empty. What is wrong with it is an
 // error: it decides what code runs.
 func ReadLock(name string) (*Lock, error) {
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &Lock{Version: lockVersion}, nil
+		return NewLock(), nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read lock: %w", err)
@@ -101,6 +105,10 @@ func (l *Lock) Write(name string) error {
 	return nil
 }
 
+// Propose has what this lock lacks taken from another before anybody is asked: from the lock of
+// a change that was proposed and is not merged yet. Only what is in use is taken.
+func (l *Lock) Propose(other *Lock) { l.proposed = other }
+
 // Changed says whether something was added since it was read or written.
 func (l *Lock) Changed() bool { return l.changed }
 
@@ -124,6 +132,13 @@ func (l *Lock) action(uses string) *LockedAction {
 			return &l.Actions[i]
 		}
 	}
+	if l.proposed == nil {
+		return nil
+	}
+	if a := l.proposed.action(uses); a != nil {
+		l.Actions, l.changed = append(l.Actions, *a), true
+		return &l.Actions[len(l.Actions)-1]
+	}
 	return nil
 }
 
@@ -132,6 +147,13 @@ func (l *Lock) image(image string) *LockedImage {
 		if l.Images[i].Image == image {
 			return &l.Images[i]
 		}
+	}
+	if l.proposed == nil {
+		return nil
+	}
+	if i := l.proposed.image(image); i != nil {
+		l.Images, l.changed = append(l.Images, *i), true
+		return &l.Images[len(l.Images)-1]
 	}
 	return nil
 }

@@ -7,21 +7,76 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/aymanbagabas/go-udiff"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sallyport-ci/sallyport/harden"
 	"github.com/sallyport-ci/sallyport/report/terminal"
 )
 
 type hardenOptions struct {
-	write, check, json, sarif, offline, update     bool
-	only, exempt, selfHosted                       []string
-	agent, lock, server, approvals, approvalPolicy string
-	replaceHardenRunner, permissive, transitive    bool
+	hardenRules
+	write, check, json, sarif bool
+	lock                      string
+}
+
+// hardenRules say what is done to workflows, wherever they are.
+type hardenRules struct {
+	offline, update, replaceHardenRunner, permissive, transitive bool
+	only, exempt, selfHosted                                     []string
+	agent, server, approvals, approvalPolicy                     string
+}
+
+func (h *hardenRules) flags(f *pflag.FlagSet) {
+	f.BoolVar(&h.offline, "offline", false, "ask nobody what references stand for: what is not in the lock file is reported")
+	f.BoolVar(&h.update, "update", false, "ask also about what is in the lock file, and tell what has moved")
+	f.StringSliceVar(&h.only, "only", nil, "do only this, several with commas: "+strings.Join(harden.Rules, ", "))
+	f.StringSliceVar(&h.exempt, "exempt", nil, "repositories (OWNER/NAME, also with *) and images that stay as they are")
+	f.StringVar(&h.agent, "agent", "", "action that starts the agent, OWNER/REPO[/PATH]@REF; without it no job gets a step")
+	f.StringSliceVar(&h.selfHosted, "self-hosted-label", nil, "label of machines that have the agent: their jobs need no step")
+	f.BoolVar(&h.transitive, "transitive", false, "look into the actions themselves: what do they use that is not pinned?")
+	f.BoolVar(&h.permissive, "permissive", false, "leave the token of a job as it is if it is not known what one of its steps needs")
+	f.BoolVar(&h.replaceHardenRunner, "replace-harden-runner", false, "let the agent take the place of step-security/harden-runner, with its inputs")
+	f.StringVar(&h.approvals, "catalog", "", "file of approved actions (default "+harden.ApprovalsFile+" beside the lock file, if it is there)")
+	f.StringVar(&h.approvalPolicy, "approval-policy", "", "Rego policy that judges by it, in the place of the built-in one")
+	f.StringVar(&h.server, "github-url", "https://github.com", "where repositories are")
+}
+
+// config makes the configuration but for its lock. approvals is the file of approved actions
+// where none was given; empty for none.
+func (h *hardenRules) config(ctx context.Context, approvals string) (harden.Config, error) {
+	if h.offline && h.update {
+		return harden.Config{}, usageError(errors.New("--update asks, and --offline asks nobody"))
+	}
+	for _, r := range h.only {
+		if !slices.Contains(harden.Rules, r) {
+			return harden.Config{}, usageError(fmt.Errorf("--only: there is no %q, but %s", r, strings.Join(harden.Rules, ", ")))
+		}
+	}
+	c := harden.Config{
+		Update: h.update, Rules: h.only, Exempt: h.exempt, Agent: h.agent, SelfHosted: h.selfHosted,
+		ReplaceHardenRunner: h.replaceHardenRunner, Permissive: h.permissive, Transitive: h.transitive,
+	}
+	if h.approvals != "" {
+		if _, err := os.Stat(h.approvals); err != nil {
+			return c, fmt.Errorf("read approvals: %w", err)
+		}
+		approvals = h.approvals
+	}
+	if approvals != "" {
+		var err error
+		if c.Approvals, err = harden.ReadApprovals(ctx, approvals, h.approvalPolicy, time.Now()); err != nil {
+			return c, err
+		}
+	}
+	if !h.offline {
+		c.Resolver = &harden.Remote{Server: h.server}
+	}
+	return c, nil
 }
 
 func newHardenCommand() *cobra.Command {
@@ -66,19 +121,9 @@ found, or if a file could not be read; 2 wrong usage.`,
 	f.BoolVar(&o.check, "check", false, "exit with 1 if something would change or an error was found")
 	f.BoolVar(&o.json, "json", false, "print JSON, one file a line")
 	f.BoolVar(&o.sarif, "sarif", false, "print a SARIF 2.1.0 log")
-	f.BoolVar(&o.offline, "offline", false, "ask nobody: what is not in the lock file is reported")
-	f.BoolVar(&o.update, "update", false, "ask also about what is in the lock file, and tell what has moved")
-	f.StringSliceVar(&o.only, "only", nil, "do only this, several with commas: "+strings.Join(harden.Rules, ", "))
-	f.StringSliceVar(&o.exempt, "exempt", nil, "repositories (OWNER/NAME, also with *) and images that stay as they are")
-	f.StringVar(&o.agent, "agent", "", "action that starts the agent, OWNER/REPO[/PATH]@REF; without it no job gets a step")
-	f.StringSliceVar(&o.selfHosted, "self-hosted-label", nil, "label of machines that have the agent: their jobs need no step")
-	f.BoolVar(&o.transitive, "transitive", false, "look into the actions themselves: what do they use that is not pinned?")
-	f.BoolVar(&o.permissive, "permissive", false, "leave the token of a job as it is if it is not known what one of its steps needs")
-	f.BoolVar(&o.replaceHardenRunner, "replace-harden-runner", false, "let the agent take the place of step-security/harden-runner, with its inputs")
-	f.StringVar(&o.approvals, "catalog", "", "file of approved actions (default "+harden.ApprovalsFile+" beside the lock file, if it is there)")
-	f.StringVar(&o.approvalPolicy, "approval-policy", "", "Rego policy that judges by it, in the place of the built-in one")
 	f.StringVar(&o.lock, "lock", "", "lock file (default "+harden.LockFile+" in the first PATH that is a folder, or the current one)")
-	f.StringVar(&o.server, "github-url", "https://github.com", "where repositories are")
+	o.hardenRules.flags(f)
+	cmd.AddCommand(newHardenOrgCommand())
 	return cmd
 }
 
@@ -88,8 +133,6 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 		return usageError(errors.New("give either --write or --check"))
 	case o.json && o.sarif:
 		return usageError(errors.New("give either --json or --sarif"))
-	case o.offline && o.update:
-		return usageError(errors.New("--update asks, and --offline asks nobody"))
 	}
 	if len(paths) == 0 {
 		paths = []string{"."}
@@ -111,21 +154,11 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 	if err != nil {
 		return usageError(err)
 	}
-	if o.approvals == "" {
-		o.approvals = filepath.Join(filepath.Dir(o.lock), harden.ApprovalsFile)
-	} else if _, err := os.Stat(o.approvals); err != nil {
-		return fmt.Errorf("read approvals: %w", err)
-	}
-	approvals, err := harden.ReadApprovals(ctx, o.approvals, o.approvalPolicy, time.Now())
+	c, err := o.config(ctx, filepath.Join(filepath.Dir(o.lock), harden.ApprovalsFile))
 	if err != nil {
 		return err
 	}
-	c := harden.Config{
-		Approvals: approvals, Lock: lock, Update: o.update, Rules: o.only, Exempt: o.exempt, Agent: o.agent, SelfHosted: o.selfHosted, ReplaceHardenRunner: o.replaceHardenRunner, Permissive: o.permissive, Transitive: o.transitive,
-	}
-	if !o.offline {
-		c.Resolver = &harden.Remote{Server: o.server}
-	}
+	c.Lock = lock
 	results, err := harden.Files(ctx, c, names)
 	if err != nil {
 		return usageError(err)
@@ -201,10 +234,6 @@ func (o *hardenOptions) print(out io.Writer, results []*harden.Result) error {
 
 // printFile prints what is said of a file and, if it is not written, its diff.
 func (o *hardenOptions) printFile(out io.Writer, r *harden.Result) error {
-	colour := terminal.Palette{}
-	if f, ok := out.(*os.File); ok {
-		colour.On = terminal.Coloured(f, os.LookupEnv)
-	}
 	var b strings.Builder
 	for _, f := range r.Findings {
 		fmt.Fprintf(&b, "%s:%d:%d: %s: %s [%s]\n", r.File, f.At.Line, f.At.Column, f.Severity, terminal.Escape(f.Message), f.Rule)
@@ -212,18 +241,8 @@ func (o *hardenOptions) printFile(out io.Writer, r *harden.Result) error {
 	for _, f := range r.Fixes {
 		fmt.Fprintf(&b, "%s:%d:%d: %s [%s]\n", r.File, f.At.Line, f.At.Column, terminal.Escape(f.Reason), f.Rule)
 	}
-	if r.After != nil && !o.write {
-		for line := range strings.Lines(udiff.Unified("a/"+filepath.ToSlash(r.File), "b/"+filepath.ToSlash(r.File), string(r.Before), string(r.After))) {
-			plain := terminal.Escape(strings.TrimRight(line, "\r\n"))
-			switch {
-			case strings.HasPrefix(line, "+"):
-				plain = colour.Green(plain)
-			case strings.HasPrefix(line, "-"):
-				plain = colour.Red(plain)
-			}
-			b.WriteString(plain + "\n")
-		}
+	if _, err := io.WriteString(out, b.String()); err != nil || r.After == nil || o.write {
+		return err
 	}
-	_, err := io.WriteString(out, b.String())
-	return err
+	return printDiff(out, r.File, r)
 }

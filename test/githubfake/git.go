@@ -298,13 +298,18 @@ func (s *Server) getTree(r *request, repo *Repository) (any, error) {
 		for _, e := range t.Entries {
 			add(e.Name, e.Mode, e.Hash)
 		}
-	} else {
-		files := repo.flat(h)
-		for _, name := range slices.Sorted(maps.Keys(files)) {
-			add(name, files[name].mode, files[name].hash)
-		}
+		return map[string]any{"sha": h.String(), "url": s.http.URL, "truncated": false, "tree": entries}, nil
 	}
-	return map[string]any{"sha": h.String(), "url": s.http.URL, "truncated": false, "tree": entries}, nil
+	files := repo.flat(h)
+	names := slices.Sorted(maps.Keys(files))
+	cut := repo.TreeLimit > 0 && len(names) > repo.TreeLimit
+	if cut {
+		names = names[:repo.TreeLimit]
+	}
+	for _, name := range names {
+		add(name, files[name].mode, files[name].hash)
+	}
+	return map[string]any{"sha": h.String(), "url": s.http.URL, "truncated": cut, "tree": entries}, nil
 }
 
 func (s *Server) newTree(r *request, repo *Repository) (any, error) {

@@ -81,15 +81,53 @@ func (r *Repository) Merge(number int) {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
 	i := r.issues[number-1]
-	head, err := object.GetCommit(r.store, i.pull.sha)
+	base := "refs/heads/" + i.pull.base
+	r.refs[base] = r.merged("Merge pull request", r.refs[base], i.pull.sha)
+	i.state, i.pull.merged = "closed", true
+	delete(r.refs, "refs/heads/"+i.pull.head)
+}
+
+// Update merges the base into the branch of a pull request, as GitHub's button does.
+func (r *Repository) Update(number int) {
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	i := r.issues[number-1]
+	head := "refs/heads/" + i.pull.head
+	r.refs[head] = r.merged("Merge branch '"+i.pull.base+"' into "+i.pull.head, r.refs[head], r.refs["refs/heads/"+i.pull.base])
+	r.sync()
+}
+
+// merged makes the commit that merges two; where both have changed a file it is the first one's.
+func (r *Repository) merged(message string, into, from plumbing.Hash) plumbing.Hash {
+	has := r.ancestors(from)
+	at, err := object.GetCommit(r.store, into)
+	for err == nil && !has[at.Hash] {
+		at, err = object.GetCommit(r.store, at.ParentHashes[0])
+	}
 	if err != nil {
 		panic(err)
 	}
-	base := "refs/heads/" + i.pull.base
+	files := make(map[plumbing.Hash]map[string]file)
+	for _, h := range []plumbing.Hash{into, from, at.Hash} {
+		c, err := object.GetCommit(r.store, h)
+		if err != nil {
+			panic(err)
+		}
+		files[h] = r.flat(c.TreeHash)
+	}
+	before, out := files[at.Hash], files[into]
+	for name, f := range files[from] {
+		if f != before[name] && out[name] == before[name] {
+			out[name] = f
+		}
+	}
+	for name, f := range before {
+		if _, ok := files[from][name]; !ok && out[name] == f {
+			delete(out, name)
+		}
+	}
 	who := object.Signature{Name: "alice", Email: "alice@example.test", When: r.server.now()}
-	r.refs[base] = r.put(&object.Commit{Author: who, Committer: who, Message: "Merge", TreeHash: head.TreeHash, ParentHashes: []plumbing.Hash{r.refs[base], i.pull.sha}})
-	i.state, i.pull.merged = "closed", true
-	delete(r.refs, "refs/heads/"+i.pull.head)
+	return r.put(&object.Commit{Author: who, Committer: who, Message: message, TreeHash: r.tree(out), ParentHashes: []plumbing.Hash{into, from}})
 }
 
 func (s *Server) issueHandlers() map[string]handler {

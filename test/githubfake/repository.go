@@ -32,6 +32,9 @@ type Repository struct {
 	Protected []string
 	// NoPulls refuses pull requests.
 	NoPulls bool
+	// TreeLimit is how many files a whole tree is listed with at most; 100,000 at GitHub, no limit
+	// here if it is 0.
+	TreeLimit int
 
 	server   *Server
 	id       int64
@@ -99,6 +102,18 @@ func (r *Repository) Commit(branch, login, message string, files map[string]stri
 	r.PushedAt = r.server.now()
 	r.sync()
 	return hash.String()
+}
+
+// Force lets a branch name a commit, whatever it named before; without one it is removed.
+func (r *Repository) Force(branch, commit string) {
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	if commit == "" {
+		delete(r.refs, "refs/heads/"+branch)
+	} else {
+		r.refs["refs/heads/"+branch] = plumbing.NewHash(commit)
+	}
+	r.sync()
 }
 
 // Loose makes a commit on top of another that no reference leads to, as in a fork.
