@@ -93,7 +93,8 @@ type options struct {
 	json                         bool
 	check                        bool
 	version                      bool
-	// arguments are none, or hook and what it says.
+	// command is what is done instead of watching; nil to watch. arguments are what follow it.
+	command   *command
 	arguments []string
 	log       *slog.Logger
 	files     *watchlist.List
@@ -118,8 +119,8 @@ func run(args []string) int {
 	}
 	var err error
 	switch {
-	case len(o.arguments) > 0:
-		hook(ctx, o.socket, o.arguments[1])
+	case o.command != nil:
+		err = o.command.run(ctx, &o)
 	case o.version:
 		fmt.Println("sallyport-agent", version)
 	case o.check:
@@ -169,12 +170,13 @@ func (o *options) parse(f *pflag.FlagSet, args []string, lookup func(string) (st
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	if o.arguments = f.Args(); len(o.arguments) > 0 {
-		if o.arguments[0] != "hook" {
-			return fmt.Errorf("there is no argument %q", o.arguments[0])
+	if words := f.Args(); len(words) > 0 {
+		if o.command = commandOf(words[0]); o.command == nil {
+			return fmt.Errorf("there is no argument %q", words[0])
 		}
-		if len(o.arguments) != 2 || (o.arguments[1] != "started" && o.arguments[1] != "completed") {
-			return errors.New("hook takes started or completed")
+		o.arguments = words[1:]
+		if err := o.command.valid(o); err != nil {
+			return err
 		}
 	}
 	if err := process.SetFromEnvironment(f, lookup); err != nil {
@@ -183,7 +185,7 @@ func (o *options) parse(f *pflag.FlagSet, args []string, lookup func(string) (st
 	if o.agentID != "" && !stream.ValidAgentID(o.agentID) {
 		return fmt.Errorf("--agent-id %q is not 1 to 64 characters of [A-Za-z0-9_-]", o.agentID)
 	}
-	if len(o.arguments) == 0 && !o.check && !o.version {
+	if o.command == nil && !o.check && !o.version {
 		if err := o.nats.Valid(); err != nil {
 			return err
 		}
@@ -320,17 +322,6 @@ func flush(ctx context.Context, a *agent.Agent, publisher *agent.Publisher) erro
 		if publisher.Waiting() == 0 {
 			return nil
 		}
-	}
-}
-
-// hook waits until the agent has sent what it saw. It never fails: a job goes on without
-// an agent. The agent knows what it says by seeing it run (docs/attribution.md).
-func hook(ctx context.Context, socket, what string) {
-	if what == "started" {
-		return
-	}
-	if err := control.Flush(ctx, socket); err != nil {
-		fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
 	}
 }
 

@@ -108,7 +108,7 @@ func TestHardenOrg(t *testing.T) {
 
 	// What fails is said, and the exit code says so, too.
 	s.Repository("acme/ruled").Commit("main", "alice", "begin", shop.Files(shop.Head("main")))
-	s.Repository("acme/ruled").Protected = []string{"*"}
+	s.Repository("acme/ruled").Protected = []string{"sallyport/*"}
 	out, _, err = inOrganisation(t, s, id[:6]...)
 	var exit *exitError
 	if !errors.As(err, &exit) || exit.code != exitFailed || !strings.Contains(out, "acme/ruled  failed") || !strings.Contains(out, "1 unchanged") {

@@ -31,7 +31,7 @@ jobs:
 `
 )
 
-var safe = strings.Replace(unsafe, "acme/setup@v4 # mine", "acme/setup@"+commitOf("v4.1.0")+" # v4.1.0 mine", 1)
+var safe = strings.Replace(unsafe, "acme/setup@v4 # mine", "acme/setup@"+commitOf("v4.1.0")+" # v4.1.0 # mine", 1)
 
 func commitOf(version string) string {
 	return fmt.Sprintf("%040x", []byte(version))[:40]
@@ -604,7 +604,7 @@ func TestStateThatDoesNotCount(t *testing.T) {
 // Names from outside do not become part of the text's form.
 func TestHostileNames(t *testing.T) {
 	w := newWorld(t)
-	name := ".github/workflows/a`<!-- sallyport:end -->`@bob #1 ![x](https://example.test).yml"
+	name := ".github/workflows/a`<!-- sallyport:end -->`@bob #1 ![x](mailto:example.test).yml"
 	w.Repository("acme/shop").Commit("main", "mallory", "begin", map[string]string{name: unsafe})
 	w.wants(t, "shop", rollout.Opened, "")
 	body := w.Repository("acme/shop").Issues()[0].Body

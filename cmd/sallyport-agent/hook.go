@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/sallyport-ci/sallyport/agent/control"
+)
+
+// hookCommand is for the runner's job hooks.
+var hookCommand = command{
+	name: "hook",
+	valid: func(o *options) error {
+		if len(o.arguments) != 1 || (o.arguments[0] != "started" && o.arguments[0] != "completed") {
+			return errors.New("hook takes started or completed")
+		}
+		return nil
+	},
+	run: func(ctx context.Context, o *options) error {
+		hook(ctx, o.socket, o.arguments[0])
+		return nil
+	},
+}
+
+// hook waits until the agent has sent what it saw. It never fails: a job goes on without
+// an agent. The agent knows what it says by seeing it run (docs/attribution.md).
+func hook(ctx context.Context, socket, what string) {
+	if what == "started" {
+		return
+	}
+	if err := control.Flush(ctx, socket); err != nil {
+		fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
+	}
+}
