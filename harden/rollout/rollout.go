@@ -12,6 +12,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/github"
 	"github.com/sallyport-ci/sallyport/harden"
+	"github.com/sallyport-ci/sallyport/harden/catalogue"
 )
 
 // DefaultBranch is the branch of proposals.
@@ -123,6 +124,12 @@ func Run(ctx context.Context, client *github.Client, o Options) ([]Outcome, erro
 	}
 	o.Branch = cmp.Or(o.Branch, DefaultBranch)
 	o.Parallel = cmp.Or(o.Parallel, 4)
+	if o.Harden.Catalogue == nil { // read once for all repositories
+		var err error
+		if o.Harden.Catalogue, err = catalogue.Embedded(); err != nil {
+			return nil, fmt.Errorf("harden org: %w", err)
+		}
+	}
 	r := &run{Options: o, client: client}
 	var all []Outcome
 	var todo []github.Repository

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v4"
@@ -56,12 +57,9 @@ type token struct {
 
 // NewApp makes an App that is installed on accounts with permissions such as contents: write.
 func (s *Server) NewApp(slug string, permissions map[string]string, accounts ...string) *App {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	key := appKey(len(s.apps))
 	a := &App{ID: s.id(), Slug: slug, Name: slug, Owner: "acme", Key: key, WebhookSecret: word(20), clientID: "Iv1." + word(8), permissions: permissions}
 	if len(accounts) > 0 {
 		a.Owner = accounts[0]
@@ -73,6 +71,26 @@ func (s *Server) NewApp(slug string, permissions map[string]string, accounts ...
 	}
 	s.accountLocked(slug+"[bot]", "Bot")
 	return a
+}
+
+var appKeys struct {
+	sync.Mutex
+	made []*rsa.PrivateKey
+}
+
+// appKey is the key of the n-th App of a server: making one takes a tenth of a second, so all
+// servers of a program have the same.
+func appKey(n int) *rsa.PrivateKey {
+	appKeys.Lock()
+	defer appKeys.Unlock()
+	for len(appKeys.made) <= n {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			panic(err)
+		}
+		appKeys.made = append(appKeys.made, key)
+	}
+	return appKeys.made[n]
 }
 
 // Manifest makes the code with which GitHub comes back after somebody created an App out of a
