@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,7 +34,6 @@ type orgOptions struct {
 	forks, draft, reopen, dryRun bool
 	maxNew, parallel             int
 	json, diff, restart          bool
-	stateFile                    string
 	writePause                   time.Duration
 	now                          func() time.Time
 }
@@ -134,7 +134,7 @@ Exit codes: 0 done; 1 if a repository failed, or if it was stopped; 2 wrong usag
 	f.DurationVar(&o.writePause, "write-pause", time.Second, "time between two writes; GitHub asks for a second")
 	f.BoolVar(&o.restart, "restart", false, "begin anew, also if an earlier run was stopped")
 	o.github.flags(cmd)
-	o.hardenRules.flags(f)
+	o.flags(f)
 	return cmd
 }
 
@@ -218,14 +218,9 @@ func (o *orgOptions) print(out io.Writer, org string, outcomes []rollout.Outcome
 				return err
 			}
 		}
-		errors, warnings := 0, 0
+		found := make(map[harden.Severity]int)
 		for _, f := range r.Findings {
-			switch f.Severity {
-			case harden.SeverityError:
-				errors++
-			case harden.SeverityWarning:
-				warnings++
-			}
+			found[f.Severity]++
 		}
 		about := r.PullRequest
 		if r.Reason != "" {
@@ -234,7 +229,7 @@ func (o *orgOptions) print(out io.Writer, org string, outcomes []rollout.Outcome
 		if n := len(r.Problems); n > 0 {
 			about = strings.TrimSpace(fmt.Sprintf("%s (%d files not read)", about, n))
 		}
-		rows = append(rows, []string{r.Repository, o.would(r.Status), strconv.Itoa(r.Files), strconv.Itoa(r.Fixes), strconv.Itoa(errors), strconv.Itoa(warnings), about})
+		rows = append(rows, []string{r.Repository, o.would(r.Status), strconv.Itoa(r.Files), strconv.Itoa(r.Fixes), strconv.Itoa(found[harden.SeverityError]), strconv.Itoa(found[harden.SeverityWarning]), about})
 	}
 	if len(rows) > 0 {
 		if err := printTable(out, []string{"REPOSITORY", "STATUS", "FILES", "FIXES", "ERRORS", "WARNINGS", "PULL REQUEST"}, rows); err != nil {
@@ -255,11 +250,8 @@ func (o *orgOptions) print(out io.Writer, org string, outcomes []rollout.Outcome
 
 // would says of a dry run what would be done.
 func (o *orgOptions) would(s rollout.Status) string {
-	switch s {
-	case rollout.Opened, rollout.Updated, rollout.Closed:
-		if o.dryRun {
-			return "would be " + string(s)
-		}
+	if o.dryRun && slices.Contains([]rollout.Status{rollout.Opened, rollout.Updated, rollout.Closed}, s) {
+		return "would be " + string(s)
 	}
 	return string(s)
 }

@@ -317,8 +317,8 @@ func (p *proposal) propose(ctx context.Context, out Outcome, open *github.PullRe
 	digest := digestOf(changed)
 	commits := p.head == "" || p.stale || p.digest != digest
 	out.Status = Unchanged
-	switch body := p.body(); {
-	case open == nil:
+	body := p.body()
+	if open == nil {
 		if !p.reserve() {
 			out.Status, out.Reason = Waiting, fmt.Sprintf("no more than %d pull requests at once", p.MaxNew)
 			return out, nil
@@ -339,22 +339,21 @@ func (p *proposal) propose(ctx context.Context, out Outcome, open *github.PullRe
 		}
 		out.PullRequest = made.URL
 		return out, err
-	default:
-		merged := within(open.Body, body)
-		if commits || merged != open.Body {
-			out.Status = Updated
-		}
-		if p.DryRun || out.Status == Unchanged {
-			return out, nil
-		}
-		if err := p.commit(ctx, commits, digest); err != nil {
-			return out, err
-		}
-		if merged == open.Body {
-			return out, nil
-		}
-		return out, p.client.SetPullRequest(ctx, p.repo.Name, open.Number, open.Title, merged)
 	}
+	merged := within(open.Body, body)
+	if commits || merged != open.Body {
+		out.Status = Updated
+	}
+	if p.DryRun || out.Status == Unchanged {
+		return out, nil
+	}
+	if err := p.commit(ctx, commits, digest); err != nil {
+		return out, err
+	}
+	if merged == open.Body {
+		return out, nil
+	}
+	return out, p.client.SetPullRequest(ctx, p.repo.Name, open.Number, open.Title, merged)
 }
 
 // commit makes the commit of the changes, if it is not there, and lets the branch name it.

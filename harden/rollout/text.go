@@ -42,7 +42,7 @@ var explanations = []explained{
 	},
 	{
 		"credentials", "Credentials", "keep credentials out of checkouts",
-		"`actions/checkout` leaves its token in `.git/config`, where every later step, and every artifact of the folder, has it.",
+		"`actions/checkout` leaves its token in `.git/config`, where every later step, and every upload of the folder, has it.",
 		"take `persist-credentials: false` out of a job that pushes.",
 	},
 	{

@@ -10,9 +10,6 @@ import (
 // apart is put where two characters must not be read as one thing: nobody sees it.
 const apart = "\u200b"
 
-// punctuation are the characters that a backslash makes plain (GitHub Flavored Markdown, 6.1).
-const punctuation = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
-
 // special are those that may mean something where they stand within a line.
 const special = "!#$&()*+-<=>@[\\]^_`{|}~"
 
