@@ -79,6 +79,10 @@ func (e *Engine) conclude(x *execution) *sallyportv1.Verdict {
 		if i < maxReasons {
 			v.Reasons = append(v.Reasons, f.Message)
 		}
+		whole := new(sallyportv1.Finding)
+		if len(f.Brief) > 0 && proto.Unmarshal(f.Brief, whole) == nil {
+			v.Findings = append(v.Findings, whole)
+		}
 	}
 	if n := len(findings) - maxReasons; n > 0 {
 		v.Reasons = append(v.Reasons, fmt.Sprintf("%d more findings.", n))

@@ -120,6 +120,8 @@ type told struct {
 	// all the same.
 	Reopened bool   `json:"reopened,omitempty"`
 	Message  string `json:"message"`
+	// Brief is the finding as verdicts have it; empty of those that came when there were too many.
+	Brief []byte `json:"brief,omitempty"`
 }
 
 // position is how far an agent's events were applied to an execution.

@@ -37,10 +37,79 @@ func (x *execution) tell(f *sallyportv1.Finding) {
 		return
 	}
 	threat := f.GetPolicy().GetClass() != sallyportv1.PolicyClass_POLICY_CLASS_NEW_BEHAVIOUR
-	x.Told = append(x.Told, told{
+	t := told{
 		ID: f.GetId(), Time: f.GetTime().AsTime().UnixNano(), Severity: f.GetPolicy().GetSeverity(), Threat: threat,
-		Reopened: !threat && f.GetBaseline().GetReopened() != "", Message: f.GetMessage(),
-	})
+		Reopened: !threat && f.GetBaseline().GetReopened() != "", Message: f.GetMessage(), Brief: brief(f),
+	}
+	// The severest are kept whole: a flood of small ones does not push out the one that matters.
+	if least := x.leastBrief(); least != nil && len(t.Brief) > 0 {
+		if least.Severity >= t.Severity {
+			t.Brief = nil
+		} else {
+			least.Brief = nil
+		}
+	}
+	x.Told = append(x.Told, t)
+}
+
+// maxBriefs bounds the findings that an execution keeps whole, for its verdict.
+const maxBriefs = 32
+
+// leastBrief returns the last of the least severe findings that are kept whole, if there are as
+// many as may be.
+func (x *execution) leastBrief() *told {
+	var least *told
+	n := 0
+	for i := range x.Told {
+		if t := &x.Told[i]; len(t.Brief) > 0 {
+			n++
+			if least == nil || t.Severity <= least.Severity {
+				least = t
+			}
+		}
+	}
+	if n < maxBriefs {
+		return nil
+	}
+	return least
+}
+
+// What a verdict keeps of a finding's processes. All of a verdict has to fit into one message.
+const (
+	briefAncestry  = 6
+	briefArguments = 12
+	briefArgument  = 256 // bytes
+	maxBrief       = 8 << 10
+)
+
+// brief is a finding as verdicts have it.
+func brief(f *sallyportv1.Finding) []byte {
+	b := proto.CloneOf(f)
+	b.Ancestry = b.GetAncestry()[:min(len(b.GetAncestry()), briefAncestry)]
+	shorten := func(words []string) []string {
+		words = words[:min(len(words), briefArguments)]
+		for i, w := range words {
+			if len(w) > briefArgument {
+				words[i] = strings.ToValidUTF8(w[:briefArgument], "") + "…"
+			}
+		}
+		return words
+	}
+	for _, p := range b.GetAncestry() {
+		p.Arguments = shorten(p.GetArguments())
+	}
+	if b.GetBehaviour() != nil {
+		b.Behaviour.TargetArguments = shorten(b.GetBehaviour().GetTargetArguments())
+	}
+	data, err := proto.Marshal(b)
+	if err == nil && len(data) > maxBrief {
+		b.Ancestry = nil
+		data, err = proto.Marshal(b)
+	}
+	if err != nil || len(data) > maxBrief {
+		return nil // its id and message are told all the same
+	}
+	return data
 }
 
 // maxExcepted bounds the exceptions that a verdict tells of.

@@ -1250,7 +1250,10 @@ type Verdict struct {
 	// What the baseline knew of egress when the job began.
 	Baseline *BaselineFacts `protobuf:"bytes,11,opt,name=baseline,proto3" json:"baseline,omitempty"`
 	// Behaviours seen.
-	Behaviours    uint32 `protobuf:"varint,12,opt,name=behaviours,proto3" json:"behaviours,omitempty"`
+	Behaviours uint32 `protobuf:"varint,12,opt,name=behaviours,proto3" json:"behaviours,omitempty"`
+	// The severest of its findings, at most 32, in the order of finding_ids. Of their ancestries
+	// the nearest processes are kept, of long arguments the beginning.
+	Findings      []*Finding `protobuf:"bytes,13,rep,name=findings,proto3" json:"findings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1367,6 +1370,13 @@ func (x *Verdict) GetBehaviours() uint32 {
 		return x.Behaviours
 	}
 	return 0
+}
+
+func (x *Verdict) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
 }
 
 // Decision is what somebody decided, when and why. Decisions are only ever added.
@@ -1593,7 +1603,7 @@ const file_sallyport_v1_finding_proto_rawDesc = "" +
 	"\aprocess\x18\x03 \x01(\v2\x15.sallyport.v1.ProcessR\aprocess\x121\n" +
 	"\bancestry\x18\x04 \x03(\v2\x15.sallyport.v1.ProcessR\bancestry\x12+\n" +
 	"\x03job\x18\x05 \x01(\v2\x19.sallyport.v1.AttributionR\x03job\x127\n" +
-	"\bbaseline\x18\x06 \x01(\v2\x1b.sallyport.v1.BaselineFactsR\bbaseline\"\xf3\x03\n" +
+	"\bbaseline\x18\x06 \x01(\v2\x1b.sallyport.v1.BaselineFactsR\bbaseline\"\xa6\x04\n" +
 	"\aVerdict\x12;\n" +
 	"\vattribution\x18\x01 \x01(\v2\x19.sallyport.v1.AttributionR\vattribution\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\rR\brevision\x128\n" +
@@ -1615,7 +1625,8 @@ const file_sallyport_v1_finding_proto_rawDesc = "" +
 	"\bbaseline\x18\v \x01(\v2\x1b.sallyport.v1.BaselineFactsR\bbaseline\x12\x1e\n" +
 	"\n" +
 	"behaviours\x18\f \x01(\rR\n" +
-	"behaviours\"\xe8\x02\n" +
+	"behaviours\x121\n" +
+	"\bfindings\x18\r \x03(\v2\x15.sallyport.v1.FindingR\bfindings\"\xe8\x02\n" +
 	"\bDecision\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12.\n" +
@@ -1725,14 +1736,15 @@ var file_sallyport_v1_finding_proto_depIdxs = []int32{
 	13, // 18: sallyport.v1.Verdict.started:type_name -> google.protobuf.Timestamp
 	13, // 19: sallyport.v1.Verdict.ended:type_name -> google.protobuf.Timestamp
 	9,  // 20: sallyport.v1.Verdict.baseline:type_name -> sallyport.v1.BaselineFacts
-	13, // 21: sallyport.v1.Decision.time:type_name -> google.protobuf.Timestamp
-	4,  // 22: sallyport.v1.Decision.kind:type_name -> sallyport.v1.DecisionKind
-	8,  // 23: sallyport.v1.Decision.behaviour:type_name -> sallyport.v1.Behaviour
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	5,  // 21: sallyport.v1.Verdict.findings:type_name -> sallyport.v1.Finding
+	13, // 22: sallyport.v1.Decision.time:type_name -> google.protobuf.Timestamp
+	4,  // 23: sallyport.v1.Decision.kind:type_name -> sallyport.v1.DecisionKind
+	8,  // 24: sallyport.v1.Decision.behaviour:type_name -> sallyport.v1.Behaviour
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_v1_finding_proto_init() }
