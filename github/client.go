@@ -98,20 +98,16 @@ func New(c Config) (*Client, error) {
 // for.
 func (c *Client) Installation(ctx context.Context, owner string) (*Client, error) {
 	if c.apps == nil {
-		return nil, errors.New("github: only an App has installations")
+		return nil, errNoApp
 	}
 	i, _, err := c.api.Apps.GetOrganizationInstallation(ctx, owner)
+	if errors.Is(said("", err), ErrNotFound) {
+		i, _, err = c.api.Apps.GetUserInstallation(ctx, owner)
+	}
 	if err != nil {
 		return nil, said("find the App's installation in "+owner, err)
 	}
-	tr := ghinstallation.NewFromAppsTransport(c.apps, i.GetID())
-	tr.BaseURL = strings.TrimSuffix(c.config.URL, "/")
-	app, _, err := c.api.Apps.Get(ctx, "")
-	if err != nil {
-		return nil, said("ask who the App is", err)
-	}
-	out := &Client{config: c.config, app: true, login: app.GetSlug() + "[bot]"}
-	return out, out.open(tr)
+	return c.InstallationByID(ctx, i.GetID())
 }
 
 // open builds the chain of transports above one that shows who asks.

@@ -240,6 +240,9 @@ func (s *Server) appHandlers() map[string]handler {
 		"GET /orgs/{org}/installation": func(r *request) (any, error) {
 			return s.findInstallation(r, r.PathValue("org"), "")
 		},
+		"GET /users/{username}/installation": func(r *request) (any, error) {
+			return s.findInstallation(r, r.PathValue("username"), "")
+		},
 		"GET /repos/{owner}/{repo}/installation": func(r *request) (any, error) {
 			return s.findInstallation(r, r.PathValue("owner"), r.PathValue("repo"))
 		},

@@ -98,6 +98,7 @@ type Job struct {
 	Runner             string
 	Labels             []string
 	Steps              []string
+	Started            time.Time // now if it is zero
 }
 
 // SetRun adds a workflow run, or replaces the one with its ID.
@@ -158,6 +159,19 @@ func (s *Server) checkHandlers() map[string]handler {
 				out = append(out, s.checkJSON(repo, c))
 			}
 			return map[string]any{"total_count": len(list), "check_runs": out}, nil
+		}),
+		"GET /repos/{owner}/{repo}/actions/runs": s.in("actions", "read", func(r *request, repo *Repository) (any, error) {
+			var list []*run
+			for _, w := range repo.runs {
+				if sha := r.URL.Query().Get("head_sha"); sha == "" || sha == w.SHA {
+					list = append(list, w)
+				}
+			}
+			out := []any{}
+			for _, w := range page(r, list) {
+				out = append(out, s.runJSON(repo, w))
+			}
+			return map[string]any{"total_count": len(list), "workflow_runs": out}, nil
 		}),
 		"GET /repos/{owner}/{repo}/actions/runs/{run_id}": s.onRun(func(_ *request, repo *Repository, w *run) (any, error) {
 			return s.runJSON(repo, w), nil
@@ -288,21 +302,38 @@ func (s *Server) runJSON(repo *Repository, w *run) map[string]any {
 	}
 }
 
-func (s *Server) jobs(r *request, _ *Repository, w *run) (any, error) {
+func (s *Server) jobJSON(_ *Repository, w *run, j Job) map[string]any {
+	conclusion := any(nil)
+	if j.Conclusion != "" {
+		conclusion = j.Conclusion
+	}
+	runner := any(nil)
+	if j.Runner != "" {
+		runner = j.Runner
+	}
+	steps := []any{}
+	for n, name := range j.Steps {
+		steps = append(steps, map[string]any{"name": name, "number": n + 1, "status": "completed", "conclusion": "success"})
+	}
+	started := j.Started
+	if started.IsZero() {
+		started = s.now()
+	}
+	completed := any(nil)
+	if j.Conclusion != "" {
+		completed = stamp(s.now())
+	}
+	return map[string]any{
+		"id": j.ID, "run_id": w.ID, "name": j.Name, "head_sha": w.SHA, "status": j.Status, "conclusion": conclusion, "runner_name": runner, "labels": append([]string{}, j.Labels...),
+		"workflow_name": w.Name, "head_branch": w.Branch, "steps": steps, "started_at": stamp(started), "completed_at": completed, "run_attempt": max(w.Attempt, 1),
+		"created_at": stamp(started),
+	}
+}
+
+func (s *Server) jobs(r *request, repo *Repository, w *run) (any, error) {
 	out := []any{}
 	for _, j := range page(r, w.Jobs) {
-		conclusion := any(nil)
-		if j.Conclusion != "" {
-			conclusion = j.Conclusion
-		}
-		steps := []any{}
-		for n, name := range j.Steps {
-			steps = append(steps, map[string]any{"name": name, "number": n + 1, "status": "completed", "conclusion": "success"})
-		}
-		out = append(out, map[string]any{
-			"id": j.ID, "run_id": w.ID, "name": j.Name, "head_sha": w.SHA, "status": j.Status, "conclusion": conclusion, "runner_name": j.Runner, "labels": append([]string{}, j.Labels...),
-			"workflow_name": w.Name, "head_branch": w.Branch, "steps": steps, "started_at": "2026-01-01T00:00:00Z", "completed_at": nil, "run_attempt": max(w.Attempt, 1),
-		})
+		out = append(out, s.jobJSON(repo, w, j))
 	}
 	return map[string]any{"total_count": len(w.Jobs), "jobs": out}, nil
 }

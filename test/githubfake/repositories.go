@@ -1,6 +1,7 @@
 package githubfake
 
 import (
+	"cmp"
 	"encoding/base64"
 	"maps"
 	"net/http"
@@ -73,7 +74,12 @@ func (s *Server) repositoryHandlers() map[string]handler {
 			if repo.readers[strings.ToLower(who.Login)] {
 				role = "read"
 			}
-			return map[string]any{"permission": role, "role_name": role, "user": s.userJSON(who.Login)}, nil
+			if set := repo.roles[strings.ToLower(who.Login)]; set != "" {
+				role = set
+			}
+			// What there was before roles knew three levels.
+			permission := map[string]string{"maintain": "write", "triage": "read"}[role]
+			return map[string]any{"permission": cmp.Or(permission, role), "role_name": role, "user": s.userJSON(who.Login)}, nil
 		}),
 	}
 }

@@ -42,7 +42,8 @@ type Repository struct {
 	store    *memory.Storage
 	refs     map[string]plumbing.Hash // by whole name
 	readers  map[string]bool
-	issues   []*issue // pull requests, too
+	roles    map[string]string // by login, where it is not write or read
+	issues   []*issue          // pull requests, too
 	releases []*release
 	runs     []*run
 	checks   []*checkRun
@@ -70,7 +71,7 @@ func (s *Server) Repository(name string) *Repository {
 	}
 	r := &Repository{
 		Name: name, DefaultBranch: "main", server: s, id: s.id(), store: memory.NewStorage(), refs: make(map[string]plumbing.Hash),
-		readers: make(map[string]bool), signed: make(map[plumbing.Hash]bool), created: s.now(), PushedAt: s.now(),
+		readers: make(map[string]bool), roles: make(map[string]string), signed: make(map[plumbing.Hash]bool), created: s.now(), PushedAt: s.now(),
 	}
 	s.repos[strings.ToLower(name)] = r
 	s.order = append(s.order, r)
@@ -79,6 +80,14 @@ func (s *Server) Repository(name string) *Repository {
 
 func (r *Repository) owner() string { return path.Dir(r.Name) }
 func (r *Repository) short() string { return path.Base(r.Name) }
+
+// SetRole gives a user a role: none, read, triage, write, maintain or admin.
+func (r *Repository) SetRole(login, role string) {
+	r.server.User(login)
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	r.roles[strings.ToLower(login)] = role
+}
 
 // OnlyReads takes the right to write away from a user.
 func (r *Repository) OnlyReads(login string) {

@@ -81,6 +81,20 @@ type Fault struct {
 // GitHub's description.
 func New(t testing.TB) *Server {
 	t.Helper()
+	s, err := Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, b := range s.Stop() {
+			t.Error("contract with GitHub: ", b)
+		}
+	})
+	return s
+}
+
+// Start starts a GitHub.
+func Start() (*Server, error) {
 	s := &Server{
 		now: time.Now, accounts: make(map[string]*Account), repos: make(map[string]*Repository),
 		apps: make(map[int64]*App), tokens: make(map[string]*token), codes: make(map[string]*App), nextID: 1000,
@@ -88,19 +102,19 @@ func New(t testing.TB) *Server {
 	}
 	mux, err := s.routes()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	s.http = httptest.NewServer(mux)
 	s.URL = s.http.URL + "/"
-	t.Cleanup(func() {
-		s.http.Close()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for _, b := range s.broken {
-			t.Error("contract with GitHub: ", b)
-		}
-	})
-	return s
+	return s, nil
+}
+
+// Stop ends it and says what did not fit GitHub's description.
+func (s *Server) Stop() []string {
+	s.http.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.broken)
 }
 
 // SetClock puts another clock in the place of time.Now.

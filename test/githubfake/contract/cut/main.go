@@ -17,9 +17,12 @@ import (
 func main() {
 	rest := flag.String("rest", "", "api.github.com.json of the npm package @octokit/openapi")
 	graph := flag.String("graphql", "", "schema.graphql of the npm package @octokit/graphql-schema")
-	dir := flag.String("dir", "", "folder with routes.txt and fields.txt, for github.json and github.graphql")
+	dir := flag.String("dir", "", "folder with routes.txt, webhooks.txt and fields.txt, for github.json, webhooks.json and github.graphql")
 	flag.Parse()
-	err := run(*rest, filepath.Join(*dir, "routes.txt"), filepath.Join(*dir, "github.json"))
+	err := run(*rest, "paths", filepath.Join(*dir, "routes.txt"), filepath.Join(*dir, "github.json"))
+	if err == nil {
+		err = run(*rest, "x-webhooks", filepath.Join(*dir, "webhooks.txt"), filepath.Join(*dir, "webhooks.json"))
+	}
 	if err == nil {
 		err = cutGraph(*graph, filepath.Join(*dir, "fields.txt"), filepath.Join(*dir, "github.graphql"))
 	}
@@ -29,7 +32,9 @@ func main() {
 	}
 }
 
-func run(in, routes, out string) error {
+// run takes the operations of a list out of one part of the description: the paths, or the
+// webhooks, which become paths of their names.
+func run(in, part, routes, out string) error {
 	data, err := os.ReadFile(in)
 	if err != nil {
 		return err
@@ -44,14 +49,14 @@ func run(in, routes, out string) error {
 	}
 	c := cutter{whole: whole, components: make(map[string]map[string]any)}
 	paths := make(map[string]any)
-	all, _ := whole["paths"].(map[string]any)
+	all, _ := whole[part].(map[string]any)
 	for line := range strings.Lines(string(list)) {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
 		method, path, _ := strings.Cut(line, " ")
-		item, _ := all[path].(map[string]any)
+		item, _ := all[strings.TrimPrefix(path, "/webhooks/")].(map[string]any)
 		op, ok := item[strings.ToLower(method)]
 		if !ok {
 			return fmt.Errorf("GitHub describes no %s", line)
