@@ -269,6 +269,9 @@ func (o *options) watch(ctx context.Context) (err error) {
 			})
 		})
 	}
+	reports := &agent.Reports{Agent: a, Judge: func(ctx context.Context, q *sallyportv1.JobJudgementRequest) (*sallyportv1.JobJudgement, error) {
+		return stream.AskJudgement(ctx, nc, o.agentID, q)
+	}}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan struct{})
@@ -277,7 +280,10 @@ func (o *options) watch(ctx context.Context) (err error) {
 	} else {
 		serving.Go(func() error {
 			return control.Serve(beside, l, control.Agent{
-				Flush: func(ctx context.Context) error { return flush(ctx, a, publisher) },
+				Flush: func(ctx context.Context) error { return agent.FlushAll(ctx, a, publisher) },
+				Report: func(ctx context.Context, who control.Caller, execution string, wait time.Duration) (*sallyportv1.JobReport, error) {
+					return reports.Of(ctx, agent.Asker(who), execution, wait)
+				},
 				HandOver: func(ctx context.Context) (uint64, error) {
 					told := a.HandOver()
 					stop()
@@ -303,26 +309,6 @@ func (o *options) watch(ctx context.Context) (err error) {
 		o.log.Warn("batches wait in the spool for the next start", "batches", n, "spool", filepath.Join(o.state, "spool"))
 	}
 	return err
-}
-
-// flush sends what was seen until now and waits until it has arrived.
-func flush(ctx context.Context, a *agent.Agent, publisher *agent.Publisher) error {
-	// What the kernel side holds back reaches the agent within this.
-	const held = 150 * time.Millisecond
-	for wait := held; ; wait = 10 * time.Millisecond {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%d batches have not arrived: %w", publisher.Waiting(), ctx.Err())
-		case <-time.After(wait):
-		}
-		if wait == held {
-			a.Flush()
-			continue
-		}
-		if publisher.Waiting() == 0 {
-			return nil
-		}
-	}
 }
 
 // publish connects to NATS, now or when it can be reached, and opens the spool.
