@@ -29,7 +29,7 @@ func newTallying(t testing.TB) *tallying {
 		t.Fatal(err)
 	}
 	go func() {
-		for range a.out { //nolint:revive // nobody reads batches here
+		for range a.out {
 		}
 	}()
 	t.Cleanup(func() { close(a.out) })

@@ -116,7 +116,7 @@ func (q *questions) ask(new *stream.JudgementQuestion, now time.Time) (taken boo
 func (q *questions) answerable(e *Engine, now time.Time) (out []*stream.JudgementQuestion) {
 	q.waiting = slices.DeleteFunc(q.waiting, func(p pendingQuestion) bool {
 		x := e.executions[p.Request.GetExecutionId()]
-		if !(x != nil && x.reached(p.AgentID, p.Request)) && now.Before(p.until) {
+		if reached := x != nil && x.reached(p.AgentID, p.Request); !reached && now.Before(p.until) {
 			return false
 		}
 		if q.ofAgent[p.AgentID]--; q.ofAgent[p.AgentID] == 0 {

@@ -72,7 +72,9 @@ const (
 func EventSubject(agentID string) string { return eventPrefix + agentID }
 
 // AgentSubjects are the subjects on which agents may publish, with wildcards.
-func AgentSubjects() []string { return []string{eventPrefix + "*", heartbeatPrefix + "*", reportPrefix + "*"} }
+func AgentSubjects() []string {
+	return []string{eventPrefix + "*", heartbeatPrefix + "*", reportPrefix + "*"}
+}
 
 // AgentInbox returns the subject below which an agent's answers arrive. It is below
 // _INBOX, which `sallyport up` admits its agents to.

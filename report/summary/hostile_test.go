@@ -81,7 +81,7 @@ var nasty = []string{
 	"<img src=x onerror=alert(1)>", "@octocat fixes #1, GH-2", "https://evil.example.test", "www.evil.example.test", "a@evil.example.test",
 	"```\n# heading", "`` ` ``", "`", "``", " ` ", "# heading", "> quote", "- item", "1. item", "* * *", "---", "***bold***", "~~gone~~", "&lt;b&gt;", "&#60;b&#62;",
 	"[x]: https://evil.example.test", "[^1]", "\u202egnp.exe", "a\x00b\x1b[31m", "\xff\xfe", "\\", "\\`", "\\|", "|", "||", "\t", "\r\n\r\n<b>", "<!-- ", "-->", "$(x)", "{{ secrets.X }}",
-	"<https://evil.example.test>", "<a@evil.example.test>", "![", "](", "[ ] task", "[x] task", ":octocat:", "::error::x", "x  \ny", "=====", "http://", "ftp://x", "mailto:a@b.test", "xmpp:a@b.test", " ", "  ", "​",
+	"<https://evil.example.test>", "<a@evil.example.test>", "![", "](", "[ ] task", "[x] task", ":octocat:", "::error::x", "x  \ny", "=====", "http://", "ftp://x", "mailto:a@b.test", "xmpp:a@b.test", " ", "  ", "\u200b",
 	strings.Repeat("w", 5000), strings.Repeat("@", 500), strings.Repeat("|", 500), strings.Repeat("`", 500), strings.Repeat("\u202e", 500), strings.Repeat("𝕏", 500),
 }
 

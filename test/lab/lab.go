@@ -148,7 +148,7 @@ func (l *Lab) Run(ctx context.Context, workflow string, id int, out io.Writer) e
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(l.world.Process.Pid), "--net", "--mount", "--",
 		l.act, "push", "--directory", l.checkout(), "--workflows", filepath.Join(".github/workflows", workflow),
 		"--platform", "ubuntu-latest=-self-hosted", "--actor", "alice", "--action-offline-mode",
-		"--env", "GITHUB_RUN_ID="+strconv.Itoa(id), "--env", "GITHUB_RUN_NUMBER="+strconv.Itoa(id), "--env", "GITHUB_RUN_ATTEMPT=1"}, l.env...)...)
+		"--env", "GITHUB_RUN_ID=" + strconv.Itoa(id), "--env", "GITHUB_RUN_NUMBER=" + strconv.Itoa(id), "--env", "GITHUB_RUN_ATTEMPT=1"}, l.env...)...)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_CACHE_HOME=" + filepath.Join(home, ".cache"),
 		"XDG_CONFIG_HOME=" + filepath.Join(home, ".config"), "LANG=C.UTF-8", "DO_NOT_TRACK=1",
