@@ -242,8 +242,8 @@ func (a *Agent) endJob(w *process, e *execution, boot uint64, reason sallyportv1
 		TimeUnixNano: a.wall(boot),
 		Body:         &sallyportv1.Event_JobEnded{JobEnded: body},
 	}, w, e.between, "job")
-	if s := a.tallyOf(e.between, a.wall(boot)); s != nil {
-		s.job.ended = a.wall(boot)
+	if j := a.tallies.jobs[id]; j != nil {
+		j.ended = a.wall(boot)
 		for _, p := range survivors {
 			if t := a.tallyOf(p.at, a.wall(boot)); t != nil {
 				t.survived(p)

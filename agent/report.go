@@ -140,6 +140,9 @@ func (a *Agent) report(who Asker, execution string) (*sallyportv1.JobReport, *sa
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.readClock()
+	if who.PID == 0 {
+		return nil, nil, fmt.Errorf("who asks runs where this agent does not see it: %w", ErrNotYours)
+	}
 	if own := a.executionOfProcess(who.PID); own != "" {
 		if execution != "" && execution != own {
 			return nil, nil, fmt.Errorf("report of execution %q: %w", execution, ErrNotYours)
@@ -155,7 +158,7 @@ func (a *Agent) report(who Asker, execution string) (*sallyportv1.JobReport, *sa
 	}
 	t := a.tallies.jobs[execution]
 	if t == nil {
-		return nil, nil, fmt.Errorf("report of execution %q: %w (%d jobs were too many to keep account of)", execution, ErrNoJob, a.tallies.refused)
+		return nil, nil, fmt.Errorf("report of execution %q: %w (%d steps were of jobs too many to keep account of)", execution, ErrNoJob, a.tallies.refused)
 	}
 	a.flush()
 	r := t.report()

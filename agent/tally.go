@@ -24,6 +24,7 @@ const (
 	endedTallyKept  = 10 * time.Minute
 	silentTallyKept = time.Hour
 
+	maxTurnedAway          = 1024
 	maxTalliedSteps        = 128
 	maxTalliedDestinations = 256
 	maxTalliedPrograms     = 4  // of a destination
@@ -37,8 +38,10 @@ const (
 // all of it.
 type tallies struct {
 	jobs map[string]*tally // by execution
-	// refused are executions that found no room.
-	refused uint64
+	// refused counts steps that found no room for their job; of turnedAway jobs a tally that
+	// begins later is not of the whole.
+	refused    uint64
+	turnedAway map[string]bool
 }
 
 // tally is what one execution of a job did.
@@ -98,7 +101,9 @@ type remark struct {
 	times                               uint64
 }
 
-func newTallies() tallies { return tallies{jobs: make(map[string]*tally)} }
+func newTallies() tallies {
+	return tallies{jobs: make(map[string]*tally), turnedAway: make(map[string]bool)}
+}
 
 // tallyOf returns the tally of a step, which may be nil.
 func (a *Agent) tallyOf(at *attribution, now uint64) *stepTally {
@@ -120,13 +125,18 @@ func (t *tallies) step(m *sallyportv1.Attribution, now uint64, lost func() map[s
 	if j == nil {
 		if !t.room(now) {
 			t.refused++
+			if len(t.turnedAway) < maxTurnedAway {
+				t.turnedAway[m.GetExecutionId()] = true
+			}
 			return &stepTally{}
 		}
 		j = &tally{
+			joined:  t.turnedAway[m.GetExecutionId()] || len(t.turnedAway) >= maxTurnedAway,
 			message: m, began: now, lost: lost(), byRemark: make(map[remark]*remark),
 			remarksOf: make(map[sallyportv1.JobRemarkKind]int), remarksLeft: make(map[sallyportv1.JobRemarkKind]uint64),
 		}
 		t.jobs[m.GetExecutionId()] = j
+		delete(t.turnedAway, m.GetExecutionId())
 	}
 	name, action := shortened(m.GetStep(), maxTalliedName), shortened(m.GetAction(), maxTalliedName)
 	for _, s := range j.steps {

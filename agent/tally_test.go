@@ -91,7 +91,8 @@ func TestWhoMayAsk(t *testing.T) {
 		{Asker{11, 0}, two, "may only ask for its own", ErrNotYours}, // root within a job is the job
 		{Asker{99, 1000}, one, "only root may ask", ErrNotYours},
 		{Asker{99, 1000}, "", "only root may ask", ErrNotYours},
-		{Asker{0, 1000}, one, "only root may ask", ErrNotYours}, // a process that the agent does not see
+		{Asker{0, 1000}, one, "does not see it", ErrNotYours},
+		{Asker{0, 0}, one, "does not see it", ErrNotYours}, // it may be root of some container
 		{Asker{99, 0}, two, two, nil},
 		{Asker{99, 0}, "", "2 jobs run here", nil},
 		{Asker{99, 0}, "no", "no such job", ErrNoJob},
@@ -166,6 +167,20 @@ func TestManyJobs(t *testing.T) {
 	}
 	if _, _, err := a.report(Asker{PID: 1001 + 2*(3*maxTallies-1)}, ""); !errors.Is(err, ErrNoJob) {
 		t.Errorf("a job without room: %v", err)
+	}
+	// One of those that found no room is seen again later: not the whole of it.
+	for id, j := range a.tallies.jobs {
+		if j.message.GetRunId() != "first" {
+			delete(a.tallies.jobs, id)
+			break
+		}
+	}
+	for id := range a.tallies.turnedAway {
+		s := a.tallies.step(&sallyportv1.Attribution{ExecutionId: id, Step: "later"}, a.wall(a.now), a.lostSoFar)
+		if s.job == nil || !s.job.joined || a.tallies.turnedAway[id] {
+			t.Errorf("it is held to be whole: %+v", s.job)
+		}
+		break
 	}
 	// All end.
 	a.processes.eachWorker(func(w *process) { a.endJobs(w, a.s.boot+a.next, sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED) })

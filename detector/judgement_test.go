@@ -226,3 +226,38 @@ func TestManyQuestions(t *testing.T) {
 		t.Errorf("it still waits for %v %v", q.waiting, q.ofAgent)
 	}
 }
+
+// TestJudgementNamesAllFindings: the severest first, also those that are not kept whole, and
+// within what a message may be.
+func TestJudgementNamesAllFindings(t *testing.T) {
+	a := &sallyportv1.Attribution{Repository: "acme/shop", Job: "build", ExecutionId: "x"}
+	x, err := newExecution(a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.Agents["runner-1"] = &position{Epoch: 5}
+	for n := range 100 {
+		x.tell(&sallyportv1.Finding{
+			Id: fmt.Sprintf("%032d", n), Message: fmt.Sprint(n, strings.Repeat("ü", 1<<16)),
+			Policy: &sallyportv1.Policy{Severity: sallyportv1.Severity_SEVERITY_LOW},
+		})
+	}
+	x.tell(&sallyportv1.Finding{Id: fmt.Sprintf("%032d", 100), Policy: &sallyportv1.Policy{Title: "Whole", Severity: sallyportv1.Severity_SEVERITY_CRITICAL}})
+	e := &Engine{config: EngineConfig{RunsNeeded: 5}, executions: map[string]*execution{"x": x}}
+	j, err := e.judgement("runner-1", &sallyportv1.JobJudgementRequest{ExecutionId: "x", Epoch: 5, Sequence: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(j.GetFindings()); n != maxShownFindings || j.GetFindingsLeftOut() != 101-maxShownFindings {
+		t.Errorf("%d findings and %d", n, j.GetFindingsLeftOut())
+	}
+	if f := j.GetFindings()[0]; f.GetPolicy().GetTitle() != "Whole" {
+		t.Errorf("first %v", f)
+	}
+	if f := j.GetFindings()[1]; f.GetId() != fmt.Sprintf("%032d", 0) || !strings.HasPrefix(f.GetMessage(), "0ü") || len(f.GetMessage()) > maxShownMessage {
+		t.Errorf("second %.50v", f)
+	}
+	if n := proto.Size(j); n > maxJudgementAnswerSize || j.GetComplete() {
+		t.Errorf("%d bytes, complete %t", n, j.GetComplete())
+	}
+}

@@ -72,6 +72,9 @@ const (
 	MaxWait = 10 * time.Second
 	// maxConversations bounds how many are answered at a time.
 	maxConversations = 16
+	// maxReports bounds how many of them may be about reports, which take their time: others
+	// get through.
+	maxReports = 8
 )
 
 // Listen makes the socket, with its folder. A socket that nobody listens on any more is
@@ -100,7 +103,7 @@ func Serve(ctx context.Context, l *net.UnixListener, a Agent) error {
 	defer stop()
 	var conversations sync.WaitGroup
 	defer conversations.Wait()
-	slots := make(chan struct{}, maxConversations)
+	slots, reports := make(chan struct{}, maxConversations), make(chan struct{}, maxReports)
 	for {
 		c, err := l.AcceptUnix()
 		if ctx.Err() != nil {
@@ -119,12 +122,12 @@ func Serve(ctx context.Context, l *net.UnixListener, a Agent) error {
 			defer func() { <-slots }()
 			defer func() { _ = c.Close() }()
 			// Who asks may ask for the end of ctx: the answer outlives it.
-			converse(context.WithoutCancel(ctx), c, a)
+			converse(context.WithoutCancel(ctx), c, a, reports)
 		})
 	}
 }
 
-func converse(ctx context.Context, c *net.UnixConn, a Agent) {
+func converse(ctx context.Context, c *net.UnixConn, a Agent, reports chan struct{}) {
 	if c.SetDeadline(time.Now().Add(patience)) != nil {
 		return
 	}
@@ -155,7 +158,14 @@ func converse(ctx context.Context, c *net.UnixConn, a Agent) {
 	case doReport:
 		ctx, cancel := context.WithTimeout(ctx, MaxWait+patience)
 		defer cancel()
-		if out.Report, err = report(ctx, c, a, q); err != nil {
+		select {
+		case reports <- struct{}{}:
+			out.Report, err = report(ctx, c, a, q)
+			<-reports
+		default:
+			err = errors.New("too many ask for reports at once")
+		}
+		if err != nil {
 			out.Error = err.Error()
 		}
 	default:

@@ -81,3 +81,38 @@ func TestHeldProcess(t *testing.T) {
 		t.Error("it is gone")
 	}
 }
+
+// TestManyReports: who asks for more reports than are made at once holds up nobody who asks
+// for something else.
+func TestManyReports(t *testing.T) {
+	proceed := make(chan struct{})
+	socket := serve(t, Agent{
+		Flush: func(context.Context) error { return nil },
+		Report: func(context.Context, Caller, string, time.Duration) (*sallyportv1.JobReport, error) {
+			<-proceed
+			return &sallyportv1.JobReport{}, nil
+		},
+	})
+	const asked = maxReports + 3
+	errs := make(chan error, asked)
+	for range asked {
+		go func() {
+			_, err := Report(context.WithoutCancel(t.Context()), socket, "", MaxWait)
+			errs <- err
+		}()
+	}
+	for range asked - maxReports {
+		if err := <-errs; err == nil || !strings.Contains(err.Error(), "too many") {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := Flush(t.Context(), socket); err != nil {
+		t.Error(err)
+	}
+	close(proceed)
+	for range maxReports {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}

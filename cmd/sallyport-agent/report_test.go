@@ -236,37 +236,50 @@ report --json >second.json`))
 	has(t, b.String(), "what of this is new or wrong is not known here", "on this machine until the server takes them")
 }
 
-// TestReportOfAKilledAgent: the agent that goes on says what it cannot know.
-func TestReportOfAKilledAgent(t *testing.T) {
-	s := newSite(t)
-	job := s.job(t, "killed", `echo x >/dev/udp/198.51.100.2/8125
+// TestReportOfALaterAgent: an agent that goes on in the middle of a job says what it cannot
+// know, and why.
+func TestReportOfALaterAgent(t *testing.T) {
+	for _, c := range []struct {
+		how   string
+		end   sallyportv1.AgentEnd
+		words string
+	}{
+		{"killed", sallyportv1.AgentEnd_AGENT_END_KILLED, "The agent before it was killed. Its last sign of life"},
+		{"replaced", sallyportv1.AgentEnd_AGENT_END_REPLACED, "Another agent saw that and told the server."},
+	} {
+		t.Run(c.how, func(t *testing.T) {
+			s := newSite(t)
+			job := s.job(t, c.how, `echo x >/dev/udp/198.51.100.2/8125
 touch ready
 until [ -e again ]; do sleep 0.05; done
 echo x >/dev/udp/198.51.100.3/8125
-report --json >killed.json`)
-	s.exists(t, "ready")
-	s.exists(t, "state/life.json")
-	if err := s.agent.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = s.agent.Wait() // it was killed
-	s.start(t)
-	if err := os.WriteFile(s.path("again"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.finish(t, job)
-	r := s.report(t, "killed.json")
-	g := r.GetGaps()
-	if !g.GetBeganBefore() || g.GetPreviousEnd() != sallyportv1.AgentEnd_AGENT_END_KILLED || g.GetPreviousSeen() == nil {
-		t.Errorf("gaps %v", g)
-	}
-	var b strings.Builder
-	if err := summary.Job(&b, r); err != nil {
-		t.Fatal(err)
-	}
-	has(t, b.String(), "❗ Not complete: the agent was there only later", "The agent before it was killed", "`198.51.100.3:8125`")
-	if strings.Contains(b.String(), "198.51.100.2") {
-		t.Errorf("it knows what it cannot:\n%s", b.String())
+report --json >later.json`)
+			s.exists(t, "ready")
+			s.exists(t, "state/life.json")
+			if c.how == "killed" {
+				if err := s.agent.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				_ = s.agent.Wait() // it was killed
+			}
+			s.start(t)
+			if err := os.WriteFile(s.path("again"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s.finish(t, job)
+			r := s.report(t, "later.json")
+			if g := r.GetGaps(); !g.GetBeganBefore() || g.GetPreviousEnd() != c.end || g.GetPreviousSeen() == nil {
+				t.Errorf("gaps %v", g)
+			}
+			var b strings.Builder
+			if err := summary.Job(&b, r); err != nil {
+				t.Fatal(err)
+			}
+			has(t, b.String(), "❗ Not complete: the agent was there only later", c.words, "`198.51.100.3:8125`")
+			if strings.Contains(b.String(), "198.51.100.2") {
+				t.Errorf("it knows what it cannot:\n%s", b.String())
+			}
+		})
 	}
 }
 

@@ -43,7 +43,7 @@ func gaps(r *sallyportv1.JobReport, text func(string) string) (lines []string) {
 		lines = append(lines, terminal.Counted(n, "event was", "events were")+" lost ("+strings.Join(kinds[:min(len(kinds), most.findings)], ", ")+"): what happened in them is not in here.")
 	}
 	if g.GetBeganBefore() {
-		line := "The job ran already when this agent began to watch at " + clock(r.GetStarted()) + ": what it did before is not in here."
+		line := "The job ran already when this agent began to keep account of it at " + clock(r.GetStarted()) + ": what it did before is not in here."
 		seen := ""
 		if g.GetPreviousSeen() != nil {
 			seen = " Its last sign of life was at " + clock(g.GetPreviousSeen()) + "."

@@ -123,6 +123,9 @@ func finding(b *strings.Builder, f *sallyportv1.Finding) {
 	if title == "" {
 		title = p.GetId()
 	}
+	if title == "" {
+		title = "A finding of which no more is kept"
+	}
 	fmt.Fprintf(b, "#### %s: %s\n\n", severity, text(title))
 	if f.GetMessage() != "" {
 		fmt.Fprintf(b, "%s\n\n", text(f.GetMessage()))
