@@ -128,6 +128,7 @@ type Agent struct {
 	gathering    int // flows whose payload is gathered
 	files        fileTable
 	containers   containerTable
+	tallies      tallies
 	eventsSeen   uint64
 	nextStatus   uint64
 	lastUrgent   uint64
@@ -193,6 +194,7 @@ func New(cfg Config) (*Agent, error) {
 		files:      newFileTable(),
 
 		containers: newContainerTable(cfg.MachineRoot),
+		tallies:    newTallies(),
 		out:        make(chan *sallyportv1.EventBatch, outQueue),
 	}
 	a.workspaces = newWorkspaces(a)
@@ -331,6 +333,7 @@ func (a *Agent) age() {
 		a.emitUnanswered(q)
 	}
 	a.processes.forget(a.now)
+	a.tallies.forget(a.wall(a.now))
 	if a.now >= a.nextStatus {
 		a.nextStatus = a.now + uint64(statusInterval)
 		a.emitStatus(false)
@@ -392,19 +395,23 @@ func (a *Agent) flush() {
 // wall turns a time by the clock of the records into Unix nanoseconds.
 func (a *Agent) wall(boot uint64) uint64 { return uint64(int64(boot) + a.offset) }
 
-// emit adds an event to the batch. p may be nil.
-func (a *Agent) emit(e *sallyportv1.Event, p *process, at *attribution, kind string) {
+// emit adds an event to the batch, and says whether it is told. p may be nil.
+func (a *Agent) emit(e *sallyportv1.Event, p *process, at *attribution, kind string) (told bool) {
 	if at == nil && a.cfg.OnlyAttributed && e.GetAgentStatus() == nil {
-		return
+		return false
 	}
 	if boot := uint64(int64(e.GetTimeUnixNano()) - a.offset); e.GetAgentStatus() == nil && (boot < a.cfg.TellFrom || boot >= a.tellUntil) {
-		return // the agent before has told it, or the next one does
+		return false // the agent before has told it, or the next one does
 	}
 	a.builder.add(e, p, at, a.now)
 	a.metrics.event(kind)
+	if s := a.tallyOf(at, e.GetTimeUnixNano()); s != nil {
+		s.fold(e, p)
+	}
 	if a.builder.events() >= maxBatchEvents {
 		a.flush()
 	}
+	return true
 }
 
 // urgentPause is the least time between batches that go out before they are full or
@@ -472,7 +479,10 @@ func (a *Agent) access(r *bpf.Access) {
 	if target != nil {
 		body.Target = a.builder.process(target)
 	}
-	a.emit(e, p, at, "access")
+	told := a.emit(e, p, at, "access")
+	if s := a.tallyOf(at, e.GetTimeUnixNano()); told && s != nil {
+		s.accessed(p, target, body)
+	}
 	a.urgent()
 }
 

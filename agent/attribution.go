@@ -23,6 +23,7 @@ type attribution struct {
 	// index of the attribution in batch number batch.
 	batch uint64
 	index uint32
+	tally *stepTally // nil before the first event
 }
 
 // secrets are the values of the variables of an execution whose names say that they are
@@ -197,6 +198,9 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 			Body:         &sallyportv1.Event_JobStarted{JobStarted: &sallyportv1.JobStarted{}},
 		}, w, e.between, "job")
 	}
+	if s := a.tallyOf(e.between, a.wall(r.Time)); s != nil && (r.Found || w.found && len(w.worker.executions) == 1) {
+		s.job.joined, s.job.began = true, min(s.job.began, a.wall(a.started))
+	}
 	e.secrets.add(values)
 	p.at.secrets = e.secrets
 	if a.cfg.Command != nil && environment != nil && environment["GITHUB_WORKSPACE"] == "" {
@@ -225,9 +229,11 @@ func (a *Agent) endJob(w *process, e *execution, boot uint64, reason sallyportv1
 	id := e.between.message.GetExecutionId()
 	a.workspaces.disarm(id)
 	body := &sallyportv1.JobEnded{Reason: reason}
+	var survivors []*process
 	if reason != sallyportv1.JobEndReason_JOB_END_REASON_AGENT_STOPPED {
 		for _, p := range a.processes.running(id) {
-			if p != w && !p.within(hook) && len(body.Survivors) < maxSurvivors {
+			if p != w && !p.within(hook) && len(survivors) < maxSurvivors {
+				survivors = append(survivors, p)
 				body.Survivors = append(body.Survivors, a.builder.process(p))
 			}
 		}
@@ -236,6 +242,14 @@ func (a *Agent) endJob(w *process, e *execution, boot uint64, reason sallyportv1
 		TimeUnixNano: a.wall(boot),
 		Body:         &sallyportv1.Event_JobEnded{JobEnded: body},
 	}, w, e.between, "job")
+	if j := a.tallies.jobs[id]; j != nil {
+		j.ended = a.wall(boot)
+		for _, p := range survivors {
+			if t := a.tallyOf(p.at, a.wall(boot)); t != nil {
+				t.survived(p)
+			}
+		}
+	}
 }
 
 // hookProgram is what a runner's job hooks run: `sallyport-agent hook completed`.

@@ -26,6 +26,7 @@ type flow struct {
 	source, destination netip.AddrPort
 	started             uint64
 	payload             *gathered // nil if none is
+	tally               *destinationTally
 }
 
 func (a *Agent) flow(r *bpf.Flow) {
@@ -70,10 +71,13 @@ func (a *Agent) flow(r *bpf.Flow) {
 	if r.State == bpf.FlowUsed {
 		p = a.actor(r.Head())
 	}
-	a.emit(&sallyportv1.Event{
+	told := a.emit(&sallyportv1.Event{
 		TimeUnixNano: a.wall(r.Time),
 		Body:         &sallyportv1.Event_Flow{Flow: m},
 	}, p, p.attributed(), "flow")
+	if s := a.tallyOf(p.attributed(), a.wall(r.Time)); told && s != nil {
+		s.flowed(m, f, p)
+	}
 }
 
 var flowPhases = map[bpf.FlowState]sallyportv1.FlowPhase{

@@ -25,6 +25,8 @@ type process struct {
 	forkHeld bool
 	started  uint64 // when the process, not this program, came to be
 	forked   bool   // came by fork and has run no program of its own
+	found    bool   // ran before the agent
+	counted  bool   // in its job's tally
 	endedAt  uint64
 	files    []*touch // what it did to files that matter
 	// container that it runs in, nil if none.
@@ -203,7 +205,7 @@ func (a *Agent) exec(r *bpf.Exec) {
 			m.Script = text(r.Filename)
 		}
 	}
-	p := &process{message: m, parent: parent, started: r.Started, container: a.containers.of(r.Cgroup)}
+	p := &process{message: m, parent: parent, started: r.Started, found: r.Found, container: a.containers.of(r.Cgroup)}
 	m.Container = p.container.told()
 	if known := a.processes.get(r.Process); r.Found && known != nil {
 		// Reported again because it is watched from now on.
@@ -217,6 +219,7 @@ func (a *Agent) exec(r *bpf.Exec) {
 	switch {
 	case previous != nil:
 		p.at = previous.at
+		p.counted = previous.counted
 		previous.forkHeld = false // told as what it became
 		a.emitTimes(previous, r.Time)
 		a.requests.forget(previous)

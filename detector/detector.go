@@ -38,6 +38,9 @@ type Config struct {
 	TrustedRefs []string
 	// Now is the clock by which executions time out; time.Now by default.
 	Now func() time.Time
+	// Page is the address of the API or of what stands before it, under which people find
+	// runs, for instance https://sallyport.example.test. Empty: agents are told of no page.
+	Page string
 	// Logger; slog.Default() by default.
 	Logger *slog.Logger
 	// Metrics takes the detector's metrics; none by default.
@@ -56,6 +59,8 @@ type Detector struct {
 	unsaved   []jetstream.Msg
 	published *Verdicts
 	verdicts  []*sallyportv1.Verdict // not published yet
+	questions questions              // of agents
+	page      string
 
 	messages, deadLetters, taught prometheus.Counter
 
@@ -109,7 +114,7 @@ func New(ctx context.Context, c Config) (*Detector, error) {
 		return nil, fmt.Errorf("new detector: %w", err)
 	}
 	d := &Detector{
-		js: c.JetStream, log: c.Logger, engine: engine, baselines: baselines, snapshots: snapshots, decoder: decoder, published: published,
+		js: c.JetStream, log: c.Logger, engine: engine, baselines: baselines, snapshots: snapshots, decoder: decoder, published: published, page: c.Page,
 		detail: "not running",
 	}
 	return d, d.register(c.Metrics)
@@ -169,6 +174,18 @@ func (d *Detector) Run(ctx context.Context) error {
 		return fmt.Errorf("read %s: %w", stream.EventsStream, err)
 	}
 	d.healthy(true, "watching")
+	asked := make(chan *stream.JudgementQuestion, maxQuestions)
+	asking, err := stream.SubscribeJudgements(d.js.Conn(), func(q *stream.JudgementQuestion) {
+		select {
+		case asked <- q:
+		default: // whoever asks that much gets no answer
+		}
+	}, func(err error) { d.log.Debug("a question for a judgement is not answered", "error", err) })
+	if err != nil {
+		messages.Stop()
+		return fmt.Errorf("answer agents: %w", err)
+	}
+	defer func() { _ = asking.Unsubscribe() }() // fails when the connection is gone, and with it the subscription
 	incoming := make(chan jetstream.Msg)
 	done := make(chan struct{})
 	var readErr error
@@ -194,7 +211,7 @@ func (d *Detector) Run(ctx context.Context) error {
 			}
 		}
 	}()
-	err = d.loop(ctx, incoming, done)
+	err = d.loop(ctx, incoming, asked, done)
 	messages.Stop()
 	<-done
 	// What was applied is saved even though ctx has ended; otherwise the next
@@ -204,7 +221,7 @@ func (d *Detector) Run(ctx context.Context) error {
 	return errors.Join(err, readErr, d.save(last))
 }
 
-func (d *Detector) loop(ctx context.Context, incoming <-chan jetstream.Msg, done <-chan struct{}) error {
+func (d *Detector) loop(ctx context.Context, incoming <-chan jetstream.Msg, asked <-chan *stream.JudgementQuestion, done <-chan struct{}) error {
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
 	var nextSave time.Time
@@ -218,13 +235,18 @@ func (d *Detector) loop(ctx context.Context, incoming <-chan jetstream.Msg, done
 			if err := d.handle(ctx, m); err != nil {
 				return err
 			}
+			d.answerQuestions()
 			if len(d.unsaved) < maxUnsaved {
 				continue
 			}
 			if err := d.insist(ctx, "save", d.save); err != nil {
 				return nil // ctx ended; Run saves once more
 			}
+		case q := <-asked:
+			d.questions.ask(q, time.Now())
+			d.answerQuestions()
 		case <-tick.C:
+			d.answerQuestions()
 			if err := d.conclude(ctx); err != nil {
 				d.failed(ctx, err)
 				continue

@@ -96,8 +96,8 @@ func (p *page) header(r *Report) {
 	}
 	p.line(p.palette.Bold("sallyport run ") + terminal.Shorten(terminal.Escape(strings.Join(r.Command, " ")), p.width-14))
 	facts := fmt.Sprintf("%s · %s · %s · %s · sent %s, received %s", outcome,
-		duration(r.DurationSeconds), counted(r.Processes, "process", "processes"),
-		counted(len(r.Destinations), "destination", "destinations"), bytesOf(r.BytesSent), bytesOf(r.BytesReceived))
+		duration(r.DurationSeconds), terminal.Counted(r.Processes, "process", "processes"),
+		terminal.Counted(len(r.Destinations), "destination", "destinations"), terminal.Bytes(r.BytesSent), terminal.Bytes(r.BytesReceived))
 	for i, l := range terminal.Wrap(facts, p.width) {
 		if i == 0 {
 			l = style(outcome) + strings.TrimPrefix(l, outcome)
@@ -158,7 +158,7 @@ func (p *page) destination(d Destination) {
 	if d.Port != 0 { // ICMP has none
 		target = net.JoinHostPort(target, strconv.FormatUint(uint64(d.Port), 10))
 	}
-	amounts := fmt.Sprintf("↑ %s  ↓ %s", terminal.Pad(bytesOf(d.BytesSent), 9), bytesOf(d.BytesReceived))
+	amounts := fmt.Sprintf("↑ %s  ↓ %s", terminal.Pad(terminal.Bytes(d.BytesSent), 9), terminal.Bytes(d.BytesReceived))
 	name := terminal.Escape(target) + " " + d.Protocol
 	room := p.width - 4 - 26
 	if terminal.Cells(name) > room {
@@ -167,9 +167,9 @@ func (p *page) destination(d Destination) {
 	} else {
 		p.line("    " + terminal.Pad(name, room) + amounts)
 	}
-	facts := []string{counted(d.Connections, "connection", "connections")}
+	facts := []string{terminal.Counted(d.Connections, "connection", "connections")}
 	if d.Protocol != "tcp" {
-		facts[0] = counted(d.Connections, "flow", "flows")
+		facts[0] = terminal.Counted(d.Connections, "flow", "flows")
 	}
 	if d.Failed > 0 {
 		facts = append(facts, fmt.Sprintf("%d failed", d.Failed))
@@ -205,7 +205,7 @@ func (p *page) lookups(all []Lookup) {
 			return
 		}
 		p.wrapped("  ", fmt.Sprintf("%s  %s %s by %s, %s", l.Name, strings.Join(l.Types, "/"), strings.Join(l.ResponseCodes, "/"),
-			strings.Join(l.Programs, ", "), counted(l.Count, "question", "questions")), plain)
+			strings.Join(l.Programs, ", "), terminal.Counted(l.Count, "question", "questions")), plain)
 	}
 }
 
@@ -330,31 +330,11 @@ func (p *page) next(r *Report) {
 	words := "Next: run it again with --json to keep the report, or `sudo sallyport up` to learn what is normal for your jobs."
 	switch {
 	case len(r.Findings) > 0:
-		words = fmt.Sprintf("Next: look at %s above, worst first; each says what to do.", counted(len(r.Findings), "finding", "findings"))
+		words = fmt.Sprintf("Next: look at %s above, worst first; each says what to do.", terminal.Counted(len(r.Findings), "finding", "findings"))
 	case len(r.EventsLost) > 0:
 		words = "Next: events were lost, so run it again on a machine that does less at the same time."
 	}
 	p.wrapped("", words, p.palette.Bold)
-}
-
-func counted(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return strconv.Itoa(n) + " " + many
-}
-
-// bytesOf writes an amount in powers of 1024 with three digits.
-func bytesOf(n uint64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, unit := float64(n), 0
-	for f >= 1023.95 && unit < 6 {
-		f /= 1024
-		unit++
-	}
-	return fmt.Sprintf("%.1f %ciB", f, " KMGTPE"[unit])
 }
 
 func duration(seconds float64) string {

@@ -18,7 +18,7 @@ func (p *page) tree(roots []*Node) {
 	left := p.treeLines
 	skipped := p.nodes(roots, "  ", 0, &left)
 	if skipped > 0 {
-		p.line(p.palette.Dim(fmt.Sprintf("  … %s not shown (--json has them)", counted(skipped, "process", "processes"))))
+		p.line(p.palette.Dim(fmt.Sprintf("  … %s not shown (--json has them)", terminal.Counted(skipped, "process", "processes"))))
 	}
 }
 
@@ -74,7 +74,7 @@ func (p *page) node(n *Node, count int, indent string) {
 		notes = append(notes, "still running")
 	}
 	if n.Connections > 0 {
-		notes = append(notes, counted(n.Connections, "connection", "connections"))
+		notes = append(notes, terminal.Counted(n.Connections, "connection", "connections"))
 	}
 	note := ""
 	if len(notes) > 0 {

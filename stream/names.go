@@ -61,6 +61,9 @@ const (
 	// heartbeatPrefix and the agent's identity make the subject of its heartbeats, which
 	// no stream keeps.
 	heartbeatPrefix = "sallyport.heartbeats."
+	// reportPrefix and the agent's identity make the subject on which it asks for the
+	// judgement of a job. No stream keeps it.
+	reportPrefix = "sallyport.reports."
 	// deadLetterPrefix and the part's name make the subject of its dead letters.
 	deadLetterPrefix = "sallyport.deadletters."
 )
@@ -69,7 +72,9 @@ const (
 func EventSubject(agentID string) string { return eventPrefix + agentID }
 
 // AgentSubjects are the subjects on which agents may publish, with wildcards.
-func AgentSubjects() []string { return []string{eventPrefix + "*", heartbeatPrefix + "*"} }
+func AgentSubjects() []string {
+	return []string{eventPrefix + "*", heartbeatPrefix + "*", reportPrefix + "*"}
+}
 
 // AgentInbox returns the subject below which an agent's answers arrive. It is below
 // _INBOX, which `sallyport up` admits its agents to.

@@ -1,6 +1,6 @@
 // Package control is how other programs on the machine speak to a running agent: a Unix
 // socket, one line of JSON each way. A runner's job hook asks it to send what it has
-// seen; the next agent asks it to hand over.
+// seen; a job asks it for a report of itself; the next agent asks it to hand over.
 package control
 
 import (
@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +17,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
 
 // DefaultSocket is where an agent listens unless told otherwise.
@@ -25,10 +29,14 @@ const DefaultSocket = "/run/sallyport-agent/agent.sock"
 const (
 	doFlush    = "flush"
 	doHandOver = "hand over"
+	doReport   = "report"
 )
 
 type request struct {
 	Do string `json:"do"`
+	// Execution and Wait are of a report.
+	Execution string        `json:"execution,omitempty"`
+	Wait      time.Duration `json:"wait_nano,omitempty"`
 }
 
 type answer struct {
@@ -36,6 +44,8 @@ type answer struct {
 	// records; of handing over.
 	Told  uint64 `json:"told,omitempty"`
 	Error string `json:"error,omitempty"`
+	// Report is a JobReport in protobuf's encoding.
+	Report []byte `json:"report,omitempty"`
 }
 
 // Agent is what is spoken to. Its methods are safe for concurrent use.
@@ -44,17 +54,27 @@ type Agent struct {
 	Flush func(ctx context.Context) error
 	// HandOver ends the agent, and returns when it has told everything.
 	HandOver func(ctx context.Context) (told uint64, err error)
+	// Report reports on a job to somebody who may know of it, after up to wait for the
+	// server. An empty execution is the caller's own.
+	Report func(ctx context.Context, who Caller, execution string, wait time.Duration) (*sallyportv1.JobReport, error)
 }
 
 const (
-	maxLine = 1 << 10
+	// maxLine bounds a request, maxAnswer an answer, in bytes.
+	maxLine   = 1 << 10
+	maxAnswer = 4 << 20
 	// patience bounds how long somebody who connects may take to ask, flushPatience how
 	// long a flush may take, handOverPatience a handing over.
 	patience         = 2 * time.Second
 	flushPatience    = 5 * time.Second
 	handOverPatience = 30 * time.Second
+	// MaxWait bounds how long a report may wait for the server.
+	MaxWait = 10 * time.Second
 	// maxConversations bounds how many are answered at a time.
 	maxConversations = 16
+	// maxReports bounds how many of them may be about reports, which take their time: others
+	// get through.
+	maxReports = 8
 )
 
 // Listen makes the socket, with its folder. A socket that nobody listens on any more is
@@ -83,7 +103,7 @@ func Serve(ctx context.Context, l *net.UnixListener, a Agent) error {
 	defer stop()
 	var conversations sync.WaitGroup
 	defer conversations.Wait()
-	slots := make(chan struct{}, maxConversations)
+	slots, reports := make(chan struct{}, maxConversations), make(chan struct{}, maxReports)
 	for {
 		c, err := l.AcceptUnix()
 		if ctx.Err() != nil {
@@ -102,12 +122,12 @@ func Serve(ctx context.Context, l *net.UnixListener, a Agent) error {
 			defer func() { <-slots }()
 			defer func() { _ = c.Close() }()
 			// Who asks may ask for the end of ctx: the answer outlives it.
-			converse(context.WithoutCancel(ctx), c, a)
+			converse(context.WithoutCancel(ctx), c, a, reports)
 		})
 	}
 }
 
-func converse(ctx context.Context, c *net.UnixConn, a Agent) {
+func converse(ctx context.Context, c *net.UnixConn, a Agent, reports chan struct{}) {
 	if c.SetDeadline(time.Now().Add(patience)) != nil {
 		return
 	}
@@ -130,9 +150,22 @@ func converse(ctx context.Context, c *net.UnixConn, a Agent) {
 	case doHandOver:
 		ctx, cancel := context.WithTimeout(ctx, handOverPatience)
 		defer cancel()
-		if uid, err := peer(c); err != nil || uid != 0 {
+		if who, err := peer(c); err != nil || who.UID != 0 {
 			out.Error = "only root may have the agent hand over"
 		} else if out.Told, err = a.HandOver(ctx); err != nil {
+			out.Error = err.Error()
+		}
+	case doReport:
+		ctx, cancel := context.WithTimeout(ctx, MaxWait+patience)
+		defer cancel()
+		select {
+		case reports <- struct{}{}:
+			out.Report, err = report(ctx, c, a, q)
+			<-reports
+		default:
+			err = errors.New("too many ask for reports at once")
+		}
+		if err != nil {
 			out.Error = err.Error()
 		}
 	default:
@@ -145,69 +178,67 @@ func converse(ctx context.Context, c *net.UnixConn, a Agent) {
 	_, _ = c.Write(append(data, '\n')) // whoever asked has gone
 }
 
-// peer returns the user at the other end.
-func peer(c *net.UnixConn) (uid uint32, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var credentials *unix.Ucred
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		credentials, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return 0, err
-	}
-	if failed != nil {
-		return 0, failed
-	}
-	return credentials.Uid, nil
-}
-
 // ErrNobody is wrapped by errors that say that no agent listens on the socket.
 var ErrNobody = errors.New("no agent listens")
 
 // Flush has the agent send what it has seen until now, and waits until that has arrived,
 // five seconds at most.
 func Flush(ctx context.Context, socket string) error {
-	_, err := ask(ctx, socket, doFlush, flushPatience+patience)
+	_, err := ask(ctx, socket, request{Do: doFlush}, flushPatience+patience)
 	return err
 }
 
 // HandOver ends the agent that listens and returns the time, by the clock of the
 // records, up to which it has told what happened.
 func HandOver(ctx context.Context, socket string) (told uint64, err error) {
-	return ask(ctx, socket, doHandOver, handOverPatience+patience)
+	got, err := ask(ctx, socket, request{Do: doHandOver}, handOverPatience+patience)
+	return got.Told, err
 }
 
-func ask(ctx context.Context, socket, what string, timeout time.Duration) (uint64, error) {
+// Report asks for the report of the caller's own job or, as root outside of jobs, of an
+// execution. The agent sends what it has seen, and gives the server up to wait (MaxWait at
+// most) to judge it.
+func Report(ctx context.Context, socket, execution string, wait time.Duration) (*sallyportv1.JobReport, error) {
+	got, err := ask(ctx, socket, request{Do: doReport, Execution: execution, Wait: wait}, min(wait, MaxWait)+patience)
+	if err != nil {
+		return nil, err
+	}
+	r := new(sallyportv1.JobReport)
+	if err := proto.Unmarshal(got.Report, r); err != nil {
+		return nil, fmt.Errorf("ask agent to %s: decode its answer: %w", doReport, err)
+	}
+	return r, nil
+}
+
+func ask(ctx context.Context, socket string, q request, timeout time.Duration) (answer, error) {
+	what := q.Do
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", socket)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-		return 0, fmt.Errorf("ask agent to %s: %w on %s", what, ErrNobody, socket)
+		return answer{}, fmt.Errorf("ask agent to %s: %w on %s", what, ErrNobody, socket)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("ask agent to %s: %w", what, err)
+		return answer{}, fmt.Errorf("ask agent to %s: %w", what, err)
 	}
 	defer func() { _ = c.Close() }()
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
-		return 0, fmt.Errorf("ask agent to %s: %w", what, err)
+		return answer{}, fmt.Errorf("ask agent to %s: %w", what, err)
 	}
-	data, err := json.Marshal(request{what})
+	data, err := json.Marshal(q)
 	if err != nil {
-		return 0, fmt.Errorf("ask agent to %s: %w", what, err)
+		return answer{}, fmt.Errorf("ask agent to %s: %w", what, err)
 	}
 	if _, err := c.Write(append(data, '\n')); err != nil {
-		return 0, fmt.Errorf("ask agent to %s: %w", what, err)
+		return answer{}, fmt.Errorf("ask agent to %s: %w", what, err)
 	}
 	var got answer
-	if err := json.NewDecoder(c).Decode(&got); err != nil {
-		return 0, fmt.Errorf("ask agent to %s: %w", what, err)
+	if err := json.NewDecoder(io.LimitReader(c, maxAnswer)).Decode(&got); err != nil {
+		return answer{}, fmt.Errorf("ask agent to %s: %w", what, err)
 	}
 	if got.Error != "" {
-		return 0, fmt.Errorf("ask agent to %s: %s", what, got.Error)
+		return answer{}, fmt.Errorf("ask agent to %s: %s", what, got.Error)
 	}
-	return got.Told, nil
+	return got, nil
 }

@@ -53,7 +53,7 @@ func TestErrors(t *testing.T) {
 	if err := Flush(t.Context(), socket+"-not"); !errors.Is(err, ErrNobody) {
 		t.Errorf("%v", err)
 	}
-	if _, err := ask(t.Context(), socket, "dance", time.Second); err == nil || !strings.Contains(err.Error(), "cannot") {
+	if _, err := ask(t.Context(), socket, request{Do: "dance"}, time.Second); err == nil || !strings.Contains(err.Error(), "cannot") {
 		t.Errorf("%v", err)
 	}
 	// A socket that nobody listens on any more is nobody, and can be taken over.

@@ -24,13 +24,28 @@ var hookCommand = command{
 	},
 }
 
-// hook waits until the agent has sent what it saw. It never fails: a job goes on without
-// an agent. The agent knows what it says by seeing it run (docs/attribution.md).
+// hook waits until the agent has sent what it saw, and adds the job's summary to the step's
+// if there is a file for it. It never fails: a job goes on without an agent. The agent knows
+// what it says by seeing it run (docs/attribution.md).
 func hook(ctx context.Context, socket, what string) {
 	if what == "started" {
 		return
 	}
-	if err := control.Flush(ctx, socket); err != nil {
-		fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
+	say := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
+		}
 	}
+	if path := os.Getenv(summaryVariable); path != "" {
+		r, err := control.Report(ctx, socket, "", hookWait)
+		if err == nil {
+			say(appendSummary(path, r))
+			if r.GetGaps().GetBatchesWaiting() == 0 && r.GetUnasked() == "" {
+				return // all of it has arrived
+			}
+		} else if say(err); errors.Is(err, control.ErrNobody) {
+			return
+		}
+	}
+	say(control.Flush(ctx, socket))
 }

@@ -55,6 +55,7 @@ Usage:
   sallyport-agent --nats tls://HOST:4222,tls://HOST:4222 --nats-creds FILE --agent-id NAME
   sallyport-agent --check
   sallyport-agent hook completed
+  sallyport-agent report [--markdown | --json] [--execution ID] [--wait 2s]
 
 It needs root (or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_PTRACE). While NATS
 is away events are kept in the state folder and sent later, in order, none twice.
@@ -68,7 +69,13 @@ happens meanwhile is told once, by one of them.
 hook started and hook completed are for the runner's job hooks
 (ACTIONS_RUNNER_HOOK_JOB_STARTED, ACTIONS_RUNNER_HOOK_JOB_COMPLETED): they tell the agent
 where a job begins and ends, and wait until it has sent what it saw. They never fail a
-job: without an agent they say so and exit with 0.
+job: without an agent they say so and exit with 0. hook completed adds a summary of the job
+to the file that GITHUB_STEP_SUMMARY names.
+
+report prints what the job that it runs in did until now: as text, as Markdown for
+$GITHUB_STEP_SUMMARY, or as JSON. Root may ask outside of jobs, too, for the only job that
+runs or the one that --execution names. Exit code 1: no agent listens, or none of its jobs
+is yours.
 
 Flags:
 %s
@@ -91,8 +98,12 @@ type options struct {
 	spoolSize                    int64
 	logLevel                     string
 	json                         bool
-	check                        bool
-	version                      bool
+	// Of report.
+	markdown  bool
+	execution string
+	wait      time.Duration
+	check     bool
+	version   bool
 	// command is what is done instead of watching; nil to watch. arguments are what follow it.
 	command   *command
 	arguments []string
@@ -159,7 +170,10 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.redactionRules, "redaction-rules", "", "file of rules on top of the built-in ones for what is a secret (docs/redaction.md)")
 	f.Int64Var(&o.spoolSize, "spool-bytes", 1<<30, "most bytes to keep on disk while NATS is away")
 	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
-	f.BoolVar(&o.json, "json", false, "log as JSON lines")
+	f.BoolVar(&o.json, "json", false, "log as JSON lines; of report: print JSON")
+	f.BoolVar(&o.markdown, "markdown", false, "of report: print Markdown")
+	f.StringVar(&o.execution, "execution", "", "of report: identity of the job's execution")
+	f.DurationVar(&o.wait, "wait", 2*time.Second, "of report: how long the server may take to judge the job, 10s at most")
 	f.BoolVar(&o.check, "check", false, "say whether this kernel and these privileges can run the agent, and end")
 	f.BoolVar(&o.version, "version", false, "print the version and end")
 	return f
@@ -269,6 +283,9 @@ func (o *options) watch(ctx context.Context) (err error) {
 			})
 		})
 	}
+	reports := &agent.Reports{Agent: a, Judge: func(ctx context.Context, q *sallyportv1.JobJudgementRequest) (*sallyportv1.JobJudgement, error) {
+		return stream.AskJudgement(ctx, nc, o.agentID, q)
+	}}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan struct{})
@@ -277,7 +294,10 @@ func (o *options) watch(ctx context.Context) (err error) {
 	} else {
 		serving.Go(func() error {
 			return control.Serve(beside, l, control.Agent{
-				Flush: func(ctx context.Context) error { return flush(ctx, a, publisher) },
+				Flush: func(ctx context.Context) error { return agent.FlushAll(ctx, a, publisher) },
+				Report: func(ctx context.Context, who control.Caller, execution string, wait time.Duration) (*sallyportv1.JobReport, error) {
+					return reports.Of(ctx, agent.Asker(who), execution, wait)
+				},
 				HandOver: func(ctx context.Context) (uint64, error) {
 					told := a.HandOver()
 					stop()
@@ -303,26 +323,6 @@ func (o *options) watch(ctx context.Context) (err error) {
 		o.log.Warn("batches wait in the spool for the next start", "batches", n, "spool", filepath.Join(o.state, "spool"))
 	}
 	return err
-}
-
-// flush sends what was seen until now and waits until it has arrived.
-func flush(ctx context.Context, a *agent.Agent, publisher *agent.Publisher) error {
-	// What the kernel side holds back reaches the agent within this.
-	const held = 150 * time.Millisecond
-	for wait := held; ; wait = 10 * time.Millisecond {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%d batches have not arrived: %w", publisher.Waiting(), ctx.Err())
-		case <-time.After(wait):
-		}
-		if wait == held {
-			a.Flush()
-			continue
-		}
-		if publisher.Waiting() == 0 {
-			return nil
-		}
-	}
 }
 
 // publish connects to NATS, now or when it can be reached, and opens the spool.

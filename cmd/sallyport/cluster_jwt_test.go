@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,6 +15,7 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 )
 
@@ -110,17 +113,23 @@ resolver_preload { %s: %s, %s: %s }
 	if _, err := js.Publish(t.Context(), stream.EventSubject("runner-7"), []byte("garbage")); err != nil {
 		t.Errorf("an agent publishes its own events: %v", err)
 	}
-	for _, subject := range []string{stream.EventSubject("runner-8"), "sallyport.heartbeats.runner-8", "$JS.API.STREAM.DELETE.EVENTS"} {
+	for _, subject := range []string{stream.EventSubject("runner-8"), "sallyport.heartbeats.runner-8", "sallyport.reports.runner-8", "$JS.API.STREAM.DELETE.EVENTS"} {
 		if err := nc.Publish(subject, nil); err != nil {
 			t.Fatal(err)
 		}
 		expectRefusal(t, nc, refused, "Publish", subject)
 	}
-	for _, subject := range []string{stream.AgentInbox("runner-8") + ".>", "_INBOX.>", "sallyport.events.*"} {
+	for _, subject := range []string{stream.AgentInbox("runner-8") + ".>", "_INBOX.>", "sallyport.events.*", "sallyport.reports.*"} {
 		if _, err := nc.SubscribeSync(subject); err != nil {
 			t.Fatal(err)
 		}
 		expectRefusal(t, nc, refused, "Subscription", subject)
+	}
+	// It asks, and hears that it told of no such job.
+	asking, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := stream.AskJudgement(asking, nc, "runner-7", &sallyportv1.JobJudgementRequest{ExecutionId: "x"}); !errors.Is(err, stream.ErrNotJudged) {
+		t.Errorf("an agent asks for a judgement: %v", err)
 	}
 	_, admin, _ := c.connect("declare", stream.Inbox(stream.PartDeclare))
 	eventually(t, time.Minute, func() error {

@@ -26,7 +26,7 @@ func testPermissions(t *testing.T, c *cluster) {
 		"$JS.API.CONSUMER.CREATE.EVENTS", "$JS.API.CONSUMER.CREATE.EVENTS.mine", "$JS.API.CONSUMER.DURABLE.CREATE.EVENTS.mine",
 		"$JS.API.CONSUMER.DELETE.EVENTS.ingest", "$JS.API.CONSUMER.CREATE.FINDINGS.mine", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST",
 		"$JS.API.STREAM.SNAPSHOT.EVENTS", "$JS.API.STREAM.PURGE.KV_INGEST", "$SYS.REQ.SERVER.PING",
-		"sallyport.events.runner-2", "sallyport.heartbeats.runner-2",
+		"sallyport.events.runner-2", "sallyport.heartbeats.runner-2", "sallyport.reports.runner-2",
 	}
 	mayNotHear := []string{
 		">", "sallyport.events.*", "sallyport.findings", "sallyport.>", "$KV.>", "$JS.>", "_INBOX.>", "$JS.EVENT.>",
@@ -41,23 +41,24 @@ func testPermissions(t *testing.T, c *cluster) {
 			"sallyport.findings", "sallyport.deadletters.ingest", "$KV.BASELINES.x", "$KV.INGEST.EVENTS.done",
 			"$JS.API.CONSUMER.MSG.NEXT.EVENTS.ingest", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.detector", "$JS.API.STREAM.MSG.GET.EVENTS",
 			"$JS.API.DIRECT.GET.EVENTS", "$JS.ACK.EVENTS.ingest.1.1.1.1.1", "$JS.API.STREAM.INFO.EVENTS", agent + ".x", stream.Inbox(stream.PartIngest) + ".x",
-		}, []string{"sallyport.heartbeats.*", other + ".>", stream.Inbox(stream.PartDetector) + ".>"}},
+		}, []string{"sallyport.heartbeats.*", "sallyport.reports.*", other + ".>", stream.Inbox(stream.PartDetector) + ".>"}},
 		{"ingest", stream.Inbox(stream.PartIngest), []string{
 			"sallyport.events.runner-1", "sallyport.findings", "$KV.BASELINES.x", "$KV.NOTIFY.x", "$JS.ACK.EVENTS.detector.1.1.1.1.1",
 			"$JS.API.CONSUMER.MSG.NEXT.EVENTS.detector", "$JS.API.STREAM.PURGE.FINDINGS", "sallyport.deadletters.detector",
-		}, []string{"sallyport.heartbeats.*", stream.Inbox(stream.PartDetector) + ".>"}},
+		}, []string{"sallyport.heartbeats.*", "sallyport.reports.*", stream.Inbox(stream.PartDetector) + ".>"}},
 		{"detector", stream.Inbox(stream.PartDetector), []string{
 			"sallyport.events.runner-1", "$KV.INGEST.EVENTS.done", "$KV.DECISIONS.x", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.ingest", "$JS.API.STREAM.MSG.GET.EVENTS",
 			"$JS.API.CONSUMER.MSG.NEXT.FINDINGS.notify", "sallyport.heartbeats.runner-1", "$JS.API.CONSUMER.CREATE.KV_DETECTOR.mine",
+			"sallyport.reports.runner-1", stream.Inbox(stream.PartIngest) + ".x", "_INBOX.other.x",
 		}, nil},
 		{"notify", stream.Inbox(stream.PartNotify), []string{
 			"sallyport.events.runner-1", "sallyport.findings", "$KV.BASELINES.x", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.ingest",
 			"$JS.API.STREAM.MSG.GET.FINDINGS", "$JS.API.STREAM.PURGE.FINDINGS",
-		}, []string{"sallyport.heartbeats.*"}},
+		}, []string{"sallyport.heartbeats.*", "sallyport.reports.*"}},
 		{"server", stream.Inbox(stream.PartServer), []string{
 			"sallyport.events.runner-1", "sallyport.findings", "$KV.VERDICTS.x", "$JS.API.STREAM.MSG.GET.EVENTS",
 			"$JS.API.STREAM.MSG.GET.KV_INGEST", "$JS.API.STREAM.PURGE.KV_DECISIONS", "$JS.API.STREAM.PURGE.KV_BASELINES", "$JS.API.CONSUMER.CREATE.KV_BASELINES.mine",
-		}, []string{"sallyport.heartbeats.*"}},
+		}, []string{"sallyport.heartbeats.*", "sallyport.reports.*"}},
 		{"declare", stream.Inbox(stream.PartDeclare), []string{"sallyport.findings", "$KV.BASELINES.x"}, nil},
 	} {
 		t.Run(user.name, func(t *testing.T) {

@@ -51,6 +51,8 @@ type options struct {
 
 	redactionRules string
 	baselineRuns   int
+	publicURL      string
+	agentSocket    string
 	trustedRefs    []string
 	agent          string
 	logLevel       string
@@ -102,6 +104,7 @@ func (o *options) detectorFlags(f *pflag.FlagSet, folder string) {
 	o.policyBundle.flags(f)
 	f.IntVar(&o.baselineRuns, "baseline-runs", 5, "clean runs after which a job's baseline can be stable, 1 to 1000")
 	f.StringArrayVar(&o.trustedRefs, "trusted-ref", detector.DefaultTrustedRefs, "reference whose runs may teach baselines, beside those that GitHub protects; * stands for any part without /; repeated")
+	f.StringVar(&o.publicURL, "public-url", "", "address under which people reach the API, for instance https://sallyport.example.test: jobs' summaries link to it (default: they link nowhere)")
 }
 
 func (o *options) logFlags(f *pflag.FlagSet, level, json string) {

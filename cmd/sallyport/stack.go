@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-ci/sallyport/agent"
+	"github.com/sallyport-ci/sallyport/agent/control"
 	"github.com/sallyport-ci/sallyport/agent/watchlist"
 	"github.com/sallyport-ci/sallyport/bpf"
 	"github.com/sallyport-ci/sallyport/cmd/internal/process"
@@ -439,6 +440,9 @@ func (s *stack) startDetector(ctx context.Context) error {
 	if s.o.baselineRuns < 1 || s.o.baselineRuns > 1000 {
 		return usageError(fmt.Errorf("--baseline-runs %d is not 1 to 1000", s.o.baselineRuns))
 	}
+	if u, err := url.Parse(s.o.publicURL); s.o.publicURL != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil) {
+		return usageError(errors.New("--public-url is no address like https://sallyport.example.test, without user and password"))
+	}
 	policies, problems, err := detector.LoadPolicies(ctx, s.o.policies)
 	if err != nil {
 		return err
@@ -478,7 +482,7 @@ func (s *stack) startDetector(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		judge, err = detector.New(ctx, detector.Config{
-			JetStream: s.js, Policies: policies, RunsNeeded: uint32(s.o.baselineRuns), TrustedRefs: s.o.trustedRefs, Logger: s.log, Metrics: s.registry,
+			JetStream: s.js, Policies: policies, RunsNeeded: uint32(s.o.baselineRuns), TrustedRefs: s.o.trustedRefs, Page: s.o.publicURL, Logger: s.log, Metrics: s.registry,
 		})
 		return err
 	})
@@ -596,6 +600,28 @@ func (s *stack) startAgent(context.Context) error {
 	}
 	s.parts.onStop("agent's publisher", func() error { publisher.Close(); return nil })
 	s.parts.start("agent", a.Run)
+	if s.o.agentSocket == "" {
+		s.o.agentSocket = filepath.Join(dir, "agent.sock")
+	}
+	socket, err := control.Listen(s.o.agentSocket)
+	if err != nil {
+		s.log.Warn("hooks and jobs cannot speak to the agent", "error", err)
+		return nil
+	}
+	reports := &agent.Reports{Agent: a, Judge: func(ctx context.Context, q *sallyportv1.JobJudgementRequest) (*sallyportv1.JobJudgement, error) {
+		return stream.AskJudgement(ctx, s.js.Conn(), s.agentID, q)
+	}}
+	s.parts.start("agent's socket", func(ctx context.Context) error {
+		return control.Serve(ctx, socket, control.Agent{
+			Flush: func(ctx context.Context) error { return agent.FlushAll(ctx, a, publisher) },
+			HandOver: func(context.Context) (uint64, error) {
+				return 0, errors.New("this agent is a part of sallyport up: stop that")
+			},
+			Report: func(ctx context.Context, who control.Caller, execution string, wait time.Duration) (*sallyportv1.JobReport, error) {
+				return reports.Of(ctx, agent.Asker(who), execution, wait)
+			},
+		})
+	})
 	return nil
 }
 

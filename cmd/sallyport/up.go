@@ -53,6 +53,7 @@ Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage.`,
 	f.StringVar(&o.redactionRules, "redaction-rules", "", "file of rules on top of the built-in ones for what is a secret (docs/redaction.md)")
 	f.StringSliceVar(&o.workers, "worker", nil, "names of processes that are runners' workers (default Runner.Worker, act)")
 	f.StringVar(&o.agent, "agent", "auto", "run the agent in this process: on, off, or auto (as root)")
+	f.StringVar(&o.agentSocket, "agent-socket", "", "Unix socket on which jobs and hooks speak to that agent; give one that they can reach (default: agent/agent.sock in the data folder)")
 	o.logFlags(f, "warn", "log and report findings as JSON lines")
 	return cmd
 }

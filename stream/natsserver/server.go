@@ -27,7 +27,7 @@ type Config struct {
 	// MaxStore bounds its files in bytes; stream.Limits{}.Total() by default.
 	MaxStore int64
 	// AgentPassword, if set, is asked of connections from outside this process:
-	// user "agent", who may publish events and heartbeats and nothing else. Without it nobody
+	// user "agent", who may publish events and heartbeats, ask for judgements of jobs, and nothing else. Without it nobody
 	// outside this process may connect with more than that either.
 	AgentPassword string
 	// OperatorPassword, if set, admits user "operator", who may do everything,
@@ -39,7 +39,7 @@ type Config struct {
 
 // Users of the embedded server.
 const (
-	// AgentUser may publish events and heartbeats and read the answers to that.
+	// AgentUser may publish events and heartbeats, ask for judgements, and read the answers.
 	AgentUser = "agent"
 	// OperatorUser may do everything.
 	OperatorUser = "operator"

@@ -33,7 +33,11 @@ type Lab struct {
 	dir   string
 	act   string
 	name  string
+	env   []string // of jobs
 }
+
+// Set gives all jobs a variable.
+func (l *Lab) Set(name, value string) { l.env = append(l.env, "--env", name+"="+value) }
 
 // Open starts a world and checks out a repository of the given name, owner/name,
 // below dir. act is the path of the program that runs workflows. It needs root.
@@ -141,10 +145,10 @@ func (l *Lab) Run(ctx context.Context, workflow string, id int, out io.Writer) e
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return fmt.Errorf("run workflow %s: %w", workflow, err)
 	}
-	cmd := exec.CommandContext(ctx, "nsenter", "--target", strconv.Itoa(l.world.Process.Pid), "--net", "--mount", "--",
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(l.world.Process.Pid), "--net", "--mount", "--",
 		l.act, "push", "--directory", l.checkout(), "--workflows", filepath.Join(".github/workflows", workflow),
 		"--platform", "ubuntu-latest=-self-hosted", "--actor", "alice", "--action-offline-mode",
-		"--env", "GITHUB_RUN_ID="+strconv.Itoa(id), "--env", "GITHUB_RUN_NUMBER="+strconv.Itoa(id), "--env", "GITHUB_RUN_ATTEMPT=1")
+		"--env", "GITHUB_RUN_ID=" + strconv.Itoa(id), "--env", "GITHUB_RUN_NUMBER=" + strconv.Itoa(id), "--env", "GITHUB_RUN_ATTEMPT=1"}, l.env...)...)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_CACHE_HOME=" + filepath.Join(home, ".cache"),
 		"XDG_CONFIG_HOME=" + filepath.Join(home, ".config"), "LANG=C.UTF-8", "DO_NOT_TRACK=1",

@@ -1,0 +1,106 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+)
+
+// Caller is the process at the other end when it connected.
+type Caller struct {
+	// PID as this process sees it, 0 if it does not see it.
+	PID uint32
+	// UID is its user.
+	UID uint32
+}
+
+// report makes a report for who connected, unless that process is gone by then: its number
+// may be another's.
+func report(ctx context.Context, c *net.UnixConn, a Agent, q request) ([]byte, error) {
+	if a.Report == nil {
+		return nil, errors.New("this agent makes no reports")
+	}
+	who, err := peer(c)
+	if err != nil {
+		return nil, fmt.Errorf("find out who asks: %w", err)
+	}
+	alive, err := hold(c, who.PID)
+	if err != nil {
+		return nil, fmt.Errorf("find out who asks: %w", err)
+	}
+	defer alive.close()
+	r, err := a.Report(ctx, who, q.Execution, min(max(q.Wait, 0), MaxWait))
+	if err != nil {
+		return nil, err
+	}
+	if !alive.is() {
+		return nil, errors.New("who asked is gone")
+	}
+	data, err := proto.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode report: %w", err)
+	}
+	return data, nil
+}
+
+// process is a hold on a process, by which it is known whether a number still is its own.
+type process struct{ fd int }
+
+// hold takes hold of the process at the other end: of the one that connected where the
+// kernel keeps it (Linux 6.5), else of the one that has its number now.
+func hold(c *net.UnixConn, pid uint32) (process, error) {
+	if pid == 0 {
+		return process{-1}, nil // outside of what this process sees: nobody's number
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return process{}, err
+	}
+	fd := -1
+	if err := raw.Control(func(socket uintptr) {
+		if n, err := unix.GetsockoptInt(int(socket), unix.SOL_SOCKET, unix.SO_PEERPIDFD); err == nil {
+			fd = n
+		}
+	}); err != nil {
+		return process{}, err
+	}
+	if fd < 0 {
+		if fd, err = unix.PidfdOpen(int(pid), 0); err != nil {
+			return process{}, err
+		}
+	}
+	return process{fd}, nil
+}
+
+func (p process) is() bool {
+	return p.fd < 0 || unix.PidfdSendSignal(p.fd, 0, nil, 0) == nil
+}
+
+func (p process) close() {
+	if p.fd >= 0 {
+		_ = unix.Close(p.fd) // nothing was written to it
+	}
+}
+
+// peer returns the process at the other end.
+func peer(c *net.UnixConn) (Caller, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return Caller{}, err
+	}
+	var credentials *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		credentials, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return Caller{}, err
+	}
+	if failed != nil {
+		return Caller{}, failed
+	}
+	return Caller{PID: uint32(credentials.Pid), UID: credentials.Uid}, nil
+}
