@@ -83,8 +83,7 @@ func timestamp(t time.Time) *gh.Timestamp {
 	return &gh.Timestamp{Time: t}
 }
 
-// CreateCheckRun makes one and returns its ID. Annotations beyond the first fifty are left to
-// UpdateCheckRun.
+// CreateCheckRun makes one and returns its ID, in several requests if it has many annotations.
 func (c *Client) CreateCheckRun(ctx context.Context, repository string, r CheckRun) (int64, error) {
 	made, _, err := c.api.Checks.CreateCheckRun(ctx, ownerOf(repository), nameOf(repository), gh.CreateCheckRunOptions{
 		Name: r.Name, HeadSHA: r.HeadSHA, DetailsURL: optional(r.DetailsURL), ExternalID: optional(r.ExternalID), Status: optional(r.Status), Conclusion: optional(r.Conclusion),
@@ -92,6 +91,10 @@ func (c *Client) CreateCheckRun(ctx context.Context, repository string, r CheckR
 	})
 	if err != nil {
 		return 0, said(fmt.Sprintf("make a check of %s on %s", repository, r.HeadSHA), err)
+	}
+	if len(r.Annotations) > maxAnnotations {
+		r.ID, r.Annotations = made.GetID(), r.Annotations[maxAnnotations:]
+		return r.ID, c.UpdateCheckRun(ctx, repository, r)
 	}
 	return made.GetID(), nil
 }

@@ -111,7 +111,7 @@ func (l Limits) Valid() error {
 // Total returns the bytes that all streams and buckets may take together, on one server.
 func (l Limits) Total() int64 {
 	l = l.withDefaults()
-	return l.EventsBytes + l.FindingsBytes + l.DeadLetterBytes + (6+ingestedBuckets)*l.BucketBytes
+	return l.EventsBytes + l.FindingsBytes + l.DeadLetterBytes + (7+ingestedBuckets)*l.BucketBytes
 }
 
 // declared is a stream as it has to be. A bucket is a stream, too.
@@ -193,13 +193,14 @@ func layout(l Limits) []declared {
 		name, description string
 		parts             []string
 	}{
-		{BaselinesBucket, "The baseline of each job.", []string{PartDetector, PartServer}},
+		{BaselinesBucket, "The baseline of each job.", []string{PartDetector, PartServer, PartChecks}},
 		{IngestBucket, "The ranges of the streams that are being inserted, and who works on what.", []string{PartIngest}},
 		{IngestedBucket, "Which events of each start of an agent are in the tables.", []string{PartIngest}},
 		{DetectorBucket, "The executions that the detector follows.", []string{PartDetector}},
-		{VerdictsBucket, "The verdict on each execution of a job.", []string{PartDetector, PartServer}},
-		{DecisionsBucket, "What people decided.", []string{PartServer, PartNotify}},
+		{VerdictsBucket, "The verdict on each execution of a job.", []string{PartDetector, PartServer, PartChecks}},
+		{DecisionsBucket, "What people decided.", []string{PartServer, PartNotify, PartChecks}},
 		{NotifyBucket, "What was delivered to whom.", []string{PartNotify}},
+		{ChecksBucket, "The commits whose checks are kept up to date.", []string{PartChecks}},
 	} {
 		streams = append(streams, declared{
 			what: "bucket " + b.name,
@@ -225,7 +226,7 @@ func layout(l Limits) []declared {
 			streams[i].config.MaxBytes *= ingestedBuckets
 			streams[i].config.MaxAge = RepeatWindow
 		}
-		if streams[i].config.Name == bucketPrefix+VerdictsBucket {
+		if name := streams[i].config.Name; name == bucketPrefix+VerdictsBucket || name == bucketPrefix+ChecksBucket {
 			streams[i].config.MaxAge = VerdictWindow
 			streams[i].config.Discard = jetstream.DiscardOld
 		}

@@ -39,6 +39,9 @@ const (
 	DecisionsBucket = "DECISIONS"
 	// NotifyBucket holds what was delivered to whom.
 	NotifyBucket = "NOTIFY"
+	// ChecksBucket holds what is known of commits whose checks are kept, and webhooks that are to
+	// be carried out, for VerdictWindow.
+	ChecksBucket = "CHECKS"
 )
 
 // Parts that run apart, as inboxes and permissions are named for them.
@@ -47,6 +50,7 @@ const (
 	PartDetector = "detector"
 	PartNotify   = "notify"
 	PartServer   = "server"
+	PartChecks   = "checks"
 	// PartUp is all of them in one process.
 	PartUp = "up"
 	// PartDeclare is whoever declares streams: an administrator.

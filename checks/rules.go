@@ -1,0 +1,162 @@
+package checks
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+)
+
+// RulesFile is where a repository says how it wants its checks, on its default branch: what a
+// pull request changes in it counts when it is merged.
+const RulesFile = ".github/sallyport.yml"
+
+// Rules are those of a repository.
+type Rules struct {
+	Version int `yaml:"version"`
+	Check   struct {
+		// Strict turns the check red for anything new.
+		Strict bool `yaml:"strict"`
+		// RequireObserved turns it red for a job that nobody observed.
+		RequireObserved bool `yaml:"require-observed"`
+		// Comment puts the same into a comment on the pull request.
+		Comment bool `yaml:"comment"`
+		// Approvers are the roles from which on somebody may settle by a button.
+		Approvers struct {
+			New    string `yaml:"new"`
+			Threat string `yaml:"threat"`
+		} `yaml:"approvers"`
+	} `yaml:"check"`
+	// Approve settles findings.
+	Approve []Approval `yaml:"approve"`
+
+	problem error // why the file does not count, if so
+}
+
+// Approval settles the findings that it fits. What it leaves out fits everything.
+type Approval struct {
+	// Workflow and Job are names, or patterns of path.Match; so are Target (a domain, a file, a
+	// program) and Program.
+	Workflow string `yaml:"workflow"`
+	Job      string `yaml:"job"`
+	Target   string `yaml:"target"`
+	Program  string `yaml:"program"`
+	// Policy is the one that the finding breaks. A threat is settled only by its policy's name.
+	Policy string `yaml:"policy"`
+	// Port, if it is not 0.
+	Port uint32 `yaml:"port"`
+	// Owner and Reason say who answers for it, and why; needed.
+	Owner  string `yaml:"owner"`
+	Reason string `yaml:"reason"`
+	// Until is its last day, UTC; it does not end if it is empty.
+	Until string `yaml:"until"`
+}
+
+// roles from the least on.
+var roles = []string{"read", "triage", "write", "maintain", "admin"}
+
+const (
+	defaultNewRole    = "write"
+	defaultThreatRole = "maintain"
+	// maxApprovals bounds a file.
+	maxApprovals = 1000
+)
+
+// ParseRules reads the file of a repository. The error says where what is wrong.
+func ParseRules(text []byte) (*Rules, error) {
+	r := new(Rules)
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(r); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read %s: %w", RulesFile, err)
+	}
+	if r.Version != 1 {
+		return nil, fmt.Errorf("read %s: version %d, this program reads 1", RulesFile, r.Version)
+	}
+	for _, a := range []*string{&r.Check.Approvers.New, &r.Check.Approvers.Threat} {
+		if *a != "" && !slices.Contains(roles[2:], *a) {
+			return nil, fmt.Errorf("read %s: approver %q is not write, maintain or admin", RulesFile, *a)
+		}
+	}
+	if len(r.Approve) > maxApprovals {
+		return nil, fmt.Errorf("read %s: more than %d approvals", RulesFile, maxApprovals)
+	}
+	for i := range r.Approve {
+		if err := r.Approve[i].check(); err != nil {
+			return nil, fmt.Errorf("read %s: approval %d: %w", RulesFile, i+1, err)
+		}
+	}
+	r.fill()
+	return r, nil
+}
+
+func noRules() *Rules {
+	r := &Rules{Version: 1}
+	r.fill()
+	return r
+}
+
+func (r *Rules) fill() {
+	if r.Check.Approvers.New == "" {
+		r.Check.Approvers.New = defaultNewRole
+	}
+	if r.Check.Approvers.Threat == "" {
+		r.Check.Approvers.Threat = defaultThreatRole
+	}
+}
+
+func (a *Approval) check() error {
+	if strings.TrimSpace(a.Owner) == "" || strings.TrimSpace(a.Reason) == "" {
+		return errors.New("owner and reason are needed")
+	}
+	if a.Target == "" && a.Policy == "" && a.Program == "" {
+		return errors.New("it settles everything: name a target, a program or a policy")
+	}
+	for _, p := range []string{a.Workflow, a.Job, a.Target, a.Program} {
+		if _, err := path.Match(p, ""); err != nil {
+			return fmt.Errorf("%q is no pattern: %w", p, err)
+		}
+	}
+	if a.Until != "" {
+		if _, err := time.Parse(time.DateOnly, a.Until); err != nil {
+			return fmt.Errorf("until %q is no day such as 2026-12-31", a.Until)
+		}
+	}
+	return nil
+}
+
+// settles returns the approval that settles a finding, if there is one.
+func (r *Rules) settles(f *sallyportv1.Finding, now time.Time) *Approval {
+	fits := func(pattern, value string) bool {
+		ok, err := path.Match(pattern, value)
+		return pattern == "" || ok && err == nil
+	}
+	for i := range r.Approve {
+		a := &r.Approve[i]
+		switch b := f.GetBehaviour(); {
+		case a.Until != "" && now.UTC().Format(time.DateOnly) > a.Until:
+		case a.Policy == "" && threat(f), a.Policy != "" && a.Policy != f.GetPolicy().GetId():
+		case !fits(a.Workflow, f.GetAttribution().GetWorkflow()), !fits(a.Job, f.GetAttribution().GetJob()):
+		case !fits(a.Target, b.GetTarget()) && !fits(a.Target, b.GetDomain()), !fits(a.Program, b.GetProgram()):
+		case a.Port != 0 && a.Port != b.GetPort():
+		default:
+			return a
+		}
+	}
+	return nil
+}
+
+// may says whether a role is enough for another.
+func may(role, needed string) bool { return slices.Index(roles, role) >= slices.Index(roles, needed) }
+
+func threat(f *sallyportv1.Finding) bool {
+	return f.GetPolicy().GetClass() != sallyportv1.PolicyClass_POLICY_CLASS_NEW_BEHAVIOUR
+}

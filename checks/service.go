@@ -1,0 +1,338 @@
+package checks
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sallyport-ci/sallyport/github"
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/stream"
+)
+
+// Verdicts gives the verdicts of a run: *detector.Verdicts.
+type Verdicts interface {
+	OfRun(ctx context.Context, repository, run string) ([]*sallyportv1.Verdict, error)
+}
+
+// Config of a Service. JetStream, App, Secret, Baselines, Decisions and Verdicts are needed.
+type Config struct {
+	JetStream jetstream.JetStream
+	// App is the client of the GitHub App itself, Secret that of its webhooks.
+	App       *github.Client
+	Secret    []byte
+	Baselines Baselines
+	Decisions Decisions
+	Verdicts  Verdicts
+	// DetailsURL is where a check's title leads; empty for GitHub's own page.
+	DetailsURL string
+
+	// Grace is how long after the end of a run the verdicts on its jobs are waited for; 4 s by
+	// default. What comes later changes the check all the same.
+	Grace time.Duration
+	// Patience is how long a commit that a pull request or a merge queue asks about may be without
+	// a run; a minute by default.
+	Patience time.Duration
+	// Resync is how long a run may be silent before GitHub is asked about it; 2 minutes by default.
+	Resync time.Duration
+
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
+	// Now is the clock; time.Now by default.
+	Now func() time.Time
+}
+
+// Service keeps the checks of all commits up to date. There must be one for a NATS.
+type Service struct {
+	config  Config
+	log     *slog.Logger
+	commits *commits
+	queue   *queue
+
+	mu        sync.Mutex
+	clients   map[int64]*github.Client
+	decisions map[string]*sallyportv1.Decision // the last about each finding
+	byFinding map[string]string                // key of the commit whose check tells of it
+	byRun     map[string]string                // key of the commit of a run
+	rules     map[string]kept
+	failures  map[string]int
+
+	trouble  atomic.Pointer[string]
+	webhooks *prometheus.CounterVec
+	rounds   *prometheus.CounterVec
+	delay    prometheus.Histogram
+}
+
+// kept are the rules of a repository when they were read.
+type kept struct {
+	rules *Rules
+	at    time.Time
+}
+
+// How long things are kept, and how many are worked on at once.
+const (
+	rulesKept   = 30 * time.Second
+	parallel    = 8
+	activeFor   = 24 * time.Hour // a commit that is not concluded is given up after it
+	callTimeout = time.Minute
+)
+
+// New makes a Service; the bucket CHECKS is there (stream.Declare).
+func New(ctx context.Context, c Config) (*Service, error) {
+	c.Grace, c.Patience, c.Resync = cmp.Or(c.Grace, 4*time.Second), cmp.Or(c.Patience, time.Minute), cmp.Or(c.Resync, 2*time.Minute)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if len(c.Secret) == 0 {
+		return nil, errors.New("checks: the App has no webhook secret: anybody could tell lies")
+	}
+	s := &Service{
+		config: c, log: c.Logger, queue: newQueue(c.Now), clients: make(map[int64]*github.Client), decisions: make(map[string]*sallyportv1.Decision),
+		byFinding: make(map[string]string), byRun: make(map[string]string), rules: make(map[string]kept), failures: make(map[string]int),
+		webhooks: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_checks_webhooks_total", Help: "Webhooks from GitHub, by event and what became of them: taken, ignored, refused or failed."}, []string{"event", "result"}),
+		rounds:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_checks_rounds_total", Help: "Times that a check was worked out, by result: unchanged, changed or failed."}, []string{"result"}),
+		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "sallyport_checks_delay_seconds", Help: "Time from hearing of the end of a commit's last run to its concluded check.", Buckets: []float64{.25, .5, 1, 2, 3, 4, 5, 7.5, 10, 30, 120},
+		}),
+	}
+	if c.Registerer != nil {
+		for _, m := range []prometheus.Collector{s.webhooks, s.rounds, s.delay} {
+			if err := c.Registerer.Register(m); err != nil {
+				return nil, fmt.Errorf("checks: register metrics: %w", err)
+			}
+		}
+	}
+	var err error
+	if s.commits, err = openCommits(ctx, c.JetStream); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Health says whether GitHub can be spoken to.
+func (s *Service) Health() (healthy bool, detail string) {
+	if t := s.trouble.Load(); t != nil {
+		return false, *t
+	}
+	return true, "up to date"
+}
+
+// Run works until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.watch(ctx, stream.DecisionsBucket, s.heardDecision) })
+	g.Go(func() error { return s.watch(ctx, stream.VerdictsBucket, s.heardVerdict) })
+	g.Go(func() error {
+		s.queue.run(ctx, parallel, s.work)
+		return nil
+	})
+	err := g.Wait()
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		return nil
+	}
+	return err
+}
+
+// load takes up what an earlier process left.
+func (s *Service) load(ctx context.Context) error {
+	list, err := s.config.Decisions.List(ctx) // newest first
+	if err != nil {
+		return fmt.Errorf("load checks: %w", err)
+	}
+	for _, d := range list {
+		if id := d.GetFindingId(); id != "" && s.decisions[id] == nil {
+			s.decisions[id] = d
+		}
+	}
+	keys, err := s.commits.keys(ctx)
+	if err != nil {
+		return fmt.Errorf("load checks: %w", err)
+	}
+	for _, key := range keys {
+		if inner, ok := strings.CutPrefix(key, inboxPrefix); ok {
+			if i := strings.LastIndexByte(inner, '.'); i > 0 {
+				s.queue.add(inner[:i], s.config.Now())
+			}
+			continue
+		}
+		c, err := s.commits.get(ctx, key)
+		if err != nil {
+			s.log.Error("a commit is left out", "error", err)
+			continue
+		}
+		if c == nil {
+			continue
+		}
+		s.index(c)
+		if !c.Completed && s.config.Now().Sub(c.Touched) < activeFor {
+			s.queue.add(key, s.config.Now())
+		}
+	}
+	return nil
+}
+
+// index notes where to look when something comes in.
+func (s *Service) index(c *commit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range c.Findings {
+		s.byFinding[id] = c.key()
+	}
+	for _, r := range c.Runs {
+		s.byRun[runKey(c.Repository, r.ID)] = c.key()
+	}
+}
+
+func runKey(repository string, run int64) string {
+	return fmt.Sprintf("%s %d", strings.ToLower(repository), run)
+}
+
+// watch hears of what is put into a bucket from now on.
+func (s *Service) watch(ctx context.Context, bucket string, heard func(value []byte)) error {
+	kv, err := s.config.JetStream.KeyValue(ctx, bucket)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", bucket, err)
+	}
+	w, err := kv.WatchAll(ctx, jetstream.UpdatesOnly(), jetstream.IgnoreDeletes())
+	if err != nil {
+		return fmt.Errorf("watch bucket %s: %w", bucket, err)
+	}
+	defer func() { _ = w.Stop() }() // it ends with ctx as well
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, ok := <-w.Updates():
+			if !ok {
+				return fmt.Errorf("watch bucket %s: it has ended", bucket)
+			}
+			if e != nil {
+				heard(e.Value())
+			}
+		}
+	}
+}
+
+func (s *Service) heardDecision(value []byte) {
+	d := new(sallyportv1.Decision)
+	if proto.Unmarshal(value, d) != nil || d.GetFindingId() == "" {
+		return
+	}
+	s.note(d)
+}
+
+// note takes a decision, and has the check that it is about worked out again.
+func (s *Service) note(d *sallyportv1.Decision) {
+	s.mu.Lock()
+	if old := s.decisions[d.GetFindingId()]; old.GetId() < d.GetId() {
+		s.decisions[d.GetFindingId()] = d
+	}
+	key := s.byFinding[d.GetFindingId()]
+	s.mu.Unlock()
+	if key != "" {
+		s.queue.add(key, s.config.Now())
+	}
+}
+
+func (s *Service) heardVerdict(value []byte) {
+	v := new(sallyportv1.Verdict)
+	if proto.Unmarshal(value, v) != nil {
+		return
+	}
+	a := v.GetAttribution()
+	s.mu.Lock()
+	key := s.byRun[strings.ToLower(a.GetRepository())+" "+a.GetRunId()]
+	s.mu.Unlock()
+	if key != "" { // otherwise GitHub has not told of the run yet: its verdicts are asked for then
+		s.queue.add(key, s.config.Now())
+	}
+}
+
+// clientOf is the client of the installation that a commit is in.
+func (s *Service) clientOf(ctx context.Context, c *commit) (*github.Client, error) {
+	if c.Installation == 0 {
+		id, err := s.config.App.InstallationOf(ctx, c.Repository)
+		if err != nil {
+			return nil, err
+		}
+		c.Installation = id
+	}
+	s.mu.Lock()
+	client := s.clients[c.Installation]
+	s.mu.Unlock()
+	if client != nil {
+		return client, nil
+	}
+	client, err := s.config.App.InstallationByID(ctx, c.Installation)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.clients[c.Installation] = client
+	s.mu.Unlock()
+	return client, nil
+}
+
+// rulesOf are the rules of a repository. A file that is wrong counts as none, and the check says
+// so.
+func (s *Service) rulesOf(ctx context.Context, client *github.Client, c *commit) (*Rules, error) {
+	name := strings.ToLower(c.Repository)
+	s.mu.Lock()
+	old, ok := s.rules[name]
+	s.mu.Unlock()
+	if ok && s.config.Now().Sub(old.at) < rulesKept {
+		return old.rules, nil
+	}
+	rules := noRules()
+	text, err := client.File(ctx, c.Repository, "", RulesFile) // of the default branch
+	switch {
+	case errors.Is(err, github.ErrNotFound):
+	case err != nil:
+		return nil, err
+	default:
+		read, err := ParseRules(text)
+		if err != nil {
+			rules.problem = err
+		} else {
+			rules = read
+		}
+	}
+	s.mu.Lock()
+	s.rules[name] = kept{rules, s.config.Now()}
+	s.mu.Unlock()
+	return rules, nil
+}
+
+// forgetRules has them read again, and the checks of the repository that are not green worked out
+// again.
+func (s *Service) forgetRules(ctx context.Context, repository string) error {
+	s.mu.Lock()
+	delete(s.rules, strings.ToLower(repository))
+	s.mu.Unlock()
+	prefix, _, _ := strings.Cut(keyOf(repository, ""), ".")
+	keys, err := stream.KeysLike(ctx, s.config.JetStream, stream.ChecksBucket, prefix+".*")
+	if err != nil {
+		return fmt.Errorf("list the commits of %s: %w", repository, err)
+	}
+	for _, key := range keys {
+		s.queue.add(key, s.config.Now())
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport-ci/sallyport/detector"
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/report/markdown"
+)
+
+// Baselines are changed when somebody approves: *detector.Baselines.
+type Baselines interface {
+	Approve(ctx context.Context, repository, workflow, job string, x *sallyportv1.BaselineBehaviour, person, reason string, now time.Time) (*sallyportv1.Baseline, error)
+	List(ctx context.Context) ([]*sallyportv1.Baseline, error)
+}
+
+// Decisions keeps what people decided: *detector.Decisions.
+type Decisions interface {
+	Record(ctx context.Context, decision *sallyportv1.Decision, now time.Time) error
+	List(ctx context.Context) ([]*sallyportv1.Decision, error)
+}
+
+// approve puts what a finding is about into the baseline of its job, or of all jobs of its
+// repository; what baselines do not hold is settled as expected. The decision is written down
+// first: what was done is never without its record.
+func (s *Service) approve(ctx context.Context, f *sallyportv1.Finding, everywhere bool, person, reason string) error {
+	a := f.GetAttribution()
+	held, err := detector.Held(f.GetBehaviour())
+	if f.GetBehaviour() == nil || errors.Is(err, detector.ErrNotHeld) {
+		return s.resolve(ctx, f, outcomeExpected, person, reason)
+	}
+	if err != nil {
+		return fmt.Errorf("approve finding %s: %w", f.GetId(), err)
+	}
+	now := s.config.Now()
+	err = s.config.Decisions.Record(ctx, &sallyportv1.Decision{
+		Kind: sallyportv1.DecisionKind_DECISION_KIND_APPROVE, Person: person, Reason: reason, FindingId: f.GetId(), Behaviour: f.GetBehaviour(),
+		Repository: a.GetRepository(), Workflow: a.GetWorkflow(), Job: a.GetJob(),
+	}, now)
+	if err != nil {
+		return err
+	}
+	if _, err := s.config.Baselines.Approve(ctx, a.GetRepository(), a.GetWorkflow(), a.GetJob(), held, person, reason, now); err != nil {
+		return fmt.Errorf("approve finding %s: %w", f.GetId(), err)
+	}
+	if !everywhere {
+		return nil
+	}
+	all, err := s.config.Baselines.List(ctx)
+	if err != nil {
+		return fmt.Errorf("approve finding %s for all jobs: %w", f.GetId(), err)
+	}
+	for _, b := range all {
+		if b.GetRepository() != a.GetRepository() || b.GetWorkflow() == a.GetWorkflow() && b.GetJob() == a.GetJob() {
+			continue
+		}
+		if _, err := s.config.Baselines.Approve(ctx, b.GetRepository(), b.GetWorkflow(), b.GetJob(), held, person, reason, now); err != nil {
+			return fmt.Errorf("approve finding %s for job %s: %w", f.GetId(), b.GetJob(), err)
+		}
+	}
+	return nil
+}
+
+// resolve settles a finding, or says that it is an incident.
+func (s *Service) resolve(ctx context.Context, f *sallyportv1.Finding, outcome, person, reason string) error {
+	a := f.GetAttribution()
+	return s.config.Decisions.Record(ctx, &sallyportv1.Decision{
+		Kind: sallyportv1.DecisionKind_DECISION_KIND_RESOLVE, Person: person, Reason: reason, FindingId: f.GetId(), Behaviour: f.GetBehaviour(), Outcome: outcome,
+		Repository: a.GetRepository(), Workflow: a.GetWorkflow(), Job: a.GetJob(),
+	}, s.config.Now())
+}
+
+// carryOut does what a button says, for those who may. It returns why it did nothing.
+func (s *Service) carryOut(ctx context.Context, c *commit, x click, r *result, rules *Rules) (refused string, err error) {
+	who := "@" + x.Login
+	verb, offer, ok := strings.Cut(x.Identifier, ":")
+	if !ok {
+		return "", nil // not one of ours
+	}
+	shown, ok := c.Offers[offer]
+	if !ok {
+		return fmt.Sprintf("What %s settled is not what is shown any more: look at it again.", markdown.Text(who)), nil
+	}
+	client, err := s.clientOf(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	role, err := client.Role(ctx, c.Repository, x.Login)
+	if err != nil {
+		return "", err
+	}
+	needed := rules.Check.Approvers.New
+	if verb+":" == doSettle {
+		needed = rules.Check.Approvers.Threat
+	}
+	if !may(role, needed) {
+		return fmt.Sprintf("%s has the role %s here, and this needs %s.", markdown.Text(who), markdown.Code(role), markdown.Code(needed)), nil
+	}
+	reason := fmt.Sprintf("pressed in the check on %s of %s", c.SHA, c.Repository)
+	for _, f := range r.open {
+		switch {
+		case !slices.Contains(shown, f.GetId()): // came in meanwhile
+		case verb+":" == doReport:
+			err = s.resolve(ctx, f, outcomeIncident, x.Login, reason)
+		case threat(f) && verb+":" == doSettle:
+			err = s.resolve(ctx, f, outcomeExpected, x.Login, reason)
+		case threat(f):
+		case verb+":" == doApproveJob || verb+":" == doSettle:
+			err = s.approve(ctx, f, false, x.Login, reason)
+		case verb+":" == doApproveAll:
+			err = s.approve(ctx, f, true, x.Login, reason)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	s.log.Info("decision", "button", verb, "person", x.Login, "role", role, "repo", c.Repository, "commit", c.SHA, "findings", len(r.open))
+	return "", nil
+}

@@ -1,0 +1,451 @@
+package checks
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sallyport-ci/sallyport/github"
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+)
+
+// work brings the check of one commit up to date, and says when it is to be looked at again.
+func (s *Service) work(ctx context.Context, key string) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	changed, again, err := s.round(ctx, key)
+	now := s.config.Now()
+	s.mu.Lock()
+	if err == nil {
+		delete(s.failures, key)
+	} else {
+		s.failures[key]++
+	}
+	failed := s.failures[key]
+	s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.trouble.Store(nil)
+		s.rounds.WithLabelValues(map[bool]string{true: "changed", false: "unchanged"}[changed]).Inc()
+		if !again.IsZero() {
+			s.queue.add(key, again)
+		}
+	case errors.Is(err, context.Canceled):
+		s.queue.add(key, now) // for whoever comes after
+	default:
+		s.rounds.WithLabelValues("failed").Inc()
+		said := err.Error()
+		s.trouble.Store(&said)
+		gone := errors.Is(err, github.ErrNotFound) || errors.Is(err, github.ErrForbidden)
+		s.log.Error("a check is not up to date", "key", key, "error", err, "tries", failed)
+		if gone && failed >= 5 {
+			return // the App is not there any more, or may not do it; a webhook tries again
+		}
+		s.queue.add(key, now.Add(min(time.Duration(failed*failed)*time.Second, 5*time.Minute)))
+	}
+}
+
+// round is one of them.
+func (s *Service) round(ctx context.Context, key string) (changed bool, again time.Time, err error) {
+	keys, letters, err := s.letters(ctx, key)
+	if err != nil {
+		return false, again, err
+	}
+	c, err := s.commits.get(ctx, key)
+	if err != nil {
+		return false, again, err
+	}
+	if c == nil {
+		if len(letters) == 0 {
+			return false, again, nil
+		}
+		c = newCommit(letters[0].Repository, letters[0].HeadSHA, s.config.Now())
+	}
+	for _, l := range letters {
+		s.read(c, l)
+	}
+	// What webhooks said is in the commit's entry before they go.
+	if len(letters) > 0 {
+		if err := s.commits.put(ctx, c); err != nil {
+			return false, again, err
+		}
+		s.index(c)
+	}
+	for _, k := range keys {
+		if err := s.commits.bucket.Purge(ctx, k); err != nil {
+			return false, again, fmt.Errorf("remove webhook %s: %w", k, err)
+		}
+	}
+	before, err := json.Marshal(c)
+	if err != nil {
+		return false, again, fmt.Errorf("encode commit: %w", err)
+	}
+	client, err := s.clientOf(ctx, c)
+	if err != nil {
+		return false, again, err
+	}
+	again, err = s.bring(ctx, client, c)
+	after, encodeErr := json.Marshal(c)
+	if encodeErr != nil {
+		return false, again, errors.Join(err, encodeErr)
+	}
+	if changed = string(before) != string(after); changed {
+		err = errors.Join(err, s.commits.put(ctx, c))
+		s.index(c)
+	}
+	return changed, again, err
+}
+
+// read takes what a webhook says.
+func (s *Service) read(c *commit, l letter) {
+	if c.delivered(l.Delivery) {
+		return
+	}
+	c.Touched = s.config.Now()
+	if l.Installation != 0 {
+		c.Installation = l.Installation
+	}
+	switch {
+	case l.Run != nil:
+		c.see(*l.Run, l.Received)
+	case l.Job != nil:
+		if !c.seeJob(*l.Job) && c.Runs[l.Job.RunID] == nil {
+			c.Listed = false // a run that was not heard of
+		}
+	case l.Event == "check_run" && l.Action == "requested_action":
+		c.Clicks = append(c.Clicks, click{l.Sender, l.Button, l.Received})
+	case l.Event == "check_run", l.Event == "check_suite":
+		c.begin()
+		c.Listed = false
+	}
+}
+
+// begin has the next thing that is said be a check run of its own, which takes the place of the one
+// before.
+func (c *commit) begin() {
+	c.Check, c.Completed, c.Said, c.Annotated = 0, false, "", nil
+	c.Round++
+}
+
+// ask asks GitHub for what webhooks may have missed.
+func (s *Service) ask(ctx context.Context, client *github.Client, c *commit) error {
+	now := s.config.Now()
+	if !c.Listed {
+		list, err := client.RunsOf(ctx, c.Repository, c.SHA)
+		if err != nil {
+			return err
+		}
+		for _, r := range list {
+			c.see(r, now)
+		}
+		c.Listed = true
+	}
+	silent := now.Sub(c.Touched) >= s.config.Resync
+	for _, r := range c.Runs {
+		if r.Status != "completed" && silent {
+			fresh, err := client.Run(ctx, c.Repository, r.ID)
+			if err != nil {
+				return err
+			}
+			c.see(fresh, now)
+			c.Touched = now
+		}
+	}
+	for _, r := range c.Runs {
+		if r.Status != "completed" || r.Listed {
+			continue
+		}
+		jobs, err := client.Jobs(ctx, c.Repository, r.ID, r.Attempt)
+		if err != nil {
+			return err
+		}
+		for _, j := range jobs {
+			r.Jobs[j.ID] = &j
+		}
+		r.Listed = true
+	}
+	return nil
+}
+
+// bring brings a commit's check, and comment, to where they should be.
+func (s *Service) bring(ctx context.Context, client *github.Client, c *commit) (again time.Time, err error) {
+	if err := s.ask(ctx, client, c); err != nil {
+		return again, err
+	}
+	rules, err := s.rulesOf(ctx, client, c)
+	if err != nil {
+		return again, err
+	}
+	f := facts{commit: c, rules: rules, verdicts: make(map[int64][]*sallyportv1.Verdict), grace: s.config.Grace, patience: s.config.Patience}
+	for _, r := range c.Runs {
+		if f.verdicts[r.ID], err = s.config.Verdicts.OfRun(ctx, c.Repository, strconv.FormatInt(r.ID, 10)); err != nil {
+			return again, err
+		}
+	}
+	r := s.evaluated(f)
+	for _, x := range r.byFile {
+		by := fmt.Sprintf("%s, by %s", x.approval.Owner, RulesFile)
+		if threat(x.finding) {
+			err = s.resolve(ctx, x.finding, outcomeExpected, by, x.approval.Reason)
+		} else {
+			err = s.approve(ctx, x.finding, false, by, x.approval.Reason)
+		}
+		if err != nil {
+			return again, err
+		}
+	}
+	for len(c.Clicks) > 0 {
+		refused, err := s.carryOut(ctx, c, c.Clicks[0], r, rules)
+		if err != nil {
+			return again, err
+		}
+		c.Clicks, c.Refused = c.Clicks[1:], refused
+		if err := s.catchUp(ctx); err != nil {
+			return again, err
+		}
+		r = s.evaluated(f)
+	}
+	if len(r.byFile) > 0 {
+		if err := s.catchUp(ctx); err != nil {
+			return again, err
+		}
+		r = s.evaluated(f)
+	}
+	if err := s.say(ctx, client, c, r, rules); err != nil {
+		return again, err
+	}
+	again = r.again
+	if !c.Completed {
+		if later := s.config.Now().Add(s.config.Resync); again.IsZero() || later.Before(again) {
+			again = later
+		}
+		if s.config.Now().Sub(c.Began) > 7*activeFor { // GitHub ends runs before
+			again = time.Time{}
+		}
+	}
+	return again, nil
+}
+
+// catchUp takes the decisions that were just written down, before the watch brings them.
+func (s *Service) catchUp(ctx context.Context) error {
+	list, err := s.config.Decisions.List(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range list {
+		if old := s.decisions[d.GetFindingId()]; d.GetFindingId() != "" && old.GetId() < d.GetId() {
+			s.decisions[d.GetFindingId()] = d
+		}
+	}
+	return nil
+}
+
+func (s *Service) evaluated(f facts) *result {
+	f.now = s.config.Now()
+	f.decisions = make(map[string]*sallyportv1.Decision)
+	s.mu.Lock()
+	for _, list := range f.verdicts {
+		for _, v := range list {
+			for _, id := range v.GetFindingIds() {
+				if d := s.decisions[id]; d != nil {
+					f.decisions[id] = d
+				}
+			}
+		}
+	}
+	s.mu.Unlock()
+	return evaluate(f)
+}
+
+// maxOffers bounds the sets of findings that buttons may still be pressed for.
+const maxOffers = 8
+
+// say says it at GitHub, if it is something else than before.
+func (s *Service) say(ctx context.Context, client *github.Client, c *commit, r *result, rules *Rules) error {
+	c.Findings = c.Findings[:0]
+	for _, f := range r.open {
+		c.Findings = append(c.Findings, f.GetId())
+	}
+	for _, x := range append(slices.Clone(r.settled), r.byFile...) {
+		c.Findings = append(c.Findings, x.finding.GetId())
+	}
+	if c.Completed && r.conclusion == running {
+		c.begin()
+	}
+	check := r.checkRun(c, rules, s.config.DetailsURL)
+	check.ExternalID = fmt.Sprintf("%s/%d", c.SHA[:12], c.Round)
+	said := digestOf(check)
+	if said == c.Said && c.Check != 0 {
+		return s.commentOn(ctx, client, c, r, rules)
+	}
+	if r.conclusion != running {
+		check.Completed = s.config.Now()
+		annotated, err := s.annotate(ctx, client, c, r)
+		if err != nil {
+			return err
+		}
+		check.Annotations = annotated
+	}
+	if c.Check == 0 {
+		if err := s.create(ctx, client, c, check); err != nil {
+			return err
+		}
+	} else {
+		check.ID = c.Check
+		if err := client.UpdateCheckRun(ctx, c.Repository, check); err != nil {
+			return err
+		}
+	}
+	if !c.Completed && r.conclusion != running {
+		s.concluded(c, r)
+	}
+	c.Said, c.Completed, c.Red = said, r.conclusion != running, r.conclusion == failure
+	for _, f := range r.open {
+		if r.conclusion != running && !slices.Contains(c.Annotated, f.GetId()) {
+			c.Annotated = append(c.Annotated, f.GetId())
+		}
+	}
+	if len(check.Actions) > 0 {
+		if c.Offers == nil || len(c.Offers) >= maxOffers {
+			c.Offers = make(map[string][]string)
+		}
+		shown := make([]string, 0, len(r.open))
+		for _, f := range r.open {
+			shown = append(shown, f.GetId())
+		}
+		c.Offers[r.offer()] = shown
+	}
+	return s.commentOn(ctx, client, c, r, rules)
+}
+
+// create makes the check run, or takes the one that an earlier try made.
+func (s *Service) create(ctx context.Context, client *github.Client, c *commit, check github.CheckRun) error {
+	list, err := client.CheckRuns(ctx, c.Repository, c.SHA, Name)
+	if err != nil {
+		return err
+	}
+	for _, old := range list {
+		if old.ExternalID == check.ExternalID {
+			c.Check, check.ID = old.ID, old.ID
+			return client.UpdateCheckRun(ctx, c.Repository, check)
+		}
+	}
+	check.Started = c.Began
+	c.Check, err = client.CreateCheckRun(ctx, c.Repository, check)
+	return err
+}
+
+// concluded measures and logs.
+func (s *Service) concluded(c *commit, r *result) {
+	var ended time.Time
+	for _, x := range c.Runs {
+		if x.Ended.After(ended) {
+			ended = x.Ended
+		}
+	}
+	took := time.Duration(0)
+	if !ended.IsZero() {
+		took = s.config.Now().Sub(ended)
+		s.delay.Observe(took.Seconds())
+	}
+	s.log.Info("check", "repo", c.Repository, "commit", c.SHA, "conclusion", r.conclusion, "title", r.title, "findings", len(r.open), "took", took.Round(time.Millisecond).String())
+}
+
+// digestOf is the digest of what a check says.
+func digestOf(check github.CheckRun) string {
+	data, err := json.Marshal(check)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:12])
+}
+
+// maxRemarks bounds the remarks of a check run.
+const maxRemarks = 100
+
+// annotate makes the remarks about findings that have none yet.
+func (s *Service) annotate(ctx context.Context, client *github.Client, c *commit, r *result) ([]github.Annotation, error) {
+	texts := make(map[string][]byte)
+	var out []github.Annotation
+	for _, f := range r.open {
+		if slices.Contains(c.Annotated, f.GetId()) || len(c.Annotated)+len(out) >= maxRemarks {
+			continue
+		}
+		id, err := strconv.ParseInt(f.GetAttribution().GetRunId(), 10, 64)
+		run := c.Runs[id]
+		if err != nil || run == nil || !strings.HasPrefix(run.Path, ".github/") {
+			continue
+		}
+		text, ok := texts[run.Path]
+		if !ok {
+			text, err = client.File(ctx, c.Repository, c.SHA, run.Path)
+			if err != nil && !errors.Is(err, github.ErrNotFound) {
+				return nil, err
+			}
+			texts[run.Path] = text
+		}
+		if a, ok := annotation(f, run.Path, text); ok {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+// commentOn puts what the check says into a comment, where the repository wants one.
+func (s *Service) commentOn(ctx context.Context, client *github.Client, c *commit, r *result, rules *Rules) error {
+	if !rules.Check.Comment || r.conclusion == running {
+		return nil
+	}
+	body := r.comment(c, rules, "")
+	sum := sha256.Sum256([]byte(body))
+	said := hex.EncodeToString(sum[:12])
+	if said == c.Commented {
+		return nil
+	}
+	pulls, err := client.PullRequestsOf(ctx, c.Repository, c.SHA)
+	if err != nil {
+		return err
+	}
+	me, err := client.Login(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range pulls {
+		id := c.Comments[p.Number]
+		if id == 0 {
+			list, err := client.Comments(ctx, c.Repository, p.Number)
+			if err != nil {
+				return err
+			}
+			for _, x := range list {
+				if x.Login == me && strings.Contains(x.Body, commentMark) {
+					id = x.ID
+				}
+			}
+		}
+		if id == 0 {
+			id, err = client.AddComment(ctx, c.Repository, p.Number, body)
+		} else {
+			err = client.SetComment(ctx, c.Repository, id, body)
+		}
+		if err != nil {
+			return err
+		}
+		if c.Comments == nil {
+			c.Comments = make(map[int]int64)
+		}
+		c.Comments[p.Number] = id
+	}
+	c.Commented = said
+	return nil
+}
