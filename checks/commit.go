@@ -98,9 +98,8 @@ func rank(status string) int {
 	}
 }
 
-// see takes what was heard of a run. What is older than what is known changes nothing. It says
-// whether it did.
-func (c *commit) see(r github.Run, now time.Time) bool {
+// see takes what was heard of a run. What is older than what is known changes nothing.
+func (c *commit) see(r github.Run, now time.Time) {
 	old := c.Runs[r.ID]
 	switch {
 	case old == nil || r.Attempt > old.Attempt:
@@ -113,14 +112,13 @@ func (c *commit) see(r github.Run, now time.Time) bool {
 			}
 		}
 	case r.Attempt < old.Attempt || rank(r.Status) <= rank(old.Status):
-		return false
+		return
 	default:
 		old.Run = r
 	}
 	if x := c.Runs[r.ID]; x.Status == "completed" {
 		x.Ended = now
 	}
-	return true
 }
 
 // seeJob takes what was heard of a job.
@@ -212,6 +210,18 @@ func (s *commits) put(ctx context.Context, c *commit) error {
 	}
 	if _, err := s.bucket.Put(ctx, c.key(), data); err != nil {
 		return fmt.Errorf("keep commit %s of %s: %w", c.SHA, c.Repository, err)
+	}
+	return nil
+}
+
+// remove removes an entry without a trace: a marker of its deletion would be listed for months.
+func (s *commits) remove(ctx context.Context, key string) error {
+	bucket, err := s.js.Stream(ctx, "KV_"+stream.ChecksBucket)
+	if err == nil {
+		err = bucket.Purge(ctx, jetstream.WithPurgeSubject("$KV."+stream.ChecksBucket+"."+key))
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s from bucket %s: %w", key, stream.ChecksBucket, err)
 	}
 	return nil
 }

@@ -114,7 +114,7 @@ func (f facts) jobs(w *run, r *result) []judged {
 	slices.SortFunc(jobs, func(a, b *github.Job) int { return cmp.Or(cmp.Compare(a.Name, b.Name), int(a.ID-b.ID)) })
 	var out []judged
 	used := make(map[*sallyportv1.Verdict]bool)
-	pair := func(j *github.Job, fits func(a *sallyportv1.Attribution) bool) *sallyportv1.Verdict {
+	pair := func(fits func(a *sallyportv1.Attribution) bool) *sallyportv1.Verdict {
 		for _, v := range verdicts {
 			if !used[v] && fits(v.GetAttribution()) {
 				used[v] = true
@@ -139,7 +139,7 @@ func (f facts) jobs(w *run, r *result) []judged {
 			if slices.ContainsFunc(out, func(x judged) bool { return x.job == j }) {
 				continue
 			}
-			if v := pair(j, func(a *sallyportv1.Attribution) bool { return pass(j, a) }); v != nil {
+			if v := pair(func(a *sallyportv1.Attribution) bool { return pass(j, a) }); v != nil {
 				out = append(out, judged{run: w, job: j, name: j.Name, verdict: v})
 			}
 		}

@@ -95,7 +95,7 @@ func (s *Service) take(ctx context.Context, hook github.Webhook) (bool, error) {
 			return false, nil
 		}
 	case hook.Event == "merge_group" && hook.Action == "checks_requested":
-	case hook.Event == "pull_request" && slices.Contains([]string{"opened", "reopened", "synchronize"}, hook.Action):
+	case hook.Event == "pull_request" && slices.Contains([]string{"opened", "reopened", "synchronize"}, hook.Action): //nolint:misspell // GitHub's
 	default:
 		return false, nil
 	}

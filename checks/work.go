@@ -79,8 +79,8 @@ func (s *Service) round(ctx context.Context, key string) (changed bool, again ti
 		s.index(c)
 	}
 	for _, k := range keys {
-		if err := s.commits.bucket.Purge(ctx, k); err != nil {
-			return false, again, fmt.Errorf("remove webhook %s: %w", k, err)
+		if err := s.commits.remove(ctx, k); err != nil {
+			return false, again, err
 		}
 	}
 	before, err := json.Marshal(c)

@@ -379,7 +379,7 @@ func (d *Detector) conclude(ctx context.Context) error {
 	d.verdicts = append(d.verdicts, d.engine.conclusions()...)
 	for len(d.verdicts) > 0 {
 		v := d.verdicts[0]
-		if err := d.call(ctx, func(ctx context.Context) error { return d.published.put(ctx, v) }); err != nil {
+		if err := d.call(ctx, func(ctx context.Context) error { return d.published.Put(ctx, v) }); err != nil {
 			return err
 		}
 		a := v.GetAttribution()

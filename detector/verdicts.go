@@ -33,7 +33,8 @@ func OpenVerdicts(ctx context.Context, js jetstream.JetStream) (*Verdicts, error
 // runKey is a run's key: names hold characters that keys cannot.
 func runKey(repository, run string) string { return hashOf(repository, run) }
 
-func (v *Verdicts) put(ctx context.Context, verdict *sallyportv1.Verdict) error {
+// Put keeps a verdict in the place of the one before on the same execution.
+func (v *Verdicts) Put(ctx context.Context, verdict *sallyportv1.Verdict) error {
 	data, err := proto.Marshal(verdict)
 	if err != nil {
 		return fmt.Errorf("encode verdict: %w", err)

@@ -3,6 +3,7 @@ package github
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	gh "github.com/google/go-github/v88/github"
@@ -62,7 +63,7 @@ func (r CheckRun) output(annotations []Annotation) *gh.CheckRunOutput {
 }
 
 func (r CheckRun) actions() []*gh.CheckRunAction {
-	out := []*gh.CheckRunAction{} // none takes away those that are there
+	out := []*gh.CheckRunAction{}
 	for _, a := range r.Actions {
 		out = append(out, &gh.CheckRunAction{Label: a.Label, Description: a.Description, Identifier: a.Identifier})
 	}
@@ -104,10 +105,18 @@ func (c *Client) UpdateCheckRun(ctx context.Context, repository string, r CheckR
 	for rest := r.Annotations; ; {
 		now := rest[:min(len(rest), maxAnnotations)]
 		rest = rest[len(now):]
-		_, _, err := c.api.Checks.UpdateCheckRun(ctx, ownerOf(repository), nameOf(repository), r.ID, gh.UpdateCheckRunOptions{
+		// The library leaves an empty list of buttons out, which lets those that are there stay.
+		body := struct {
+			gh.UpdateCheckRunOptions
+			Actions []*gh.CheckRunAction `json:"actions"`
+		}{gh.UpdateCheckRunOptions{
 			Name: r.Name, DetailsURL: optional(r.DetailsURL), ExternalID: optional(r.ExternalID), Status: optional(r.Status), Conclusion: optional(r.Conclusion),
-			CompletedAt: timestamp(r.Completed), Output: r.output(now), Actions: r.actions(),
-		})
+			CompletedAt: timestamp(r.Completed), Output: r.output(now),
+		}, r.actions()}
+		req, err := c.api.NewRequest(ctx, http.MethodPatch, fmt.Sprintf("repos/%s/check-runs/%d", repository, r.ID), body)
+		if err == nil {
+			_, err = c.api.Do(req, nil)
+		}
 		if err != nil {
 			return said(fmt.Sprintf("change check %d of %s", r.ID, repository), err)
 		}

@@ -1,6 +1,7 @@
 package githubfake
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -275,7 +276,7 @@ func (s *Server) checkJSON(repo *Repository, c *checkRun) map[string]any {
 	}
 	out := map[string]any{
 		"id": c.id, "node_id": fmt.Sprint("CR_", c.id), "name": c.name, "head_sha": c.sha.String(), "external_id": nullable(c.externalID), "status": c.status,
-		"conclusion": nullable(c.conclusion), "details_url": nullable(c.detailsURL), "html_url": fmt.Sprintf("%s/%s/runs/%d", s.http.URL, repo.Name, c.id), "url": s.http.URL,
+		"conclusion": nullable(c.conclusion), "details_url": cmp.Or(c.detailsURL, s.http.URL+"/"), "html_url": fmt.Sprintf("%s/%s/runs/%d", s.http.URL, repo.Name, c.id), "url": s.http.URL,
 		"started_at": stamp(c.started), "completed_at": nil, "app": s.appJSON(c.app), "check_suite": map[string]any{"id": 1}, "pull_requests": []any{},
 		"output": map[string]any{"title": nullable(c.title), "summary": nullable(c.summary), "text": nullable(c.text), "annotations_count": len(c.annotations), "annotations_url": s.http.URL},
 	}
@@ -298,8 +299,18 @@ func (s *Server) runJSON(repo *Repository, w *run) map[string]any {
 		"id": w.ID, "name": w.Name, "node_id": fmt.Sprint("WFR_", w.ID), "head_branch": w.Branch, "head_sha": w.SHA, "path": w.Path, "run_number": 1, "run_attempt": max(w.Attempt, 1),
 		"event": w.Event, "status": w.Status, "conclusion": conclusion, "workflow_id": 1, "repository": s.repositoryJSON(repo), "head_repository": s.repositoryJSON(head),
 		"html_url": fmt.Sprintf("%s/%s/actions/runs/%d", s.http.URL, repo.Name, w.ID), "pull_requests": []any{}, "display_title": w.Name,
-		"head_commit": nil,
+		"head_commit": head.headCommit(w.SHA),
 	}
+}
+
+// headCommit is a commit as a workflow run tells of it.
+func (r *Repository) headCommit(sha string) any {
+	c, ok := r.store.Commits[plumbing.NewHash(sha)]
+	if !ok {
+		return nil
+	}
+	who := map[string]any{"name": "somebody", "email": "somebody@example.test"}
+	return map[string]any{"id": sha, "tree_id": c.Hash().String(), "message": "change", "timestamp": "2026-01-01T00:00:00Z", "author": who, "committer": who}
 }
 
 func (s *Server) jobJSON(_ *Repository, w *run, j Job) map[string]any {

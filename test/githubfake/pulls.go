@@ -156,7 +156,7 @@ func (s *Server) issueHandlers() map[string]handler {
 			}
 			return out, nil
 		}),
-		"PATCH /repos/{owner}/{repo}/issues/comments/{comment_id}": s.in("issues", "write", func(r *request, repo *Repository) (any, error) {
+		"PATCH /repos/{owner}/{repo}/issues/comments/{comment_id}": s.in("metadata", "read", func(r *request, repo *Repository) (any, error) {
 			var in struct{ Body string }
 			if err := r.read(&in); err != nil {
 				return nil, err
@@ -164,6 +164,9 @@ func (s *Server) issueHandlers() map[string]handler {
 			for _, i := range repo.issues {
 				for _, c := range i.comments {
 					if fmt.Sprint(c.id) == r.PathValue("comment_id") {
+						if err := s.allowed(r, repo, map[bool]string{true: "pull_requests", false: "issues"}[i.pull != nil], "write"); err != nil {
+							return nil, err
+						}
 						c.body = in.Body
 						return s.commentJSON(repo, i, c), nil
 					}

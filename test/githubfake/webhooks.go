@@ -101,7 +101,8 @@ func webhook(event, action string, payload map[string]any) (any, error) {
 	schema := item.Post.RequestBody.Value.Content.Get("application/json").Schema.Value
 	full := fill(schema, copied(payload), 0)
 	if err := schema.VisitJSON(full); err != nil {
-		return full, fmt.Errorf("webhook %s: %w", name, err)
+		line, _, _ := strings.Cut(err.Error(), "\n") // the rest is the whole schema
+		return full, fmt.Errorf("webhook %s: %s", name, line)
 	}
 	return full, nil
 }
@@ -150,13 +151,13 @@ func (r *Repository) Click(app *App, check int64, login, identifier string) Deli
 	panic(fmt.Sprintf("there is no check %d", check))
 }
 
-// PullWebhook tells of a pull request: action is opened or synchronize.
+// PullWebhook tells of a pull request: action is opened, or the one of a push.
 func (r *Repository) PullWebhook(app *App, action string, number int) Delivery {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
 	i := r.issues[number-1]
 	payload := map[string]any{"number": number, "pull_request": r.server.pullJSON(r, i)}
-	if action == "synchronize" {
+	if action == "synchronize" { //nolint:misspell // GitHub's
 		payload["before"], payload["after"] = strings.Repeat("0", 40), i.pull.sha.String()
 	}
 	return r.delivery(app, "pull_request", action, i.login, payload)
