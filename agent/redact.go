@@ -258,6 +258,8 @@ func (r *Redactor) arguments(arguments, secrets []string) []string {
 	for i, argument := range arguments {
 		if i > 0 && valueIsSecret && !strings.HasPrefix(argument, "-") {
 			arguments[i] = r.mark(argument)
+		} else if attached := attachedSecret(argument, arguments[0]); i > 0 && attached != "" {
+			arguments[i] = strings.TrimSuffix(argument, attached) + r.mark(attached)
 		} else {
 			arguments[i] = r.words(argument, secrets)
 		}
@@ -266,18 +268,30 @@ func (r *Redactor) arguments(arguments, secrets []string) []string {
 	return arguments
 }
 
+// attachedSecret returns the user and password behind curl's -u without a space, if they are there.
+func attachedSecret(argument, program string) string {
+	if program[strings.LastIndexByte(program, '/')+1:] != "curl" || len(argument) < 5 || argument[0] != '-' {
+		return ""
+	}
+	if user, ok := strings.CutPrefix(argument, "-u"); ok && strings.Contains(user, ":") && !strings.Contains(user, "[redacted") {
+		return user
+	}
+	return ""
+}
+
 // takesSecret says whether the argument behind this one is a secret.
 func takesSecret(argument, program string) bool {
 	name, isFlag := strings.CutPrefix(argument, "-")
 	if !isFlag || strings.ContainsAny(argument, "=: ") {
 		return false
 	}
+	base := program[strings.LastIndexByte(program, '/')+1:]
 	if name, long := strings.CutPrefix(name, "-"); long {
-		return isSecretName(name)
+		return isSecretName(name) || base == "curl" && (name == "user" || name == "proxy-user")
 	}
 	// Single letters mean different things to different programs.
-	if base := program[strings.LastIndexByte(program, '/')+1:]; name == "u" || name == "U" {
-		return base == "curl" && name == "u"
+	if name == "u" || name == "U" {
+		return base == "curl"
 	} else if name == "p" || name == "P" {
 		return base == "sshpass" || base == "docker" || base == "podman" || base == "skopeo" || base == "mysql" || base == "helm" || base == "az"
 	}

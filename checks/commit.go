@@ -214,18 +214,6 @@ func (s *commits) put(ctx context.Context, c *commit) error {
 	return nil
 }
 
-// remove removes an entry without a trace: a marker of its deletion would be listed for months.
-func (s *commits) remove(ctx context.Context, key string) error {
-	bucket, err := s.js.Stream(ctx, "KV_"+stream.ChecksBucket)
-	if err == nil {
-		err = bucket.Purge(ctx, jetstream.WithPurgeSubject("$KV."+stream.ChecksBucket+"."+key))
-	}
-	if err != nil {
-		return fmt.Errorf("remove %s from bucket %s: %w", key, stream.ChecksBucket, err)
-	}
-	return nil
-}
-
 // keys lists all.
 func (s *commits) keys(ctx context.Context) ([]string, error) {
 	keys, err := stream.Keys(ctx, s.js, stream.ChecksBucket)

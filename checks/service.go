@@ -86,6 +86,7 @@ const (
 	parallel    = 8
 	activeFor   = 24 * time.Hour // a commit that is not concluded is given up after it
 	callTimeout = time.Minute
+	followed    = 200 * time.Millisecond // between two looks at verdicts and decisions
 )
 
 // New makes a Service; the bucket CHECKS is there (stream.Declare).
@@ -137,8 +138,13 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.watch(ctx, stream.DecisionsBucket, s.heardDecision) })
-	g.Go(func() error { return s.watch(ctx, stream.VerdictsBucket, s.heardVerdict) })
+	away := func(err error) { s.log.Debug("NATS does not answer", "error", err) }
+	g.Go(func() error {
+		return stream.Follow(ctx, s.config.JetStream, stream.DecisionsBucket, followed, s.heardDecision, away)
+	})
+	g.Go(func() error {
+		return stream.Follow(ctx, s.config.JetStream, stream.VerdictsBucket, followed, s.heardVerdict, away)
+	})
 	g.Go(func() error {
 		s.queue.run(ctx, parallel, s.work)
 		return nil
@@ -202,32 +208,6 @@ func (s *Service) index(c *commit) {
 
 func runKey(repository string, run int64) string {
 	return fmt.Sprintf("%s %d", strings.ToLower(repository), run)
-}
-
-// watch hears of what is put into a bucket from now on.
-func (s *Service) watch(ctx context.Context, bucket string, heard func(value []byte)) error {
-	kv, err := s.config.JetStream.KeyValue(ctx, bucket)
-	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", bucket, err)
-	}
-	w, err := kv.WatchAll(ctx, jetstream.UpdatesOnly(), jetstream.IgnoreDeletes())
-	if err != nil {
-		return fmt.Errorf("watch bucket %s: %w", bucket, err)
-	}
-	defer func() { _ = w.Stop() }() // it ends with ctx as well
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e, ok := <-w.Updates():
-			if !ok {
-				return fmt.Errorf("watch bucket %s: it has ended", bucket)
-			}
-			if e != nil {
-				heard(e.Value())
-			}
-		}
-	}
 }
 
 func (s *Service) heardDecision(value []byte) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/github"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/stream"
 )
 
 // work brings the check of one commit up to date, and says when it is to be looked at again.
@@ -79,7 +80,7 @@ func (s *Service) round(ctx context.Context, key string) (changed bool, again ti
 		s.index(c)
 	}
 	for _, k := range keys {
-		if err := s.commits.remove(ctx, k); err != nil {
+		if err := stream.RemoveKey(ctx, s.config.JetStream, stream.ChecksBucket, k); err != nil {
 			return false, again, err
 		}
 	}

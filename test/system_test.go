@@ -97,6 +97,12 @@ func built(t *testing.T) (program, act string) {
 
 func newSystem(t *testing.T) *system {
 	t.Helper()
+	return newSystemWith(t, nil)
+}
+
+// newSystemWith is newSystem with a data folder that something is in.
+func newSystemWith(t *testing.T, prepare func(data string)) *system {
+	t.Helper()
 	program, act := built(t)
 	var err error
 	ctx := context.WithoutCancel(t.Context()) // what runs is stopped in order
@@ -104,6 +110,9 @@ func newSystem(t *testing.T) *system {
 	channel := httptest.NewServer(s.receiver)
 	t.Cleanup(channel.Close)
 	s.data, s.log = t.TempDir(), &output{}
+	if prepare != nil {
+		prepare(s.data)
+	}
 	s.start = func() *lab.Up {
 		up, err := lab.StartUp(ctx, program, s.data, channel.URL+"/hook", s.log)
 		if err != nil {

@@ -59,6 +59,10 @@ func testPermissions(t *testing.T, c *cluster) {
 			"sallyport.events.runner-1", "sallyport.findings", "$KV.VERDICTS.x", "$JS.API.STREAM.MSG.GET.EVENTS",
 			"$JS.API.STREAM.MSG.GET.KV_INGEST", "$JS.API.STREAM.PURGE.KV_DECISIONS", "$JS.API.STREAM.PURGE.KV_BASELINES", "$JS.API.CONSUMER.CREATE.KV_BASELINES.mine",
 		}, []string{"sallyport.heartbeats.*", "sallyport.reports.*"}},
+		{"checks", stream.Inbox(stream.PartChecks), []string{
+			"sallyport.events.runner-1", "sallyport.findings", "$KV.VERDICTS.x", "$JS.API.STREAM.MSG.GET.EVENTS", "$JS.API.STREAM.MSG.GET.KV_INGEST",
+			"$JS.API.STREAM.PURGE.KV_DECISIONS", "$JS.API.CONSUMER.CREATE.KV_CHECKS.mine", "$JS.API.CONSUMER.CREATE.KV_DECISIONS.mine",
+		}, []string{"sallyport.heartbeats.*", "sallyport.reports.*"}},
 		{"declare", stream.Inbox(stream.PartDeclare), []string{"sallyport.findings", "$KV.BASELINES.x"}, nil},
 	} {
 		t.Run(user.name, func(t *testing.T) {

@@ -88,7 +88,7 @@ type clusterServer struct {
 
 // The roles of deployments/nats/permissions.conf; each has a seed NAME.nk.
 var clusterUsers = map[string]string{
-	"declare": "NKEY_DECLARE", "ingest": "NKEY_INGEST", "detector": "NKEY_DETECTOR", "notify": "NKEY_NOTIFY", "server": "NKEY_SERVER",
+	"declare": "NKEY_DECLARE", "ingest": "NKEY_INGEST", "detector": "NKEY_DETECTOR", "notify": "NKEY_NOTIFY", "server": "NKEY_SERVER", "checks": "NKEY_CHECKS",
 	"runner-1": "NKEY_AGENT_RUNNER_1", "sys": "NKEY_SYS",
 }
 

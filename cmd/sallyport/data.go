@@ -41,6 +41,8 @@ type addresses struct {
 	NATS       string `json:"nats"`
 	ClickHouse string `json:"clickhouse"`
 	Metrics    string `json:"metrics"`
+	// Webhooks is empty where no checks are kept.
+	Webhooks string `json:"webhooks,omitempty"`
 }
 
 func (a addresses) write(data string) error {

@@ -87,6 +87,8 @@ each job, and says so when a job does something else.
 		newDetectorCommand(),
 		newNotifyCommand(),
 		newServerCommand(),
+		newChecksCommand(),
+		newAppCommand(),
 		newDeclareCommand(),
 		newRecordCommand(),
 		newReplayCommand(),

@@ -36,6 +36,7 @@ type options struct {
 	grpc          string
 	tokenFile     string
 	metrics       string
+	checks        checksOptions
 	webhook       string
 	webhookSecret string // file
 	slackWebhook  string

@@ -135,7 +135,7 @@ func (o *options) up(ctx context.Context, out io.Writer) (err error) {
 		startNATS = s.connectNATS
 	}
 	return s.runSteps(ctx, []step{
-		s.startMetrics, startClickHouse, startNATS, s.migrate, s.startIngest, s.startNotify, s.startDetector, s.openBaselines, s.startServer(token), s.startAgent,
+		s.startMetrics, startClickHouse, startNATS, s.migrate, s.startIngest, s.startNotify, s.startDetector, s.openBaselines, s.startServer(token), s.startChecks, s.startAgent,
 	}, func() error {
 		if err := s.addresses.write(o.data); err != nil {
 			return err
@@ -661,6 +661,9 @@ func (s *stack) banner(took time.Duration) {
 	}
 	row("REST", "http://"+s.addresses.REST, "token: "+filepath.Join(s.o.data, tokenFile)+", contract: /openapi.json")
 	row("gRPC", s.addresses.GRPC, "the same token")
+	if s.addresses.Webhooks != "" {
+		row("webhooks", "http://"+s.addresses.Webhooks+webhookPath, "from GitHub, for the checks of pull requests")
+	}
 	row("metrics", "http://"+s.addresses.Metrics+"/metrics", "Prometheus; also /healthz and /readyz")
 	if s.o.webhook != "" {
 		row("webhook", "on", "from severity "+s.o.minSeverity)

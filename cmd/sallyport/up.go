@@ -48,6 +48,7 @@ Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage.`,
 	o.metricsFlag(f, "127.0.0.1:7072", "")
 	o.alertFlags(f)
 	o.detectorFlags(f, " (default <data>/policies)")
+	o.checks.flags(f, " (default <data>/github-app, if it is there)")
 	f.StringVar(&o.watchList, "watch-list", "", "file of rules on top of the built-in ones for files that matter (docs/files.md)")
 	f.StringSliceVar(&o.requestHosts, "request-host", agent.DefaultRequestHosts(), "host whose HTTP requests are read from within TLS, or *.NAME; may be repeated; none: no host (docs/requests.md)")
 	f.StringVar(&o.redactionRules, "redaction-rules", "", "file of rules on top of the built-in ones for what is a secret (docs/redaction.md)")

@@ -139,14 +139,43 @@ func (l *Lab) Compromise() error {
 	return nil
 }
 
-// Run runs a workflow file with act, as run number id, and writes its log to out.
+// Mirror makes the workflow ci.yml fetch from another host, too, as a person does who means it.
+func (l *Lab) Mirror(ctx context.Context) error {
+	path := filepath.Join(l.checkout(), ".github/workflows/ci.yml")
+	text, err := os.ReadFile(path)
+	if err == nil {
+		const fetch = `          curl -sSf -o "$RUNNER_TEMP/index.json" http://registry.example.test/index.json` + "\n"
+		changed := strings.Replace(string(text), fetch, fetch+"          curl -sSf -o /dev/null http://mirror.example.test/index.json\n", 1)
+		err = os.WriteFile(path, []byte(changed), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("add a mirror: %w", err)
+	}
+	return l.commit(ctx, "fetch from the mirror, too")
+}
+
+// File returns the text of a file of the checkout.
+func (l *Lab) File(name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(l.checkout(), filepath.FromSlash(name)))
+	if err != nil {
+		return "", fmt.Errorf("read checkout: %w", err)
+	}
+	return string(text), nil
+}
+
+// Run runs a workflow file with act for a push, as run number id, and writes its log to out.
 func (l *Lab) Run(ctx context.Context, workflow string, id int, out io.Writer) error {
+	return l.RunFor(ctx, "push", workflow, id, out)
+}
+
+// RunFor is Run for another event.
+func (l *Lab) RunFor(ctx context.Context, event, workflow string, id int, out io.Writer) error {
 	home := filepath.Join(l.dir, "home")
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return fmt.Errorf("run workflow %s: %w", workflow, err)
 	}
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(l.world.Process.Pid), "--net", "--mount", "--",
-		l.act, "push", "--directory", l.checkout(), "--workflows", filepath.Join(".github/workflows", workflow),
+		l.act, event, "--directory", l.checkout(), "--workflows", filepath.Join(".github/workflows", workflow),
 		"--platform", "ubuntu-latest=-self-hosted", "--actor", "alice", "--action-offline-mode",
 		"--env", "GITHUB_RUN_ID=" + strconv.Itoa(id), "--env", "GITHUB_RUN_NUMBER=" + strconv.Itoa(id), "--env", "GITHUB_RUN_ATTEMPT=1"}, l.env...)...)
 	cmd.Env = []string{

@@ -28,13 +28,15 @@ type Up struct {
 	ClickHouse string `json:"clickhouse"`
 	// REST is the address of the REST API, host:port.
 	REST string `json:"rest"`
+	// Webhooks is where GitHub's webhooks arrive, if there is an App in the data folder.
+	Webhooks string `json:"webhooks"`
 }
 
 // StartUp starts the program sallyport with a data folder and an incoming webhook
 // and waits until it is ready. What it prints goes to out.
 func StartUp(ctx context.Context, program, data, webhook string, out io.Writer) (*Up, error) {
 	u := &Up{program: program, data: data, cmd: exec.CommandContext(ctx, program, "up", "--data", data, "--agent", "on",
-		"--nats", "127.0.0.1:0", "--clickhouse", "127.0.0.1:0", "--rest", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0")}
+		"--nats", "127.0.0.1:0", "--clickhouse", "127.0.0.1:0", "--rest", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--webhooks", "127.0.0.1:0")}
 	u.cmd.Env = append(os.Environ(), "SALLYPORT_SLACK_WEBHOOK="+webhook)
 	u.cmd.Stdout, u.cmd.Stderr = out, out
 	u.cmd.Cancel = func() error { return u.cmd.Process.Signal(syscall.SIGTERM) }

@@ -32,6 +32,7 @@ var hosts = map[string][]string{
 	"registry.example.test":  {"198.51.100.10"},
 	"cache.example.test":     {"198.51.100.11", "2001:db8::11"},
 	"telemetry.example.test": {"198.51.100.12"},
+	"mirror.example.test":    {"198.51.100.13"},
 	"gist.example.test":      {"203.0.113.66"},
 	"collect.example.test":   {"203.0.113.67"},
 }
