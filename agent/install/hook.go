@@ -283,7 +283,7 @@ func (i *Installer) removeHooks(name string) error {
 		listeners, _ := findListeners(i.cfg.Proc)
 		for _, l := range listeners[known.Runner] {
 			// Starts are known to some seconds only: the cautious way.
-			if !known.Restored.IsZero() && l.Started.After(known.Restored.Add(5*time.Second)) {
+			if !known.Restored.IsZero() && l.Started.After(known.Restored.Add(2*time.Second)) {
 				continue
 			}
 			i.say(Change{Do: "keep hooks", Path: filepath.Join(hooksFolder, name), Note: fmt.Sprintf(
