@@ -142,7 +142,9 @@ func (m *machine) share(name, text string) {
 
 // The official runner's processes, as svc.sh starts them: runsvc.sh, Runner.Listener (which
 // reads .env when it starts, and keeps it), for each job a Runner.Worker, which runs the
-// hooks that the variables name with bash -e, and the steps of the job. The real ones are
+// hooks that the variables name with bash -e, and the steps of the job. They get no
+// GITHUB_STEP_SUMMARY: this machine's process numbers are not those of the kernel, by which
+// the agent knows who asks for a summary (report_test.go has it). The real ones are
 // not here: they want GitHub. What they do is taken from their source (github.com/actions/
 // runner, Program.cs, JobHookProvider.cs, ScriptHandler.cs).
 const (
