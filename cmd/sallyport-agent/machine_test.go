@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -255,7 +257,15 @@ func TestInstalledMachine(t *testing.T) {
 		}
 		m.share(version+"/sallyport-agent", string(data)+version) // what is behind a program's end is not looked at
 	}
-	settings := []string{"SALLYPORT_NATS=" + server.AgentURL("secret")}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	settings := []string{"SALLYPORT_NATS=" + server.AgentURL("secret"), "SALLYPORT_METRICS=" + metrics}
 
 	// Nothing is started that would not know where to send to.
 	if out, err := m.try(nil, "/mnt/shared/one/sallyport-agent", "install"); err == nil || !strings.Contains(out, "SALLYPORT_NATS") {
@@ -347,6 +357,9 @@ func TestInstalledMachine(t *testing.T) {
 	after := m.property(unit, "MainPID")
 	if before == after || m.property(unit, "ActiveState") != "active" || m.property(unit, "NRestarts") != "0" {
 		t.Errorf("process %s became %s, %s, after %s restarts", before, after, m.property(unit, "ActiveState"), m.property(unit, "NRestarts"))
+	}
+	if r, err := http.Get("http://" + metrics + "/readyz"); err != nil || r.StatusCode != http.StatusOK {
+		t.Errorf("the next agent is not ready: %v %v", r, err)
 	}
 	if environment := m.run(nil, "cat", "/proc/"+after+"/environ"); !strings.Contains(environment, "SALLYPORT_LOG_LEVEL=debug") || !strings.Contains(environment, "SALLYPORT_NATS=") {
 		t.Error("the next agent does not have the settings of now")

@@ -4,6 +4,7 @@
 # /usr/local is changed, or seen where it is not /etc or /usr/local.
 # Usage: machine.sh FOLDER-TO-SHARE CGROUP
 set -euo pipefail
+[ $$ = 1 ] || { echo "machine.sh: only as the first process of a namespace" >&2; exit 1; }
 mount --make-rprivate /
 mount -t tmpfs shared /mnt
 mkdir /mnt/shared
