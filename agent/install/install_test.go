@@ -507,3 +507,63 @@ func TestRunningListener(t *testing.T) {
 		t.Errorf("note %q", note)
 	}
 }
+
+// TestKilledAnywhere: an installation, and its removal, that are killed before any of
+// their changes are whole when they are done again, and no hook of others is lost.
+func TestKilledAnywhere(t *testing.T) {
+	const env = "LANG=C\n" + startedVariable + "=/opt/theirs.sh"
+	// until runs act with an installer that is killed before its nth change, and says
+	// whether it was.
+	until := func(m *image, n int, act func(i *Installer) error) (was bool) {
+		m.change = func(c *Config) {
+			say := c.Say
+			c.Say = func(change Change) {
+				if say(change); change.Changed {
+					if n--; n < 0 {
+						was = true
+						panic("killed")
+					}
+				}
+			}
+		}
+		defer func() {
+			m.change = nil
+			if r := recover(); r != nil && !was {
+				panic(r)
+			}
+		}()
+		if err := act(m.installer()); err != nil {
+			t.Fatal(err)
+		}
+		return false
+	}
+	for n := 0; ; n++ {
+		m := newImage(t)
+		m.write(runnerFolder+"/.env", env, 0o600)
+		m.own(runnerFolder)
+		was := until(m, n, func(i *Installer) error { return i.Install(t.Context()) })
+		m.install()
+		path := valueOf([]byte(m.read(runnerFolder+"/.env")), startedVariable)
+		if text := m.read(path); !strings.Contains(text, "bash -e '/opt/theirs.sh'") {
+			t.Errorf("killed before change %d, their hook is lost:\n%s", n, text)
+		}
+		// What a listener reads at any time names a hook that is there.
+		until(m, n, func(i *Installer) error { return i.Uninstall(t.Context()) })
+		if path := valueOf([]byte(m.read(runnerFolder+"/.env")), startedVariable); path != "/opt/theirs.sh" {
+			m.read(path)
+		}
+		m.uninstall()
+		if got := m.read(runnerFolder + "/.env"); got != env {
+			t.Errorf("killed before change %d, .env is %q, want %q", n, got, env)
+		}
+		if _, err := os.Lstat(filepath.Join(m.root, "/usr/local/lib/sallyport")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("killed before change %d, hooks are left: %v", n, err)
+		}
+		if !was {
+			if n < 8 {
+				t.Errorf("only %d changes", n)
+			}
+			return
+		}
+	}
+}
