@@ -19,7 +19,7 @@ demo: setup-demo build engine $(TOOLS)/act ## Watch a real workflow being attack
 	$(AS_ROOT) go run ./test/demo
 
 .PHONY: test
-test: setup-test build engine $(TOOLS)/act ## Run every test: unit, Rego, kernel, whole system
+test: setup-test build engine $(TOOLS)/act $(TOOLS)/helm $(TOOLS)/kubectl-validate ## Run every test: unit, Rego, kernel, whole system
 	$(AS_ROOT) go test -timeout 20m $(TESTFLAGS) ./...
 
 .PHONY: test-race
@@ -122,6 +122,8 @@ setup-demo setup-test setup-generate setup-bench: setup-%:
 # Tools, each at one version, built from their Go modules.
 $(TOOLS)/act:                     MODULE = github.com/nektos/act@v0.2.89
 $(TOOLS)/buf:                     MODULE = github.com/bufbuild/buf/cmd/buf@v1.75.0
+$(TOOLS)/helm:                    MODULE = helm.sh/helm/v3/cmd/helm@v3.22.0
+$(TOOLS)/kubectl-validate:        MODULE = sigs.k8s.io/kubectl-validate@v0.0.4
 $(TOOLS)/golangci-lint:           MODULE = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 $(TOOLS)/protoc-gen-go:           MODULE = google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 $(TOOLS)/protoc-gen-go-grpc:      MODULE = google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2

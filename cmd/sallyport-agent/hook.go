@@ -29,6 +29,7 @@ var hookCommand = command{
 // what it says by seeing it run (docs/attribution.md).
 func hook(ctx context.Context, socket, what string) {
 	if what == "started" {
+		sayObserved(ctx, os.Stdout, socket)
 		return
 	}
 	say := func(err error) {

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -56,6 +56,8 @@ Usage:
   sallyport-agent --check
   sallyport-agent hook completed
   sallyport-agent report [--markdown | --json] [--execution ID] [--wait 2s]
+  sallyport-agent install [--runner DIR] [--dry-run]
+  sallyport-agent uninstall [--purge] [--dry-run]
 
 It needs root (or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_PTRACE). While NATS
 is away events are kept in the state folder and sent later, in order, none twice.
@@ -76,6 +78,12 @@ report prints what the job that it runs in did until now: as text, as Markdown f
 $GITHUB_STEP_SUMMARY, or as JSON. Root may ask outside of jobs, too, for the only job that
 runs or the one that --execution names. Exit code 1: no agent listens, or none of its jobs
 is yours.
+
+install sets this machine up, and may be done again: the program in /usr/local/bin (the one
+before stays as sallyport-agent.previous), its flags and SALLYPORT_ variables as settings in
+/etc/sallyport/agent.env, the systemd unit, and hooks in the .env of the runners that it
+finds, before those that are there. An agent that runs hands over to the new one.
+uninstall takes it away again and restores .env (docs/self-hosted.md).
 
 Flags:
 %s
@@ -104,6 +112,8 @@ type options struct {
 	wait      time.Duration
 	check     bool
 	version   bool
+	install   installOptions
+	flags     *pflag.FlagSet
 	// command is what is done instead of watching; nil to watch. arguments are what follow it.
 	command   *command
 	arguments []string
@@ -174,6 +184,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.BoolVar(&o.markdown, "markdown", false, "of report: print Markdown")
 	f.StringVar(&o.execution, "execution", "", "of report: identity of the job's execution")
 	f.DurationVar(&o.wait, "wait", 2*time.Second, "of report: how long the server may take to judge the job, 10s at most")
+	o.install.add(f)
 	f.BoolVar(&o.check, "check", false, "say whether this kernel and these privileges can run the agent, and end")
 	f.BoolVar(&o.version, "version", false, "print the version and end")
 	return f
@@ -181,6 +192,7 @@ func newFlags(o *options) *pflag.FlagSet {
 
 // parse reads arguments and, for flags that are not among them, the environment.
 func (o *options) parse(f *pflag.FlagSet, args []string, lookup func(string) (string, bool)) error {
+	o.flags = f
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -229,7 +241,11 @@ func (o *options) watch(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// Then the agent that runs already, if one does, tells the rest and ends.
+	// Then the agent that runs already, if one does, tells the rest and ends. Where systemd
+	// looks after it, it is to look after this one from now on.
+	if err := tellSystemd("MAINPID=" + strconv.Itoa(os.Getpid())); err != nil {
+		o.log.Warn("systemd does not hear of this process", "error", err)
+	}
 	told, err := control.HandOver(ctx, o.socket)
 	switch {
 	case err == nil:
@@ -272,7 +288,7 @@ func (o *options) watch(ctx context.Context) (err error) {
 		err = errors.Join(err, serving.Wait())
 	}()
 	if o.metrics != "" {
-		l, err := net.Listen("tcp", o.metrics)
+		l, err := listenMetrics(ctx, o.metrics)
 		if err != nil {
 			publisher.Close()
 			return errors.Join(fmt.Errorf("--metrics: %w", err), sensor.Close())
@@ -315,6 +331,16 @@ func (o *options) watch(ctx context.Context) (err error) {
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
 	debug.FreeOSMemory()
+	serving.Go(func() error {
+		select {
+		case <-a.Armed():
+			if err := tellSystemd("READY=1"); err != nil {
+				o.log.Warn("systemd does not hear that the agent watches", "error", err)
+			}
+		case <-watching.Done():
+		}
+		return nil
+	})
 	o.log.Info("watching", "agent", o.agentID, "version", version, "workers", o.workers)
 	err = a.Run(watching)
 	publisher.Close()

@@ -1,0 +1,43 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listener returns the process of the agent that listens on a socket, without asking it
+// anything. An error wraps ErrNobody if none does, or if it is not root's: somebody else
+// may listen where no agent does.
+func Listener(ctx context.Context, socket string) (pid int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", socket)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		return 0, fmt.Errorf("look for the agent: %w on %s", ErrNobody, socket)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look for the agent: %w", err)
+	}
+	defer func() { _ = c.Close() }() // nothing was asked
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("look for the agent: %w", err)
+	}
+	var at *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		at, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || failed != nil {
+		return 0, fmt.Errorf("look for the agent: %w", errors.Join(err, failed))
+	}
+	if at.Uid != 0 {
+		return 0, fmt.Errorf("look for the agent: %w on %s, but a program of user %d", ErrNobody, socket, at.Uid)
+	}
+	return int(at.Pid), nil
+}

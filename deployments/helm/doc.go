@@ -1,0 +1,2 @@
+// Package helm holds the charts; its test renders and checks them.
+package helm

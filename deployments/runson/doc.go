@@ -1,0 +1,2 @@
+// Package runson holds what puts the agent onto machines of RunsOn; its test reads it.
+package runson
