@@ -388,6 +388,9 @@ func (f facts) conclude(r *result) {
 		r.conclusion, r.title = neutral, "No job ran"
 	default:
 		r.title = "Nothing new in " + count(observed, "job")
+		if n := len(r.settled) + len(r.byFile); n > 0 {
+			r.title += ", " + count(n, "finding") + " settled"
+		}
 	}
 	if f.rules.problem != nil && r.conclusion == success {
 		r.conclusion = neutral // what the repository wants is not known

@@ -21,14 +21,17 @@ import (
 	"time"
 
 	"github.com/sallyport-ci/sallyport/report/terminal"
+	"github.com/sallyport-ci/sallyport/test/githubfake"
 	"github.com/sallyport-ci/sallyport/test/lab"
+	"github.com/sallyport-ci/sallyport/test/pullrequest"
 	"github.com/sallyport-ci/sallyport/test/slackfake"
 )
 
 const (
 	data       = ".demo"
 	repository = "acme/shop"
-	attackRun  = 7
+	// The first six runs teach; then come three pull requests.
+	cleanRun, mirrorRun, attackRun = 7, 8, 9
 )
 
 // expected are the policies that the attack breaks.
@@ -39,9 +42,9 @@ var queries = []struct{ question, sql string }{
 	{"Which runs ever spoke to that host?",
 		"SELECT run_id, job, step, program, domain, sum(bytes_received) AS received FROM egress WHERE domain = 'gist.example.test' GROUP BY ALL"},
 	{"What did the step start?",
-		"SELECT parent_program, program, arrayStringConcat(arguments, ' ') AS command FROM processes WHERE run_id = '7' AND step = 'changed' ORDER BY started_at"},
+		"SELECT parent_program, program, arrayStringConcat(arguments, ' ') AS command FROM processes WHERE run_id = '9' AND step = 'changed' ORDER BY started_at"},
 	{"Who asked for which names?",
-		"SELECT step, program, name, arrayMap(a -> toString(a), any(addresses)) AS answer FROM dns WHERE run_id = '7' AND length(addresses) > 0 GROUP BY ALL"},
+		"SELECT step, program, name, arrayMap(a -> toString(a), any(addresses)) AS answer FROM dns WHERE run_id = '9' AND length(addresses) > 0 GROUP BY ALL"},
 }
 
 func main() {
@@ -96,6 +99,21 @@ func demo(ctx context.Context) (err error) {
 		}
 	}()
 
+	// GitHub, with an organisation in which the App is installed.
+	github, err := githubfake.Start()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, wrong := range github.Stop() {
+			err = errors.Join(err, errors.New("not as GitHub describes itself: "+wrong))
+		}
+	}()
+	stage, err := pullrequest.New(github, repository, filepath.Join(data, "github-app"))
+	if err != nil {
+		return err
+	}
+
 	section("sallyport up")
 	log, err := os.Create(filepath.Join(data, "up.log"))
 	if err != nil {
@@ -137,7 +155,7 @@ func demo(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, world.Close()) }()
-	for run := 1; run < attackRun; run++ {
+	for run := 1; run < cleanRun; run++ {
 		took, err := workflow(ctx, world, run)
 		if err != nil {
 			return err
@@ -148,20 +166,37 @@ func demo(ctx context.Context) (err error) {
 		}
 		say("  run %d of .github/workflows/ci.yml by act, %.1f s: baseline of job build is %s\n", run, took.Seconds(), state)
 	}
-	if n := len(receiver.Messages()); n > 0 {
+	if n := len(receiver.Messages()); n > 0 { // no pull request yet
 		return fmt.Errorf("%d alerts for clean runs", n)
 	}
-	say("\n  No alert for any of them. Run %d came after the baseline was stable.\n", attackRun-1)
+	say("\n  No alert for any of them. Run %d came after the baseline was stable.\n", cleanRun-1)
 
-	section("The tag of the action changed-files moves to other code, as in March 2025")
+	p := &pulls{stage: stage, world: world, up: up, colours: colours}
+	if err := stage.Join(world, up); err != nil {
+		return err
+	}
+	section("A pull request that changes nothing that a job does")
+	if err := p.clean(ctx); err != nil {
+		return err
+	}
+	section("A pull request that fetches from a mirror, too")
+	if err := p.mirror(ctx); err != nil {
+		return err
+	}
+	section("The tag of the action changed-files moves to other code, as in March 2025; a pull request runs it")
 	if err := world.Compromise(); err != nil {
 		return err
 	}
-	say("  run %d of the same workflow. What arrives in the channel:\n\n", attackRun)
-	if _, err := workflow(ctx, world, attackRun); err != nil {
+	say("  What arrives in the channel:\n\n")
+	attacked, err := p.attacked(ctx)
+	if err != nil {
 		return err
 	}
 	if err := found(ctx, up, receiver); err != nil {
+		return err
+	}
+	say("  and on the pull request:\n\n")
+	if err := p.show(ctx, attacked, attackRun, "build"); err != nil {
 		return err
 	}
 

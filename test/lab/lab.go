@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -174,10 +175,18 @@ func (l *Lab) RunFor(ctx context.Context, event, workflow string, id int, out io
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return fmt.Errorf("run workflow %s: %w", workflow, err)
 	}
+	about := filepath.Join(l.dir, "event.json")
+	if err := os.WriteFile(about, fmt.Appendf(nil, `{"number": %d, "pull_request": {"number": %d, "head": {"ref": "change"}, "base": {"ref": "main"}}}`, id, id), 0o644); err != nil {
+		return fmt.Errorf("run workflow %s: %w", workflow, err)
+	}
+	var payload []string // a push needs none
+	if event != "push" {
+		payload = []string{"--eventpath", about}
+	}
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", strconv.Itoa(l.world.Process.Pid), "--net", "--mount", "--",
 		l.act, event, "--directory", l.checkout(), "--workflows", filepath.Join(".github/workflows", workflow),
 		"--platform", "ubuntu-latest=-self-hosted", "--actor", "alice", "--action-offline-mode",
-		"--env", "GITHUB_RUN_ID=" + strconv.Itoa(id), "--env", "GITHUB_RUN_NUMBER=" + strconv.Itoa(id), "--env", "GITHUB_RUN_ATTEMPT=1"}, l.env...)...)
+		"--env", "GITHUB_RUN_ID=" + strconv.Itoa(id), "--env", "GITHUB_RUN_NUMBER=" + strconv.Itoa(id), "--env", "GITHUB_RUN_ATTEMPT=1"}, slices.Concat(payload, l.env)...)...)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_CACHE_HOME=" + filepath.Join(home, ".cache"),
 		"XDG_CONFIG_HOME=" + filepath.Join(home, ".config"), "LANG=C.UTF-8", "DO_NOT_TRACK=1",
