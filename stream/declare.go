@@ -506,7 +506,7 @@ func Check(ctx context.Context, js jetstream.JetStream, part string, l Limits) e
 	if err := l.Valid(); err != nil {
 		return fmt.Errorf("check streams: %w", err)
 	}
-	if part != PartNotify && part != PartServer { // they may not look at EVENTS
+	if !slices.Contains([]string{PartNotify, PartServer, PartChecks}, part) { // they may not look at EVENTS
 		if err := l.keepPartitions(ctx, js); err != nil {
 			return fmt.Errorf("look at stream %s: %w", EventsStream, err)
 		}

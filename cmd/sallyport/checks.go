@@ -95,7 +95,7 @@ func (s *stack) startChecks(ctx context.Context) error {
 		return err
 	}
 	s.addresses.Webhooks = l.Addr().String()
-	s.log.Info("webhooks from GitHub", "address", s.addresses.Webhooks, "path", webhookPath, "app", app.Slug)
+	s.log.Info("webhooks from GitHub", "webhooks", s.addresses.Webhooks, "path", webhookPath, "app", app.Slug)
 	s.reportHealth("checks", service.Health)
 	s.probeConsumers(stream.PartChecks)
 	s.parts.start("checks", service.Run)

@@ -44,7 +44,7 @@ func TestCluster(t *testing.T) {
 		"--dead-letter-bytes", "20000000", "--bucket-bytes", "20000000"); !strings.Contains(out, "stream EVENTS: made\n") {
 		t.Errorf("sallyport declare says\n%s", out)
 	}
-	if out := c.declare(); strings.Count(out, ": as it has to be\n") != 15 || strings.Count(out, "\n") != 15 {
+	if out := c.declare(); strings.Count(out, ": as it has to be\n") != 16 || strings.Count(out, "\n") != 16 {
 		t.Errorf("sallyport declare, again, says\n%s", out)
 	}
 	t.Run("permissions", func(t *testing.T) { testPermissions(t, c) })
@@ -57,6 +57,7 @@ func TestCluster(t *testing.T) {
 	for _, p := range all {
 		p.waitReady()
 	}
+	t.Run("checks", func(t *testing.T) { testChecks(t, c) })
 	_, js, _ := c.connect("declare", stream.Inbox(stream.PartDeclare))
 	db := openDatabase(t, e.DatabaseDSN(name))
 

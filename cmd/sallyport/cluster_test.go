@@ -337,7 +337,7 @@ func (c *cluster) run(part string, args ...string) *partProcess {
 			_ = json.Unmarshal(s.Bytes(), &line)
 			p.mu.Lock()
 			p.log = append(p.log, s.Text())
-			for _, key := range []string{"address", "rest", "grpc"} {
+			for _, key := range []string{"address", "rest", "grpc", "webhooks"} {
 				if a, ok := line[key].(string); ok {
 					p.addresses[key] = a
 				}
