@@ -63,6 +63,9 @@ type Config struct {
 	// Command, if set, is given to everything below the worker processes instead of
 	// what their environment says: `sallyport run` watches one command with it.
 	Command *sallyportv1.Attribution
+	// Self is the identity of the agent's own process (Sensor.Self), 0 if it is not known.
+	// A step may have started the agent: what it does itself is not the job's.
+	Self uint64
 	// Life is where the agent keeps what the next one is to know of it; not kept if nil.
 	Life *Life
 	// Beat takes a heartbeat every second and must not wait; none if nil.
@@ -495,7 +498,9 @@ var accessKinds = map[bpf.AccessKind]sallyportv1.AccessKind{
 	bpf.AccessVMWrite: sallyportv1.AccessKind_ACCESS_KIND_VM_WRITE,
 }
 
-func (a *Agent) emitStatus(stopping bool) {
+// losses are the events that did not come through until now, by kind; kinds without any
+// are left out.
+func (a *Agent) losses() map[string]uint64 {
 	lost, err := a.cfg.Source.Lost()
 	if err != nil {
 		a.log.Warn("read losses from kernel", "error", err)
@@ -510,16 +515,28 @@ func (a *Agent) emitStatus(stopping bool) {
 	if n := a.sinkLost.Load(); n > 0 {
 		lost["publish"] = n
 	}
+	if a.cfg.Spilled != nil {
+		if n := a.cfg.Spilled(); n > 0 {
+			lost["spool"] = n
+		}
+	}
+	return lost
+}
+
+// Account returns how many events were seen, and how many were lost by kind, until now.
+func (a *Agent) Account() (seen uint64, lost map[string]uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.eventsSeen, a.losses()
+}
+
+func (a *Agent) emitStatus(stopping bool) {
+	lost := a.losses()
 	status := &sallyportv1.AgentStatus{
 		Version: a.cfg.Version, Kernel: a.kernel, EventsSeen: a.eventsSeen, EventsLost: lost, Stopping: stopping,
 	}
 	if a.cfg.Waiting != nil {
 		status.BatchesWaiting = a.cfg.Waiting()
-	}
-	if a.cfg.Spilled != nil {
-		if n := a.cfg.Spilled(); n > 0 {
-			lost["spool"] = n
-		}
 	}
 	status.Damage, status.LongestPauseNano = a.damage, a.longestPause
 	a.longestPause = 0

@@ -230,6 +230,9 @@ func (a *Agent) exec(r *bpf.Exec) {
 	case parent != nil:
 		p.at = parent.at
 	}
+	if r.Found && r.Process == a.cfg.Self {
+		p.at = nil
+	}
 	if r.Worker && p.worker == nil {
 		p.worker = &worker{}
 		if previous != nil && previous.worker != nil {
@@ -237,7 +240,7 @@ func (a *Agent) exec(r *bpf.Exec) {
 		}
 	}
 	a.processes.put(p)
-	if w := workerOf(p, previous); w != nil && r.Step {
+	if w := workerOf(p, previous); w != nil && r.Step && r.Process != a.cfg.Self {
 		a.startStep(p, w, r, environment, secrets)
 	} else if p.at == nil && r.Container && p.container != nil {
 		a.enterContainer(p, p.container, environment, secrets)

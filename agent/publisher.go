@@ -22,6 +22,9 @@ type PublisherConfig struct {
 	// JS reaches the streams. Its connection should not buffer while it is away
 	// (nats.ReconnectBufSize(-1)): the spool does that, on disk.
 	JS jetstream.JetStream
+	// Conn takes the place of JS where nothing may wait for the network: it returns the
+	// connection while there is one, nil while there is none, and at once.
+	Conn func() *nats.Conn
 	// AgentID is the identity that all batches carry.
 	AgentID string
 	// Dir holds the spool.
@@ -47,6 +50,9 @@ const (
 	drainTimeout = 3 * time.Second
 )
 
+// errAway says that there is no connection.
+var errAway = errors.New("no connection to NATS")
+
 // packed is an encoded batch.
 type packed struct {
 	id     string
@@ -62,7 +68,7 @@ type packed struct {
 // recognises a batch that it has already.
 type Publisher struct {
 	cfg     PublisherConfig
-	js      jetstream.JetStream
+	js      jetstream.JetStream // nil before the first connection; send's
 	log     *slog.Logger
 	encoder *stream.Encoder
 	queue   chan packed
@@ -94,15 +100,12 @@ func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The library counts what was not acknowledged among what is on its way, and takes no
-	// more when that is much: it has to give up when send does.
-	js, err := jetstream.New(cfg.JS.Conn(), jetstream.WithPublishAsyncTimeout(ackTimeout))
-	if err != nil {
-		return nil, fmt.Errorf("use JetStream: %w", err)
+	if cfg.Conn == nil {
+		cfg.Conn = func() *nats.Conn { return cfg.JS.Conn() }
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Publisher{
-		js: js, cfg: cfg, log: cfg.Logger, encoder: encoder, spool: s, cancel: cancel,
+		cfg: cfg, log: cfg.Logger, encoder: encoder, spool: s, cancel: cancel,
 		queue: make(chan packed, window), done: make(chan struct{}),
 	}
 	if cfg.Registerer != nil {
@@ -158,9 +161,13 @@ func (p *Publisher) Spilled() uint64 { return p.spilled.Load() }
 
 // Close sends what it can in a few seconds and leaves the rest in the spool. Publish
 // must not be called any more.
-func (p *Publisher) Close() {
+func (p *Publisher) Close() { p.CloseWithin(drainTimeout) }
+
+// CloseWithin is Close that takes no longer than patience, but for the writing of what is
+// left to the disk.
+func (p *Publisher) CloseWithin(patience time.Duration) {
 	close(p.queue)
-	timeout := time.AfterFunc(drainTimeout, p.cancel)
+	timeout := time.AfterFunc(patience, p.cancel)
 	<-p.done
 	timeout.Stop()
 	p.cancel()
@@ -272,6 +279,9 @@ func (p *Publisher) pause(ctx context.Context, open *bool) bool {
 		case b, more := <-queue:
 			if !more {
 				*open, queue = false, nil
+				if p.cfg.Conn() == nil {
+					return false // stopping, and nobody there: the next start goes on
+				}
 				continue
 			}
 			p.keep(b)
@@ -293,6 +303,17 @@ func (p *Publisher) keep(b packed) {
 // publish sends batches side by side and returns those that the stream does not
 // certainly have.
 func (p *Publisher) publish(ctx context.Context, batches []packed) (failed []packed, err error) {
+	nc := p.cfg.Conn()
+	if nc == nil {
+		return batches, errAway
+	}
+	if p.js == nil {
+		// The library counts what was not acknowledged among what is on its way, and takes
+		// no more when that is much: it has to give up when send does.
+		if p.js, err = jetstream.New(nc, jetstream.WithPublishAsyncTimeout(ackTimeout)); err != nil {
+			return batches, fmt.Errorf("use JetStream: %w", err)
+		}
+	}
 	subject := stream.EventSubject(p.cfg.AgentID)
 	futures := make([]jetstream.PubAckFuture, len(batches))
 	for i, b := range batches {

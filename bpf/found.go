@@ -108,6 +108,10 @@ func (s *Sensor) findProcesses(root *cgroupRoot) error {
 	return nil
 }
 
+// Self returns the identity of the sensor's own process, 0 if that is in another PID
+// namespace than the one it looked into.
+func (s *Sensor) Self() uint64 { return s.self.id }
+
 // initialPIDNamespace is the inode of the machine's first PID namespace
 // (include/linux/proc_ns.h, PROC_PID_INIT_INO).
 const initialPIDNamespace = "pid:[4026531836]"

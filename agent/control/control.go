@@ -1,6 +1,7 @@
 // Package control is how other programs on the machine speak to a running agent: a Unix
 // socket, one line of JSON each way. A runner's job hook asks it to send what it has
-// seen; a job asks it for a report of itself; the next agent asks it to hand over.
+// seen; a job asks it for a report of itself; the next agent asks it to hand over; people
+// and the GitHub Action ask how it is, and end it.
 package control
 
 import (
@@ -30,6 +31,8 @@ const (
 	doFlush    = "flush"
 	doHandOver = "hand over"
 	doReport   = "report"
+	doStatus   = "status"
+	doStop     = "stop"
 )
 
 type request struct {
@@ -37,13 +40,17 @@ type request struct {
 	// Execution and Wait are of a report.
 	Execution string        `json:"execution,omitempty"`
 	Wait      time.Duration `json:"wait_nano,omitempty"`
+	// Within is how long stopping may take.
+	Within time.Duration `json:"within_nano,omitempty"`
 }
 
 type answer struct {
 	// Told is the time up to which the agent tells what happened, by the clock of the
 	// records; of handing over.
-	Told  uint64 `json:"told,omitempty"`
-	Error string `json:"error,omitempty"`
+	Told uint64 `json:"told,omitempty"`
+	// Status is how the agent is, or how it was at its end; of status and stop.
+	Status *Status `json:"status,omitempty"`
+	Error  string  `json:"error,omitempty"`
 	// Report is a JobReport in protobuf's encoding.
 	Report []byte `json:"report,omitempty"`
 }
@@ -57,6 +64,11 @@ type Agent struct {
 	// Report reports on a job to somebody who may know of it, after up to wait for the
 	// server. An empty execution is the caller's own.
 	Report func(ctx context.Context, who Caller, execution string, wait time.Duration) (*sallyportv1.JobReport, error)
+	// Status says how the agent is, and does not wait.
+	Status func() Status
+	// Stop ends the agent, and returns when it has; what is not sent within that time
+	// stays in its spool.
+	Stop func(ctx context.Context, within time.Duration) (Status, error)
 }
 
 const (
@@ -78,7 +90,7 @@ const (
 )
 
 // Listen makes the socket, with its folder. A socket that nobody listens on any more is
-// replaced. Everybody on the machine may connect: only root may have it hand over.
+// replaced. Everybody on the machine may connect: only root may have it hand over or stop.
 func Listen(path string) (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("listen for control: %w", err)
@@ -168,6 +180,11 @@ func converse(ctx context.Context, c *net.UnixConn, a Agent, reports chan struct
 		if err != nil {
 			out.Error = err.Error()
 		}
+	case doStatus:
+		status := a.Status()
+		out.Status = &status
+	case doStop:
+		out.Status, out.Error = stop(ctx, c, a, q)
 	default:
 		out.Error = fmt.Sprintf("the agent cannot %q", q.Do)
 	}

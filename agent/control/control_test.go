@@ -76,6 +76,29 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestStop: it is told how long it may take, and answers how the agent was at its end.
+func TestStop(t *testing.T) {
+	var had time.Duration
+	socket := serve(t, Agent{
+		Status: func() Status { return Status{PID: 7, Connected: true} },
+		Stop: func(_ context.Context, within time.Duration) (Status, error) {
+			had = within
+			return Status{BatchesWaiting: 3, EventsLost: map[string]uint64{"spool": 2}}, nil
+		},
+	})
+	if got, err := AskStatus(t.Context(), socket); err != nil || got.PID != 7 || !got.Connected {
+		t.Errorf("%+v, %v", got, err)
+	}
+	got, err := Stop(t.Context(), socket, 1500*time.Millisecond)
+	if err != nil || got.BatchesWaiting != 3 || got.EventsLost["spool"] != 2 || had != 1500*time.Millisecond {
+		t.Errorf("%+v within %s, %v", got, had, err)
+	}
+	// Nobody keeps it from ending for long.
+	if _, err := Stop(t.Context(), socket, 1000*time.Hour); err != nil || had != maxWithin {
+		t.Errorf("within %s, %v", had, err)
+	}
+}
+
 // TestSilentAndForeign: who connects and says nothing, or nonsense, holds nobody up.
 func TestSilentAndForeign(t *testing.T) {
 	socket := serve(t, Agent{Flush: func(context.Context) error { return nil }})
@@ -92,12 +115,14 @@ func TestSilentAndForeign(t *testing.T) {
 	}
 }
 
-// TestOnlyRootHandsOver: anybody may ask to flush.
-func TestOnlyRootHandsOver(t *testing.T) {
+// TestOnlyRootEndsIt: anybody may ask to flush, and how it is.
+func TestOnlyRootEndsIt(t *testing.T) {
 	handed := false
 	socket := serve(t, Agent{
 		Flush:    func(context.Context) error { return nil },
 		HandOver: func(context.Context) (uint64, error) { handed = true; return 0, nil },
+		Stop:     func(context.Context, time.Duration) (Status, error) { handed = true; return Status{}, nil },
+		Status:   func() Status { return Status{AgentID: "vm"} },
 	})
 	for dir := filepath.Dir(socket); dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
 		if err := syscall.Chmod(dir, 0o755); err != nil {
@@ -105,7 +130,7 @@ func TestOnlyRootHandsOver(t *testing.T) {
 		}
 	}
 	cmd := exec.Command("/usr/bin/python3", "-c", `import socket, sys
-for what in "hand over", "flush":
+for what in "hand over", "stop", "flush", "status":
     s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
     s.send(b'{"do": "%s"}\n' % what.encode()); print(s.recv(1000).decode().strip())`, socket)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
@@ -113,7 +138,8 @@ for what in "hand over", "flush":
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if want := "{\"error\":\"only root may have the agent hand over\"}\n{}\n"; string(out) != want || handed {
+	if want := "{\"error\":\"only root may have the agent hand over\"}\n{\"error\":\"only root may have the agent stop\"}\n{}\n" +
+		"{\"status\":{\"agent_id\":\"vm\",\"version\":\"\",\"pid\":0,\"armed\":false,\"connected\":false,\"events_seen\":0,\"batches_waiting\":0,\"spool\":\"\"}}\n"; string(out) != want || handed {
 		t.Errorf("%s, handed over %t", out, handed)
 	}
 }

@@ -12,7 +12,9 @@ type command struct {
 }
 
 // commands are all of them, each in a file of its own name.
-var commands = []command{hookCommand, reportCommand, installCommand, uninstallCommand, reloadCommand}
+var commands = []command{
+	hookCommand, reportCommand, startCommand, statusCommand, stopCommand, installCommand, uninstallCommand, reloadCommand,
+}
 
 func commandOf(name string) *command {
 	for i := range commands {

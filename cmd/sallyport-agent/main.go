@@ -12,11 +12,10 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
@@ -54,6 +53,7 @@ Usage:
   sallyport-agent --nats nats://agent:PASSWORD@HOST:4222
   sallyport-agent --nats tls://HOST:4222,tls://HOST:4222 --nats-creds FILE --agent-id NAME
   sallyport-agent --check
+  sallyport-agent start|status|stop
   sallyport-agent hook completed
   sallyport-agent report [--markdown | --json] [--execution ID] [--wait 2s]
   sallyport-agent install [--runner DIR] [--dry-run]
@@ -67,6 +67,11 @@ holds a password; give it by environment, not as an argument that others can rea
 
 An agent that starts while another one runs on the machine takes its work over: what
 happens meanwhile is told once, by one of them.
+
+start runs an agent in the background, with the flags that it is given, and returns once
+everything that is to be watched is, or with the reason why not. status says how the agent
+is; stop ends it and says what was lost and what was not sent. An agent that start did not
+start is left alone by it.
 
 hook started and hook completed are for the runner's job hooks
 (ACTIONS_RUNNER_HOOK_JOB_STARTED, ACTIONS_RUNNER_HOOK_JOB_COMPLETED): they tell the agent
@@ -110,15 +115,22 @@ type options struct {
 	markdown  bool
 	execution string
 	wait      time.Duration
-	check     bool
-	version   bool
-	install   installOptions
-	flags     *pflag.FlagSet
+	// Of start and stop.
+	within           time.Duration
+	logFile, pidFile string
+	environmentStdin bool
+
+	check   bool
+	version bool
+	install installOptions
+	flags   *pflag.FlagSet
 	// command is what is done instead of watching; nil to watch. arguments are what follow it.
 	command   *command
 	arguments []string
-	log       *slog.Logger
-	files     *watchlist.List
+	// given are the flags that stood on the command line.
+	given []*pflag.Flag
+	log   *slog.Logger
+	files *watchlist.List
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -150,9 +162,13 @@ func run(args []string) int {
 		err = o.watch(ctx)
 	}
 	var unsupported *bpf.UnsupportedError
+	var ended *endedError
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &ended):
+		fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
+		return ended.code
 	case errors.As(err, &unsupported):
 		fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
 		return exitUnsupported
@@ -185,6 +201,10 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.execution, "execution", "", "of report: identity of the job's execution")
 	f.DurationVar(&o.wait, "wait", 2*time.Second, "of report: how long the server may take to judge the job, 10s at most")
 	o.install.add(f)
+	f.DurationVar(&o.within, "within", 10*time.Second, "of start: how long it may take until everything is watched; of stop: how long to send what was not sent yet")
+	f.StringVar(&o.logFile, "log-file", "", "of start: file for the agent's log (default: agent.log in the state folder)")
+	f.StringVar(&o.pidFile, "pid-file", "", "of start: file for the number of the agent's process (default: agent.pid in the state folder)")
+	f.BoolVar(&o.environmentStdin, "environment-stdin", false, "of start: read further variables for the agent from standard input, an object of JSON: secrets that nobody else is to see")
 	f.BoolVar(&o.check, "check", false, "say whether this kernel and these privileges can run the agent, and end")
 	f.BoolVar(&o.version, "version", false, "print the version and end")
 	return f
@@ -205,6 +225,7 @@ func (o *options) parse(f *pflag.FlagSet, args []string, lookup func(string) (st
 			return err
 		}
 	}
+	f.Visit(func(flag *pflag.Flag) { o.given = append(o.given, flag) })
 	if err := process.SetFromEnvironment(f, lookup); err != nil {
 		return err
 	}
@@ -265,16 +286,17 @@ func (o *options) watch(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, sensor.Close())
 	}
-	publisher, nc, err := o.publish(registry)
+	publisher, connection, err := o.publish(registry)
 	if err != nil {
 		return errors.Join(err, sensor.Close())
 	}
-	defer nc.Close()
+	defer closeConnection(connection)
+	beats := newHeart(connection)
 	a, err := agent.New(agent.Config{
-		AgentID: o.agentID, Hostname: hostname, Version: version,
+		AgentID: o.agentID, Hostname: hostname, Version: version, Self: sensor.Self(),
 		Source: sensor, Watcher: sensor, WatchList: o.files, RequestHosts: agent.RequestHosts(o.requestHosts), Sink: publisher,
 		Waiting: publisher.Waiting, Spilled: publisher.Spilled,
-		Redactor: redactor, Life: life, TellFrom: told, Beat: func(h *sallyportv1.Heartbeat) error { return stream.PublishHeartbeat(nc, h) },
+		Redactor: redactor, Life: life, TellFrom: told, Beat: beats.beat,
 		Registerer: registry, Logger: o.log,
 	})
 	if err != nil {
@@ -283,6 +305,7 @@ func (o *options) watch(ctx context.Context) (err error) {
 	}
 	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
 	var serving errgroup.Group
+	serving.Go(func() error { return beats.send(beside, o.log) })
 	defer func() {
 		stopBeside()
 		err = errors.Join(err, serving.Wait())
@@ -295,16 +318,22 @@ func (o *options) watch(ctx context.Context) (err error) {
 		}
 		serving.Go(func() error {
 			return process.ServeMetrics(beside, l, registry, func() []process.Check {
-				return []process.Check{{Name: "nats", Err: process.Connected(nc)}}
+				return []process.Check{{Name: "nats", Err: connection.Err()}}
 			})
 		})
 	}
 	reports := &agent.Reports{Agent: a, Judge: func(ctx context.Context, q *sallyportv1.JobJudgementRequest) (*sallyportv1.JobJudgement, error) {
+		nc := connection.Conn()
+		if nc == nil {
+			return nil, connection.Err()
+		}
 		return stream.AskJudgement(ctx, nc, o.agentID, q)
 	}}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan struct{})
+	var within atomic.Int64 // how long what is left may be sent, once somebody said so
+	status := func() control.Status { return o.status(a, publisher, connection) }
 	if l, err := control.Listen(o.socket); err != nil {
 		o.log.Warn("hooks and the next agent cannot speak to this one", "error", err)
 	} else {
@@ -322,6 +351,17 @@ func (o *options) watch(ctx context.Context) (err error) {
 						return told, nil
 					case <-ctx.Done():
 						return 0, ctx.Err()
+					}
+				},
+				Status: status,
+				Stop: func(ctx context.Context, patience time.Duration) (control.Status, error) {
+					within.Store(int64(max(patience, 1)))
+					stop()
+					select {
+					case <-ended:
+						return status(), nil
+					case <-ctx.Done():
+						return control.Status{}, ctx.Err()
 					}
 				},
 			})
@@ -342,35 +382,46 @@ func (o *options) watch(ctx context.Context) (err error) {
 		return nil
 	})
 	o.log.Info("watching", "agent", o.agentID, "version", version, "workers", o.workers)
+	serving.Go(func() error { return sayReady(watching, a.Armed()) })
 	err = a.Run(watching)
-	publisher.Close()
+	stop()
+	if patience := within.Load(); patience > 0 {
+		publisher.CloseWithin(time.Duration(patience))
+	} else {
+		publisher.Close()
+	}
 	close(ended)
 	if n := publisher.Waiting(); n > 0 {
-		o.log.Warn("batches wait in the spool for the next start", "batches", n, "spool", filepath.Join(o.state, "spool"))
+		o.log.Warn("batches wait in the spool for the next start", "batches", n, "spool", o.spool())
 	}
 	return err
 }
 
-// publish connects to NATS, now or when it can be reached, and opens the spool.
-func (o *options) publish(registry prometheus.Registerer) (*agent.Publisher, *nats.Conn, error) {
-	nc, err := o.nats.Connect("sallyport-agent "+o.agentID, stream.AgentInbox(o.agentID), o.log)
+// publish connects to NATS, when it can be reached, and opens the spool. It does not wait
+// for the network.
+func (o *options) publish(registry prometheus.Registerer) (*agent.Publisher, *process.Connection, error) {
+	connection, err := o.nats.ConnectBeside("sallyport-agent "+o.agentID, stream.AgentInbox(o.agentID), o.log)
 	if err != nil {
 		return nil, nil, err
 	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		nc.Close()
-		return nil, nil, fmt.Errorf("use JetStream: %w", err)
-	}
 	publisher, err := agent.NewPublisher(agent.PublisherConfig{
-		JS: js, AgentID: o.agentID, Dir: filepath.Join(o.state, "spool"), MaxSpoolBytes: o.spoolSize,
+		Conn: connection.Conn, AgentID: o.agentID, Dir: o.spool(), MaxSpoolBytes: o.spoolSize,
 		Registerer: registry, Logger: o.log,
 	})
 	if err != nil {
-		nc.Close()
+		closeConnection(connection)
 		return nil, nil, err
 	}
-	return publisher, nc, nil
+	return publisher, connection, nil
+}
+
+func (o *options) spool() string { return filepath.Join(o.state, "spool") }
+
+// closeConnection does not wait long for an attempt to connect that leads nowhere.
+func closeConnection(c *process.Connection) {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	c.Close(ctx)
 }
 
 // check opens and closes the kernel side.

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/sallyport-ci/sallyport/agent/control"
+	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
+)
+
+func requireKernel(t *testing.T) {
+	t.Helper()
+	if os.Getenv("SALLYPORT_REQUIRE_ALL") != "1" {
+		if err := check(); err != nil {
+			t.Skip("skipped: " + err.Error())
+		}
+	}
+}
+
+func natsWithStreams(t *testing.T, dir string) (*natsserver.Server, jetstream.JetStream) {
+	t.Helper()
+	server, err := natsserver.Start(natsserver.Config{Dir: filepath.Join(dir, "nats"), AgentPassword: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Shutdown)
+	nc, err := server.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	return server, js
+}
+
+// started is an agent that the command start is to start.
+type started struct {
+	t           *testing.T
+	dir, socket string
+	environment []string
+}
+
+func newStarted(t *testing.T, dir string, environment ...string) *started {
+	t.Helper()
+	s := &started{t: t, dir: dir, socket: filepath.Join(dir, "agent.sock"), environment: environment}
+	t.Cleanup(func() {
+		if c := s.command("stop", "--within", "0s"); c.Run() == nil {
+			t.Log("an agent was left, and stopped")
+		}
+	})
+	return s
+}
+
+func (s *started) command(args ...string) *exec.Cmd {
+	cmd := exec.Command("sallyport-agent", append(args, "--state", filepath.Join(s.dir, "state"), "--socket", s.socket)...)
+	cmd.Env = append(os.Environ(), s.environment...)
+	return cmd
+}
+
+func (s *started) status(args ...string) (status control.Status) {
+	s.t.Helper()
+	cmd := s.command(append(args, "--json")...)
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		errors.As(err, &exit)
+		s.t.Fatalf("%s: %v: %s", args, err, exit.Stderr)
+	}
+	if err := json.Unmarshal(out, &status); err != nil {
+		s.t.Fatal(err)
+	}
+	return status
+}
+
+// TestStartByAStep: a step starts the agent, which goes on when the step has ended, holds
+// nothing of the step's, and is no part of the job; all arrives when it is stopped.
+func TestStartByAStep(t *testing.T) {
+	requireKernel(t)
+	dir := t.TempDir()
+	server, js := natsWithStreams(t, dir)
+	s := newStarted(t, dir)
+	mark := copyOf(t, "/bin/true", filepath.Join(dir, "mark"))
+	worker := copyOf(t, "/bin/bash", filepath.Join(dir, "Runner.Worker"))
+	step := filepath.Join(dir, "step.sh")
+	// The address of NATS is a secret: it comes by standard input.
+	if err := os.WriteFile(step, fmt.Appendf(nil, `set -e
+echo '{"SALLYPORT_NATS": %q}' | sallyport-agent start --environment-stdin --json --state %s --socket %s >%s
+%s
+`, server.AgentURL("secret"), filepath.Join(dir, "state"), s.socket, filepath.Join(dir, "said"), mark), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	job := exec.Command(worker, "-c", "/bin/bash "+step+"; /bin/bash -c "+mark+"; true")
+	job.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "GITHUB_REPOSITORY=acme/start", "GITHUB_RUN_ID=1", "GITHUB_JOB=build", "GITHUB_ACTION=step",
+		"RUNNER_TRACKING_ID=github_1", "DEPLOY_KEY=swordfish",
+	}
+	job.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if out, err := job.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	// What a runner does with what a step left behind.
+	_ = syscall.Kill(-job.Process.Pid, syscall.SIGKILL) // nothing may be left
+
+	said, err := os.ReadFile(filepath.Join(dir, "said"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first control.Status
+	if err := json.Unmarshal(said, &first); err != nil || !first.Armed {
+		t.Fatalf("start said %s, %v", said, err)
+	}
+	pid, err := os.ReadFile(filepath.Join(dir, "state/agent.pid"))
+	if err != nil || strings.TrimSpace(string(pid)) != fmt.Sprint(first.PID) {
+		t.Errorf("pid file %q, %v, want %d", pid, err, first.PID)
+	}
+	environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", first.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, no := range []string{"RUNNER_TRACKING_ID", "swordfish", "GITHUB_"} {
+		if strings.Contains(string(environment), no) {
+			t.Errorf("the agent has %s in its environment: %q", no, environment)
+		}
+	}
+	arguments, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", first.PID))
+	if err != nil || strings.Contains(string(arguments), "secret") || strings.Contains(string(arguments), "nats") {
+		t.Errorf("arguments %q, %v", arguments, err)
+	}
+	// A second one leaves it as it is.
+	if again := s.status("start"); again.PID != first.PID {
+		t.Errorf("a second start: %+v", again)
+	}
+	eventually(t, "connected", func() error {
+		if s := s.status("status"); !s.Connected || s.EventsSeen == 0 {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	last := s.status("stop", "--within", "10s")
+	if last.PID != first.PID || last.BatchesWaiting != 0 || len(last.EventsLost) != 0 {
+		t.Errorf("at its end: %+v", last)
+	}
+	if _, err := control.AskStatus(t.Context(), s.socket); !errors.Is(err, control.ErrNobody) {
+		t.Errorf("it has stopped: %v", err)
+	}
+	marks, own := 0, 0
+	for _, b := range events(t, js) {
+		for _, e := range b.GetEvents() {
+			if e.GetProcess() == 0 {
+				continue
+			}
+			p := b.GetProcesses()[e.GetProcess()-1]
+			repository := ""
+			if e.GetAttribution() > 0 {
+				repository = b.GetAttributions()[e.GetAttribution()-1].GetRepository()
+			}
+			switch {
+			case e.GetProcessExecuted() != nil && p.GetExecutable() == mark && repository == "acme/start":
+				marks++
+			case int(p.GetPid()) == first.PID:
+				if own++; repository != "" {
+					t.Errorf("what the agent does is told as the job's: %v", e)
+				}
+			}
+		}
+	}
+	// The second is the worker's own child, after the step.
+	if marks != 2 {
+		t.Errorf("%d marks of the job, want 2", marks)
+	}
+	if own == 0 {
+		t.Error("the agent's own connection is not told at all")
+	}
+}
+
+// TestStartServerAway: a server that takes connections and says nothing holds up neither
+// the start nor the end. What was seen stays in the spool, and the next agent sends it.
+func TestStartServerAway(t *testing.T) {
+	requireKernel(t)
+	dir := t.TempDir()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }() // nothing was accepted
+	s := newStarted(t, dir, "SALLYPORT_NATS=nats://agent:secret@"+silent.Addr().String())
+	begin := time.Now()
+	if first := s.status("start"); !first.Armed || first.Connected {
+		t.Errorf("%+v", first)
+	}
+	armed := time.Since(begin)
+	begin = time.Now()
+	last := s.status("stop", "--within", "500ms")
+	stopped := time.Since(begin)
+	t.Logf("armed in %s, stopped in %s", armed, stopped)
+	// Generous: other tests run meanwhile. A wait for the server would be two seconds more.
+	if armed > 10*time.Second || stopped > 10*time.Second {
+		t.Errorf("armed in %s, stopped in %s", armed, stopped)
+	}
+	spooled, err := filepath.Glob(filepath.Join(last.Spool, "*.batch"))
+	if err != nil || len(spooled) == 0 || uint64(len(spooled)) != last.BatchesWaiting || last.Connected {
+		t.Errorf("%d files in the spool, %v, of %+v", len(spooled), err, last)
+	}
+
+	server, js := natsWithStreams(t, dir)
+	s.environment = []string{"SALLYPORT_NATS=" + server.AgentURL("secret")}
+	s.status("start")
+	eventually(t, "the spool is sent", func() error {
+		if s := s.status("status"); s.BatchesWaiting > 0 {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	s.status("stop")
+	stops := 0
+	for _, b := range events(t, js) {
+		for _, e := range b.GetEvents() {
+			if e.GetAgentStatus().GetStopping() {
+				stops++
+			}
+		}
+	}
+	if stops != 2 {
+		t.Errorf("%d agents said that they stop, want 2", stops)
+	}
+}
+
+// TestStatusOfAKilledAgent: nobody answers, and the next start is not held up by what the
+// one before left.
+func TestStatusOfAKilledAgent(t *testing.T) {
+	requireKernel(t)
+	s := newStarted(t, t.TempDir(), "SALLYPORT_NATS=nats://agent:secret@127.0.0.1:1")
+	first := s.status("start")
+	if err := syscall.Kill(first.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has gone", func() error {
+		if _, err := control.AskStatus(t.Context(), s.socket); !errors.Is(err, control.ErrNobody) {
+			return fmt.Errorf("still there: %w", err)
+		}
+		return nil
+	})
+	if out, err := s.command("status").CombinedOutput(); err == nil || !strings.Contains(string(out), "no agent listens") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if next := s.status("start"); next.PID == first.PID || !next.Armed {
+		t.Errorf("%+v", next)
+	}
+	s.status("stop", "--within", "0s")
+}
+
+func eventually(t *testing.T, what string, f func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestReadEnvironment(t *testing.T) {
+	got, err := readEnvironment(strings.NewReader(`{"SALLYPORT_NATS": "nats://a:b@c", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "line\nline"}`))
+	if want := "[ACTIONS_ID_TOKEN_REQUEST_TOKEN=line\nline SALLYPORT_NATS=nats://a:b@c]"; err != nil || fmt.Sprint(got) != want {
+		t.Errorf("%q, %v", got, err)
+	}
+	for text, want := range map[string]string{
+		"":                                      "not an object",
+		`["swordfish"]`:                         "not an object",
+		`{"SALLYPORT_NATS": 7}`:                 "not an object",
+		`{"LD_PRELOAD": "swordfish"}`:           `no variable "LD_PRELOAD"`,
+		`{"SALLYPORT_X=swordfi": "x"}`:          "no variable",
+		`{"SALLYPORT_READY_FD": "4"}`:           "no variable",
+		`{"SALLYPORT_NATS": "swordfish\u0000"}`: "zero byte",
+		`{"a":"` + strings.Repeat("x", maxEnvironment) + `"}`: "more than",
+	} {
+		if got, err := readEnvironment(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "swordfish") {
+			t.Errorf("%.40s: %q, %v", text, got, err)
+		}
+	}
+}
+
+// FuzzReadEnvironment: whatever comes, only variables that the agent takes go on, each one
+// whole.
+func FuzzReadEnvironment(f *testing.F) {
+	for _, seed := range []string{"{}", `{"SALLYPORT_NATS":"x"}`, `{"PATH":"/bin","PATH":"/"}`, `{"SALLYPORT_\u0000":"x"}`, `{"SALLYPORT_A=B":"x"}`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := readEnvironment(strings.NewReader(text))
+		if err != nil && got != nil {
+			t.Fatalf("%q beside %v", got, err)
+		}
+		for _, v := range got {
+			name, _, ok := strings.Cut(v, "=")
+			if !ok || !passes(name) || strings.ContainsRune(v, 0) {
+				t.Fatalf("%q", v)
+			}
+		}
+	})
+}
