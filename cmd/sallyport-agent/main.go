@@ -133,6 +133,9 @@ type options struct {
 	files *watchlist.List
 }
 
+// errNoServer is what a report says that the server could not be asked for.
+var errNoServer = errors.New("there is no connection to the server")
+
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
@@ -325,7 +328,7 @@ func (o *options) watch(ctx context.Context) (err error) {
 	reports := &agent.Reports{Agent: a, Judge: func(ctx context.Context, q *sallyportv1.JobJudgementRequest) (*sallyportv1.JobJudgement, error) {
 		nc := connection.Conn()
 		if nc == nil {
-			return nil, connection.Err()
+			return nil, errNoServer
 		}
 		return stream.AskJudgement(ctx, nc, o.agentID, q)
 	}}

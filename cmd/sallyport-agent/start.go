@@ -90,7 +90,7 @@ func (o *options) start(ctx context.Context, stdin io.Reader, stdout io.Writer) 
 	}
 	// The agent outlives this command: it does not end with ctx.
 	agent := exec.CommandContext(context.WithoutCancel(ctx), self, agentArguments(o.given)...)
-	agent.Env = append(environment, readyVariable+"="+strconv.Itoa(readyDescriptor))
+	agent.Env = append(slices.Clone(environment), readyVariable+"="+strconv.Itoa(readyDescriptor))
 	agent.Stdout, agent.Stderr = log, log
 	agent.ExtraFiles = []*os.File{says}
 	// Its own session: signals to the step's terminal or process group do not reach it.
@@ -239,7 +239,7 @@ const readyLine = "armed\n"
 func sayReady(ctx context.Context, armed <-chan struct{}) error {
 	fd, err := strconv.Atoi(os.Getenv(readyVariable))
 	if err != nil || fd != readyDescriptor {
-		return nil //nolint:nilerr // nobody asked
+		return nil // nobody asked
 	}
 	syscall.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "ready")
