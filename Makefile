@@ -19,8 +19,12 @@ demo: setup-demo build engine $(TOOLS)/act ## Watch a real workflow being attack
 	$(AS_ROOT) go run ./test/demo
 
 .PHONY: test
-test: setup-test build engine $(TOOLS)/act $(TOOLS)/helm $(TOOLS)/kubectl-validate ## Run every test: unit, Rego, kernel, whole system
+test: setup-test build engine $(TOOLS)/act $(TOOLS)/helm $(TOOLS)/kubectl-validate test-action ## Run every test: unit, Rego, kernel, the action, whole system
 	$(AS_ROOT) go test -timeout 20m $(TESTFLAGS) ./...
+
+.PHONY: test-action
+test-action: setup-test action/node_modules ## Check the types of the GitHub Action and run its tests
+	cd action && npm run --silent check && $(AS_ROOT) npm test --silent
 
 .PHONY: test-race
 test-race: setup-test ## Run the tests of the concurrent parts under the race detector
@@ -56,6 +60,10 @@ bench-detector: ## Measure folding and judging on one core, memory, a restart, a
 	GOGC=400 go test -run '^$$' -bench 'Apply|JudgeNew|Memory|Restart' -benchtime 3s -count 3 -cpu 1 ./detector
 	go test -run '^$$' -bench EventToWebhook -benchtime 20s -count 3 ./detector
 
+.PHONY: bench-action
+bench-action: setup-test build action/node_modules ## Measure the start and the end of the GitHub Action, with the real agent
+	$(AS_ROOT) node action/bench.mjs
+
 .PHONY: bench-alerts
 bench-alerts: ## Simulate four weeks of 200 jobs: false alerts and attacks caught, ten times
 	SALLYPORT_SEEDS=10 go test -count 1 -v -run Simulation ./detector
@@ -82,7 +90,7 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint Go and protobuf, check that pr
 	$(TOOLS)/golangci-lint run
 
 .PHONY: generate
-generate: setup-generate generate-proto generate-github ## Make all generated files again
+generate: setup-generate generate-proto generate-github generate-action ## Make all generated files again
 	go generate ./...
 
 .PHONY: generate-proto
@@ -90,6 +98,14 @@ generate-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc 
 	$(TOOLS)/buf generate
 	@# What the API needs is left out of the agent (tag agent): gRPC alone doubles it.
 	sed -i '1i //go:build !agent\n' proto/sallyport/v1/service_grpc.pb.go proto/sallyport/v1/service.pb.gw.go
+
+.PHONY: generate-action
+generate-action: action/node_modules
+	cd action && npm run --silent build
+
+action/node_modules: action/package.json action/package-lock.json
+	cd action && npm ci --silent
+	@touch $@
 
 # GitHub's own description of its API, to which the fake of the tests is held.
 GITHUB_REST    = @octokit/openapi@23.0.2
@@ -113,7 +129,7 @@ check-generated: generate ## Fail if a committed generated file is out of date
 
 .PHONY: clean
 clean: ## Remove what was built here (not the engine in the user's cache)
-	rm -rf bin .bin .demo
+	rm -rf bin .bin .demo action/node_modules action/.test
 
 .PHONY: setup-demo setup-test setup-generate setup-bench
 setup-demo setup-test setup-generate setup-bench: setup-%:

@@ -66,6 +66,9 @@ type Config struct {
 	// Self is the identity of the agent's own process (Sensor.Self), 0 if it is not known.
 	// A step may have started the agent: what it does itself is not the job's.
 	Self uint64
+	// BeginsJob says that the job one of whose steps started the agent had run no step
+	// before: it is seen whole though its worker was there first.
+	BeginsJob bool
 	// Life is where the agent keeps what the next one is to know of it; not kept if nil.
 	Life *Life
 	// Beat takes a heartbeat every second and must not wait; none if nil.

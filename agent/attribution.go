@@ -61,6 +61,8 @@ type execution struct {
 type worker struct {
 	executions map[string]*execution
 	last       *attribution // step that was started last
+	// begun says that its first step started the agent.
+	begun bool
 }
 
 // between returns the attribution of what the worker does outside of steps: its
@@ -198,7 +200,7 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 			Body:         &sallyportv1.Event_JobStarted{JobStarted: &sallyportv1.JobStarted{}},
 		}, w, e.between, "job")
 	}
-	if s := a.tallyOf(e.between, a.wall(r.Time)); s != nil && (r.Found || w.found && len(w.worker.executions) == 1) {
+	if s := a.tallyOf(e.between, a.wall(r.Time)); s != nil && !w.worker.begun && (r.Found || w.found && len(w.worker.executions) == 1) {
 		s.job.joined, s.job.began = true, min(s.job.began, a.wall(a.started))
 	}
 	e.secrets.add(values)
@@ -207,6 +209,22 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 		environment["GITHUB_WORKSPACE"] = r.WorkingDirectory
 	}
 	a.workspaces.arm(workspace{execution: m.GetExecutionId(), step: p.at, before: before, environment: environment})
+}
+
+// begins notes that the job of the agent's own process is seen whole.
+func (a *Agent) begins(self *process) {
+	for q := self.parent; q != nil; q = q.parent {
+		if q.worker == nil {
+			continue
+		}
+		q.worker.begun = true
+		for _, e := range q.worker.executions {
+			if s := a.tallyOf(e.between, a.wall(a.started)); s != nil {
+				s.job.joined = false
+			}
+		}
+		return
+	}
 }
 
 // endJobs says that the jobs of a worker are over.

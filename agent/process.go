@@ -255,6 +255,9 @@ func (a *Agent) exec(r *bpf.Exec) {
 	}
 	m.ExecutableSha256 = a.digests.of(p, fileKey{r.Inode, r.Device}, r.Changed, r.PID)
 	if r.Found {
+		if r.Process == a.cfg.Self && a.cfg.BeginsJob {
+			a.begins(p)
+		}
 		a.found.Processes++
 		return // it did not start now
 	}

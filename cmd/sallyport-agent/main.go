@@ -119,6 +119,7 @@ type options struct {
 	within           time.Duration
 	logFile, pidFile string
 	environmentStdin bool
+	beginsJob        bool
 
 	check   bool
 	version bool
@@ -208,6 +209,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.logFile, "log-file", "", "of start: file for the agent's log (default: agent.log in the state folder)")
 	f.StringVar(&o.pidFile, "pid-file", "", "of start: file for the number of the agent's process (default: agent.pid in the state folder)")
 	f.BoolVar(&o.environmentStdin, "environment-stdin", false, "of start: read further variables for the agent from standard input, an object of JSON: secrets that nobody else is to see")
+	f.BoolVar(&o.beginsJob, "begins-job", false, "the job a step of which starts this agent has run no step before: it is seen whole")
 	f.BoolVar(&o.check, "check", false, "say whether this kernel and these privileges can run the agent, and end")
 	f.BoolVar(&o.version, "version", false, "print the version and end")
 	return f
@@ -296,7 +298,7 @@ func (o *options) watch(ctx context.Context) (err error) {
 	defer closeConnection(connection)
 	beats := newHeart(connection)
 	a, err := agent.New(agent.Config{
-		AgentID: o.agentID, Hostname: hostname, Version: version, Self: sensor.Self(),
+		AgentID: o.agentID, Hostname: hostname, Version: version, Self: sensor.Self(), BeginsJob: o.beginsJob,
 		Source: sensor, Watcher: sensor, WatchList: o.files, RequestHosts: agent.RequestHosts(o.requestHosts), Sink: publisher,
 		Waiting: publisher.Waiting, Spilled: publisher.Spilled,
 		Redactor: redactor, Life: life, TellFrom: told, Beat: beats.beat,

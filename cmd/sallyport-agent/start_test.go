@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/sallyport-ci/sallyport/agent/control"
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
@@ -102,12 +104,12 @@ func TestStartByAStep(t *testing.T) {
 	step := filepath.Join(dir, "step.sh")
 	// The address of NATS is a secret: it comes by standard input.
 	if err := os.WriteFile(step, fmt.Appendf(nil, `set -e
-echo '{"SALLYPORT_NATS": %q}' | sallyport-agent start --environment-stdin --json --state %s --socket %s >%s
+echo '{"SALLYPORT_NATS": %q}' | sallyport-agent start --environment-stdin --json --begins-job --state %s --socket %s >%s
 %s
 `, server.AgentURL("secret"), filepath.Join(dir, "state"), s.socket, filepath.Join(dir, "said"), mark), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	job := exec.Command(worker, "-c", "/bin/bash "+step+"; /bin/bash -c "+mark+"; true")
+	job := exec.Command(worker, "-c", "/bin/bash "+step+"; /bin/bash -c "+mark+"; /bin/bash -c 'sallyport-agent report --json --wait 0s --socket "+s.socket+" >"+dir+"/report'; true")
 	job.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "GITHUB_REPOSITORY=acme/start", "GITHUB_RUN_ID=1", "GITHUB_JOB=build", "GITHUB_ACTION=step",
 		"RUNNER_TRACKING_ID=github_1", "DEPLOY_KEY=swordfish",
@@ -126,6 +128,15 @@ echo '{"SALLYPORT_NATS": %q}' | sallyport-agent start --environment-stdin --json
 	var first control.Status
 	if err := json.Unmarshal(said, &first); err != nil || !first.Armed {
 		t.Fatalf("start said %s, %v", said, err)
+	}
+	// The job is seen whole: its worker was there before the agent, none of its steps was.
+	text, err := os.ReadFile(filepath.Join(dir, "report"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := new(sallyportv1.JobReport)
+	if err := protojson.Unmarshal(text, report); err != nil || report.GetGaps().GetBeganBefore() || report.GetCounts().GetPrograms() == 0 {
+		t.Errorf("report %s, %v", text, err)
 	}
 	pid, err := os.ReadFile(filepath.Join(dir, "state/agent.pid"))
 	if err != nil || strings.TrimSpace(string(pid)) != fmt.Sprint(first.PID) {

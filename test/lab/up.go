@@ -33,10 +33,11 @@ type Up struct {
 }
 
 // StartUp starts the program sallyport with a data folder and an incoming webhook
-// and waits until it is ready. What it prints goes to out.
-func StartUp(ctx context.Context, program, data, webhook string, out io.Writer) (*Up, error) {
-	u := &Up{program: program, data: data, cmd: exec.CommandContext(ctx, program, "up", "--data", data, "--agent", "on",
-		"--nats", "127.0.0.1:0", "--clickhouse", "127.0.0.1:0", "--rest", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--webhooks", "127.0.0.1:0")}
+// and waits until it is ready. What it prints goes to out; what more adds to its
+// arguments wins over those that it has anyway.
+func StartUp(ctx context.Context, program, data, webhook string, out io.Writer, more ...string) (*Up, error) {
+	u := &Up{program: program, data: data, cmd: exec.CommandContext(ctx, program, append([]string{"up", "--data", data, "--agent", "on",
+		"--nats", "127.0.0.1:0", "--clickhouse", "127.0.0.1:0", "--rest", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--webhooks", "127.0.0.1:0"}, more...)...)}
 	u.cmd.Env = append(os.Environ(), "SALLYPORT_SLACK_WEBHOOK="+webhook)
 	u.cmd.Stdout, u.cmd.Stderr = out, out
 	u.cmd.Cancel = func() error { return u.cmd.Process.Signal(syscall.SIGTERM) }

@@ -1,0 +1,1235 @@
+"use strict";
+var __create = Object.create;
+var __defProp = Object.defineProperty;
+var __getOwnPropDesc = Object.getOwnPropertyDescriptor;
+var __getOwnPropNames = Object.getOwnPropertyNames;
+var __getProtoOf = Object.getPrototypeOf;
+var __hasOwnProp = Object.prototype.hasOwnProperty;
+var __export = (target, all) => {
+  for (var name in all)
+    __defProp(target, name, { get: all[name], enumerable: true });
+};
+var __copyProps = (to, from, except, desc) => {
+  if (from && typeof from === "object" || typeof from === "function") {
+    for (let key of __getOwnPropNames(from))
+      if (!__hasOwnProp.call(to, key) && key !== except)
+        __defProp(to, key, { get: () => from[key], enumerable: !(desc = __getOwnPropDesc(from, key)) || desc.enumerable });
+  }
+  return to;
+};
+var __toESM = (mod, isNodeMode, target) => (target = mod != null ? __create(__getProtoOf(mod)) : {}, __copyProps(
+  // If the importer is in node compatibility mode or this is not an ESM
+  // file that has been converted to a CommonJS file using a Babel-
+  // compatible transform (i.e. "__esModule" has not been set), then set
+  // "default" to the CommonJS "module.exports" for node compatibility.
+  isNodeMode || !mod || !mod.__esModule ? __defProp(target, "default", { value: mod, enumerable: true }) : target,
+  mod
+));
+var __toCommonJS = (mod) => __copyProps(__defProp({}, "__esModule", { value: true }), mod);
+
+// src/action.ts
+var action_exports = {};
+__export(action_exports, {
+  escaped: () => escaped,
+  run: () => run2,
+  shown: () => shown
+});
+module.exports = __toCommonJS(action_exports);
+
+// node_modules/@actions/core/lib/command.js
+var os = __toESM(require("os"), 1);
+
+// node_modules/@actions/core/lib/utils.js
+function toCommandValue(input) {
+  if (input === null || input === void 0) {
+    return "";
+  } else if (typeof input === "string" || input instanceof String) {
+    return input;
+  }
+  return JSON.stringify(input);
+}
+function toCommandProperties(annotationProperties) {
+  if (!Object.keys(annotationProperties).length) {
+    return {};
+  }
+  return {
+    title: annotationProperties.title,
+    file: annotationProperties.file,
+    line: annotationProperties.startLine,
+    endLine: annotationProperties.endLine,
+    col: annotationProperties.startColumn,
+    endColumn: annotationProperties.endColumn
+  };
+}
+
+// node_modules/@actions/core/lib/command.js
+function issueCommand(command, properties, message) {
+  const cmd = new Command(command, properties, message);
+  process.stdout.write(cmd.toString() + os.EOL);
+}
+var CMD_STRING = "::";
+var Command = class {
+  constructor(command, properties, message) {
+    if (!command) {
+      command = "missing.command";
+    }
+    this.command = command;
+    this.properties = properties;
+    this.message = message;
+  }
+  toString() {
+    let cmdStr = CMD_STRING + this.command;
+    if (this.properties && Object.keys(this.properties).length > 0) {
+      cmdStr += " ";
+      let first = true;
+      for (const key in this.properties) {
+        if (this.properties.hasOwnProperty(key)) {
+          const val = this.properties[key];
+          if (val) {
+            if (first) {
+              first = false;
+            } else {
+              cmdStr += ",";
+            }
+            cmdStr += `${key}=${escapeProperty(val)}`;
+          }
+        }
+      }
+    }
+    cmdStr += `${CMD_STRING}${escapeData(this.message)}`;
+    return cmdStr;
+  }
+};
+function escapeData(s) {
+  return toCommandValue(s).replace(/%/g, "%25").replace(/\r/g, "%0D").replace(/\n/g, "%0A");
+}
+function escapeProperty(s) {
+  return toCommandValue(s).replace(/%/g, "%25").replace(/\r/g, "%0D").replace(/\n/g, "%0A").replace(/:/g, "%3A").replace(/,/g, "%2C");
+}
+
+// node_modules/@actions/core/lib/file-command.js
+var crypto = __toESM(require("crypto"), 1);
+var fs = __toESM(require("fs"), 1);
+var os2 = __toESM(require("os"), 1);
+function issueFileCommand(command, message) {
+  const filePath = process.env[`GITHUB_${command}`];
+  if (!filePath) {
+    throw new Error(`Unable to find environment variable for file command ${command}`);
+  }
+  if (!fs.existsSync(filePath)) {
+    throw new Error(`Missing file at path: ${filePath}`);
+  }
+  fs.appendFileSync(filePath, `${toCommandValue(message)}${os2.EOL}`, {
+    encoding: "utf8"
+  });
+}
+function prepareKeyValueMessage(key, value) {
+  const delimiter = `ghadelimiter_${crypto.randomUUID()}`;
+  const convertedValue = toCommandValue(value);
+  if (key.includes(delimiter)) {
+    throw new Error(`Unexpected input: name should not contain the delimiter "${delimiter}"`);
+  }
+  if (convertedValue.includes(delimiter)) {
+    throw new Error(`Unexpected input: value should not contain the delimiter "${delimiter}"`);
+  }
+  return `${key}<<${delimiter}${os2.EOL}${convertedValue}${os2.EOL}${delimiter}`;
+}
+
+// node_modules/@actions/core/lib/core.js
+var os4 = __toESM(require("os"), 1);
+
+// node_modules/@actions/core/lib/summary.js
+var import_os = require("os");
+var import_fs = require("fs");
+var __awaiter = function(thisArg, _arguments, P, generator) {
+  function adopt(value) {
+    return value instanceof P ? value : new P(function(resolve) {
+      resolve(value);
+    });
+  }
+  return new (P || (P = Promise))(function(resolve, reject) {
+    function fulfilled(value) {
+      try {
+        step(generator.next(value));
+      } catch (e) {
+        reject(e);
+      }
+    }
+    function rejected(value) {
+      try {
+        step(generator["throw"](value));
+      } catch (e) {
+        reject(e);
+      }
+    }
+    function step(result) {
+      result.done ? resolve(result.value) : adopt(result.value).then(fulfilled, rejected);
+    }
+    step((generator = generator.apply(thisArg, _arguments || [])).next());
+  });
+};
+var { access, appendFile, writeFile } = import_fs.promises;
+var SUMMARY_ENV_VAR = "GITHUB_STEP_SUMMARY";
+var Summary = class {
+  constructor() {
+    this._buffer = "";
+  }
+  /**
+   * Finds the summary file path from the environment, rejects if env var is not found or file does not exist
+   * Also checks r/w permissions.
+   *
+   * @returns step summary file path
+   */
+  filePath() {
+    return __awaiter(this, void 0, void 0, function* () {
+      if (this._filePath) {
+        return this._filePath;
+      }
+      const pathFromEnv = process.env[SUMMARY_ENV_VAR];
+      if (!pathFromEnv) {
+        throw new Error(`Unable to find environment variable for $${SUMMARY_ENV_VAR}. Check if your runtime environment supports job summaries.`);
+      }
+      try {
+        yield access(pathFromEnv, import_fs.constants.R_OK | import_fs.constants.W_OK);
+      } catch (_a) {
+        throw new Error(`Unable to access summary file: '${pathFromEnv}'. Check if the file has correct read/write permissions.`);
+      }
+      this._filePath = pathFromEnv;
+      return this._filePath;
+    });
+  }
+  /**
+   * Wraps content in an HTML tag, adding any HTML attributes
+   *
+   * @param {string} tag HTML tag to wrap
+   * @param {string | null} content content within the tag
+   * @param {[attribute: string]: string} attrs key-value list of HTML attributes to add
+   *
+   * @returns {string} content wrapped in HTML element
+   */
+  wrap(tag, content, attrs = {}) {
+    const htmlAttrs = Object.entries(attrs).map(([key, value]) => ` ${key}="${value}"`).join("");
+    if (!content) {
+      return `<${tag}${htmlAttrs}>`;
+    }
+    return `<${tag}${htmlAttrs}>${content}</${tag}>`;
+  }
+  /**
+   * Writes text in the buffer to the summary buffer file and empties buffer. Will append by default.
+   *
+   * @param {SummaryWriteOptions} [options] (optional) options for write operation
+   *
+   * @returns {Promise<Summary>} summary instance
+   */
+  write(options) {
+    return __awaiter(this, void 0, void 0, function* () {
+      const overwrite = !!(options === null || options === void 0 ? void 0 : options.overwrite);
+      const filePath = yield this.filePath();
+      const writeFunc = overwrite ? writeFile : appendFile;
+      yield writeFunc(filePath, this._buffer, { encoding: "utf8" });
+      return this.emptyBuffer();
+    });
+  }
+  /**
+   * Clears the summary buffer and wipes the summary file
+   *
+   * @returns {Summary} summary instance
+   */
+  clear() {
+    return __awaiter(this, void 0, void 0, function* () {
+      return this.emptyBuffer().write({ overwrite: true });
+    });
+  }
+  /**
+   * Returns the current summary buffer as a string
+   *
+   * @returns {string} string of summary buffer
+   */
+  stringify() {
+    return this._buffer;
+  }
+  /**
+   * If the summary buffer is empty
+   *
+   * @returns {boolen} true if the buffer is empty
+   */
+  isEmptyBuffer() {
+    return this._buffer.length === 0;
+  }
+  /**
+   * Resets the summary buffer without writing to summary file
+   *
+   * @returns {Summary} summary instance
+   */
+  emptyBuffer() {
+    this._buffer = "";
+    return this;
+  }
+  /**
+   * Adds raw text to the summary buffer
+   *
+   * @param {string} text content to add
+   * @param {boolean} [addEOL=false] (optional) append an EOL to the raw text (default: false)
+   *
+   * @returns {Summary} summary instance
+   */
+  addRaw(text, addEOL = false) {
+    this._buffer += text;
+    return addEOL ? this.addEOL() : this;
+  }
+  /**
+   * Adds the operating system-specific end-of-line marker to the buffer
+   *
+   * @returns {Summary} summary instance
+   */
+  addEOL() {
+    return this.addRaw(import_os.EOL);
+  }
+  /**
+   * Adds an HTML codeblock to the summary buffer
+   *
+   * @param {string} code content to render within fenced code block
+   * @param {string} lang (optional) language to syntax highlight code
+   *
+   * @returns {Summary} summary instance
+   */
+  addCodeBlock(code, lang) {
+    const attrs = Object.assign({}, lang && { lang });
+    const element = this.wrap("pre", this.wrap("code", code), attrs);
+    return this.addRaw(element).addEOL();
+  }
+  /**
+   * Adds an HTML list to the summary buffer
+   *
+   * @param {string[]} items list of items to render
+   * @param {boolean} [ordered=false] (optional) if the rendered list should be ordered or not (default: false)
+   *
+   * @returns {Summary} summary instance
+   */
+  addList(items, ordered = false) {
+    const tag = ordered ? "ol" : "ul";
+    const listItems = items.map((item) => this.wrap("li", item)).join("");
+    const element = this.wrap(tag, listItems);
+    return this.addRaw(element).addEOL();
+  }
+  /**
+   * Adds an HTML table to the summary buffer
+   *
+   * @param {SummaryTableCell[]} rows table rows
+   *
+   * @returns {Summary} summary instance
+   */
+  addTable(rows) {
+    const tableBody = rows.map((row) => {
+      const cells = row.map((cell) => {
+        if (typeof cell === "string") {
+          return this.wrap("td", cell);
+        }
+        const { header, data, colspan, rowspan } = cell;
+        const tag = header ? "th" : "td";
+        const attrs = Object.assign(Object.assign({}, colspan && { colspan }), rowspan && { rowspan });
+        return this.wrap(tag, data, attrs);
+      }).join("");
+      return this.wrap("tr", cells);
+    }).join("");
+    const element = this.wrap("table", tableBody);
+    return this.addRaw(element).addEOL();
+  }
+  /**
+   * Adds a collapsable HTML details element to the summary buffer
+   *
+   * @param {string} label text for the closed state
+   * @param {string} content collapsable content
+   *
+   * @returns {Summary} summary instance
+   */
+  addDetails(label, content) {
+    const element = this.wrap("details", this.wrap("summary", label) + content);
+    return this.addRaw(element).addEOL();
+  }
+  /**
+   * Adds an HTML image tag to the summary buffer
+   *
+   * @param {string} src path to the image you to embed
+   * @param {string} alt text description of the image
+   * @param {SummaryImageOptions} options (optional) addition image attributes
+   *
+   * @returns {Summary} summary instance
+   */
+  addImage(src, alt, options) {
+    const { width, height } = options || {};
+    const attrs = Object.assign(Object.assign({}, width && { width }), height && { height });
+    const element = this.wrap("img", null, Object.assign({ src, alt }, attrs));
+    return this.addRaw(element).addEOL();
+  }
+  /**
+   * Adds an HTML section heading element
+   *
+   * @param {string} text heading text
+   * @param {number | string} [level=1] (optional) the heading level, default: 1
+   *
+   * @returns {Summary} summary instance
+   */
+  addHeading(text, level) {
+    const tag = `h${level}`;
+    const allowedTag = ["h1", "h2", "h3", "h4", "h5", "h6"].includes(tag) ? tag : "h1";
+    const element = this.wrap(allowedTag, text);
+    return this.addRaw(element).addEOL();
+  }
+  /**
+   * Adds an HTML thematic break (<hr>) to the summary buffer
+   *
+   * @returns {Summary} summary instance
+   */
+  addSeparator() {
+    const element = this.wrap("hr", null);
+    return this.addRaw(element).addEOL();
+  }
+  /**
+   * Adds an HTML line break (<br>) to the summary buffer
+   *
+   * @returns {Summary} summary instance
+   */
+  addBreak() {
+    const element = this.wrap("br", null);
+    return this.addRaw(element).addEOL();
+  }
+  /**
+   * Adds an HTML blockquote to the summary buffer
+   *
+   * @param {string} text quote text
+   * @param {string} cite (optional) citation url
+   *
+   * @returns {Summary} summary instance
+   */
+  addQuote(text, cite) {
+    const attrs = Object.assign({}, cite && { cite });
+    const element = this.wrap("blockquote", text, attrs);
+    return this.addRaw(element).addEOL();
+  }
+  /**
+   * Adds an HTML anchor tag to the summary buffer
+   *
+   * @param {string} text link text/content
+   * @param {string} href hyperlink
+   *
+   * @returns {Summary} summary instance
+   */
+  addLink(text, href) {
+    const element = this.wrap("a", text, { href });
+    return this.addRaw(element).addEOL();
+  }
+};
+var _summary = new Summary();
+var summary = _summary;
+
+// node_modules/@actions/core/lib/platform.js
+var import_os2 = __toESM(require("os"), 1);
+
+// node_modules/@actions/io/lib/io-util.js
+var fs2 = __toESM(require("fs"), 1);
+var { chmod, copyFile, lstat, mkdir, open, readdir, rename, rm, rmdir, stat, symlink, unlink } = fs2.promises;
+var IS_WINDOWS = process.platform === "win32";
+var READONLY = fs2.constants.O_RDONLY;
+
+// node_modules/@actions/exec/lib/toolrunner.js
+var IS_WINDOWS2 = process.platform === "win32";
+
+// node_modules/@actions/core/lib/platform.js
+var platform = import_os2.default.platform();
+var arch = import_os2.default.arch();
+
+// node_modules/@actions/core/lib/core.js
+var ExitCode;
+(function(ExitCode2) {
+  ExitCode2[ExitCode2["Success"] = 0] = "Success";
+  ExitCode2[ExitCode2["Failure"] = 1] = "Failure";
+})(ExitCode || (ExitCode = {}));
+function setSecret(secret) {
+  issueCommand("add-mask", {}, secret);
+}
+function setFailed(message) {
+  process.exitCode = ExitCode.Failure;
+  error(message);
+}
+function error(message, properties = {}) {
+  issueCommand("error", toCommandProperties(properties), message instanceof Error ? message.toString() : message);
+}
+function warning(message, properties = {}) {
+  issueCommand("warning", toCommandProperties(properties), message instanceof Error ? message.toString() : message);
+}
+function notice(message, properties = {}) {
+  issueCommand("notice", toCommandProperties(properties), message instanceof Error ? message.toString() : message);
+}
+function info(message) {
+  process.stdout.write(message + os4.EOL);
+}
+function saveState(name, value) {
+  const filePath = process.env["GITHUB_STATE"] || "";
+  if (filePath) {
+    return issueFileCommand("STATE", prepareKeyValueMessage(name, value));
+  }
+  issueCommand("save-state", { name }, toCommandValue(value));
+}
+function getState(name) {
+  return process.env[`STATE_${name}`] || "";
+}
+
+// src/action.ts
+var import_node_path2 = require("node:path");
+
+// src/agent.ts
+var import_promises3 = require("node:fs/promises");
+var import_node_net = require("node:net");
+
+// src/binary.ts
+var import_promises2 = require("node:fs/promises");
+var import_node_path = require("node:path");
+
+// agent.json
+var agent_default = {
+  version: "",
+  sha256: {
+    arm64: "",
+    x64: ""
+  }
+};
+
+// src/command.ts
+var import_node_child_process = require("node:child_process");
+var environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8" };
+var maxOutput = 4 << 20;
+function run(words, milliseconds, input = "") {
+  return new Promise((resolve) => {
+    const [program = "", ...args] = words;
+    const child = (0, import_node_child_process.spawn)(program, args, { env: environment, stdio: ["pipe", "pipe", "pipe"] });
+    const ended = { code: null, out: "", err: "" };
+    const timer = setTimeout(() => {
+      ended.err += `
+${program} did not end within ${milliseconds} ms`;
+      child.kill("SIGKILL");
+      child.stdout.destroy();
+      child.stderr.destroy();
+    }, milliseconds);
+    child.stdout.setEncoding("utf8").on("data", (s) => {
+      if (ended.out.length < maxOutput) ended.out += s;
+    });
+    child.stderr.setEncoding("utf8").on("data", (s) => {
+      if (ended.err.length < maxOutput) ended.err += s;
+    });
+    child.stdin.on("error", () => {
+    });
+    child.on("error", (e) => {
+      clearTimeout(timer);
+      ended.err += e.message;
+      resolve(ended);
+    });
+    child.on("close", (code) => {
+      clearTimeout(timer);
+      ended.code = code;
+      resolve(ended);
+    });
+    child.stdin.end(input);
+  });
+}
+
+// src/digest.ts
+var import_node_crypto = require("node:crypto");
+var import_node_fs = require("node:fs");
+var import_promises = require("node:stream/promises");
+async function sha256Of(file) {
+  const hash = (0, import_node_crypto.createHash)("sha256");
+  await (0, import_promises.pipeline)((0, import_node_fs.createReadStream)(file, { highWaterMark: 1 << 20 }), hash);
+  return hash.digest("hex");
+}
+
+// src/binary.ts
+var releases = "https://github.com/sallyport-ci/sallyport/releases/download";
+function wanted(inputs, arch2, pins = agent_default) {
+  if (inputs.agentPath !== "") {
+    return { path: inputs.agentPath, sha256: inputs.agentSHA256 };
+  }
+  const version = inputs.agentVersion === "" ? pins.version : inputs.agentVersion;
+  if (version === "") {
+    throw new Error("no agent has been released with this version of the action: give agent-path, or agent-version with agent-sha256");
+  }
+  const sha256 = inputs.agentSHA256 !== "" ? inputs.agentSHA256 : version === pins.version ? pins.sha256[arch2] ?? "" : "";
+  if (sha256 === "") {
+    throw new Error(`the digest of the agent ${version} for ${arch2} is not known: give agent-sha256`);
+  }
+  const base = inputs.agentURL === "" ? `${releases}/${version}` : inputs.agentURL.replace(/\/+$/, "");
+  return { url: `${base}/sallyport-agent-linux-${arch2}`, version: version.replace(/^v/, ""), sha256 };
+}
+async function install(file, sha256, folder, sudo) {
+  const want = sha256 !== "" ? sha256 : await sha256Of(file);
+  const copy = `${folder}/${want.slice(0, 16)}/sallyport-agent`;
+  if (await isRoots(copy) && await sha256Of(copy) === want) {
+    return copy;
+  }
+  const done = await run([...sudo, "install", "-D", "-o", "0", "-g", "0", "-m", "0755", "--", file, copy], 3e4);
+  if (done.code !== 0) {
+    throw new Error(`copy the agent as root: ${reason(done.err)}`);
+  }
+  if (!await isRoots(copy)) {
+    throw new Error(`others than root can change ${copy}: the agent was not started`);
+  }
+  const got = await sha256Of(copy);
+  if (got !== want) {
+    await run([...sudo, "rm", "-f", "--", copy], 1e4);
+    throw new Error(`${file} has the digest ${got}, not ${want}: it was not started`);
+  }
+  return copy;
+}
+async function isRoots(file) {
+  for (let path = file; ; path = (0, import_node_path.dirname)(path)) {
+    try {
+      const s = await (0, import_promises2.stat)(path);
+      if (s.uid !== 0 || (s.mode & 18) !== 0 && (s.mode & 512) === 0) {
+        return false;
+      }
+    } catch {
+      return false;
+    }
+    if (path === "/") {
+      return true;
+    }
+  }
+}
+function reason(said) {
+  const lines = said.split("\n").map((l) => l.trim()).filter((l) => l !== "");
+  return lines.length === 0 ? "it did not say why" : lines.slice(-5).join("; ").slice(-1e3);
+}
+
+// src/agent.ts
+var defaultSocket = "/run/sallyport-agent/agent.sock";
+var defaultState = "/var/lib/sallyport-agent";
+async function status(socket, milliseconds = 1e3) {
+  try {
+    if ((await (0, import_promises3.stat)(socket)).uid !== 0) {
+      return void 0;
+    }
+  } catch {
+    return void 0;
+  }
+  return new Promise((resolve) => {
+    let text = "";
+    const c = (0, import_node_net.createConnection)(socket);
+    const done = (s) => {
+      clearTimeout(timer);
+      c.destroy();
+      resolve(s);
+    };
+    const timer = setTimeout(() => done(), milliseconds);
+    c.setEncoding("utf8");
+    c.on("connect", () => c.write('{"do":"status"}\n'));
+    c.on("error", () => done());
+    c.on("data", (s) => {
+      if (text.length < 1 << 16) text += s;
+    });
+    c.on("end", () => {
+      try {
+        const answer = JSON.parse(text);
+        done(toStatus(answer.status));
+      } catch {
+        done();
+      }
+    });
+  });
+}
+function toStatus(s) {
+  if (typeof s !== "object" || s === null) {
+    return void 0;
+  }
+  const { agent_id, version, pid, armed, connected, events_seen, batches_waiting } = s;
+  const fits = typeof agent_id === "string" && typeof version === "string" && typeof pid === "number" && typeof armed === "boolean" && typeof connected === "boolean" && typeof events_seen === "number" && typeof batches_waiting === "number";
+  return fits ? s : void 0;
+}
+async function start(program, sudo, socket, state, variables2, first) {
+  const words = [...sudo, program, "start", "--json", "--environment-stdin", "--within", "10s", "--socket", socket, "--state", state, ...first ? ["--begins-job"] : []];
+  const done = await run(words, 15e3, JSON.stringify(variables2));
+  if (done.code !== 0) {
+    const why = reason(done.err);
+    throw new Error(done.code === 3 ? `this kernel, or the privileges here, cannot run the agent: ${why}` : `start the agent: ${why}`);
+  }
+  const s = parse(done.out);
+  if (s === void 0) {
+    throw new Error(`start the agent: it said something else than its status: ${reason(done.out)}`);
+  }
+  return s;
+}
+async function complete(a, connected) {
+  await run([a.program, "hook", "completed", "--socket", a.socket], connected ? 1e3 : 100);
+}
+async function stop(a) {
+  const done = await run([...a.sudo, a.program, "stop", "--json", "--within", "1s", "--socket", a.socket], 2e4);
+  const s = done.code === 0 ? parse(done.out) : void 0;
+  if (s === void 0) {
+    throw new Error(`stop the agent: ${reason(done.err)}`);
+  }
+  return s;
+}
+function parse(text) {
+  try {
+    return toStatus(JSON.parse(text));
+  } catch {
+    return void 0;
+  }
+}
+async function report(a, form) {
+  const done = await run([a.program, "report", form, "--wait", "1s", "--socket", a.socket], 1e4);
+  if (done.code === 2) {
+    return { problem: "this version of the agent makes no reports" };
+  }
+  return done.code === 0 ? { text: done.out } : { problem: reason(done.err) };
+}
+
+// src/endpoints.ts
+var import_node_net2 = require("node:net");
+var defaultPort = 443;
+var maxEntries = 2e3;
+function parseEndpoints(text) {
+  const endpoints = [];
+  const problems = [];
+  const words = text.split(/[\s,]+/).filter((w) => w !== "");
+  if (words.length > maxEntries) {
+    problems.push(`${words.length} endpoints are more than the ${maxEntries} that are read`);
+  }
+  for (const word of words.slice(0, maxEntries)) {
+    const got = parseEndpoint(word);
+    if (typeof got === "string") {
+      problems.push(`${JSON.stringify(word.length > 80 ? word.slice(0, 80) + "…" : word)} ${got}`);
+    } else {
+      endpoints.push(got);
+    }
+  }
+  return { endpoints, problems };
+}
+function parseEndpoint(word) {
+  if (word.includes("://")) {
+    return "is a URL: only HOST[:PORT] is meant";
+  }
+  if (/[^\x21-\x7e]/.test(word)) {
+    return "has other characters than ASCII: names of that kind are written as xn--…";
+  }
+  let host = word.toLowerCase();
+  let port = defaultPort;
+  const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(host);
+  const colon = host.lastIndexOf(":");
+  if (bracketed) {
+    host = bracketed[1] ?? "";
+    if (!(0, import_node_net2.isIPv6)(host.split("/")[0] ?? "")) {
+      return "has something else than an IPv6 address in brackets";
+    }
+    if (bracketed[2] !== void 0) {
+      port = portOf(bracketed[2]);
+    }
+  } else if (colon >= 0 && !(0, import_node_net2.isIPv6)(host.split("/")[0] ?? "")) {
+    port = portOf(host.slice(colon + 1));
+    host = host.slice(0, colon);
+  }
+  if (Number.isNaN(port)) {
+    return "has a port that is not a number from 1 to 65535";
+  }
+  if ((0, import_node_net2.isIP)(host)) {
+    return { kind: "host", target: host, port };
+  }
+  if (host.includes("/")) {
+    const [address = "", bits = "", ...rest] = host.split("/");
+    const most = (0, import_node_net2.isIPv4)(address) ? 32 : (0, import_node_net2.isIPv6)(address) ? 128 : -1;
+    if (rest.length > 0 || most < 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > most) {
+      return "is not a network of the form ADDRESS/BITS";
+    }
+    return { kind: "network", target: `${address}/${Number(bits)}`, port };
+  }
+  const kind = host.startsWith("*.") || host.startsWith(".") ? "suffix" : "host";
+  const name = host.replace(/^\*?\./, "").replace(/\.$/, "");
+  const labels = name.split(".");
+  if (name.length > 253 || labels.some((l) => !/^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/.test(l))) {
+    return name.includes("*") ? "has a * elsewhere than as its first label" : "is not the name of a host";
+  }
+  if (/^[0-9]+$/.test(labels[labels.length - 1] ?? "")) {
+    return "is neither an address nor the name of a host";
+  }
+  return { kind, target: name, port };
+}
+function portOf(text) {
+  return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535 ? Number(text) : NaN;
+}
+
+// src/inputs.ts
+var known = {
+  "server": "",
+  "nats": "",
+  "agent-path": "",
+  "agent-version": "",
+  "agent-sha256": "",
+  "agent-url": "",
+  "require-agent": "false",
+  "fail-on": "never",
+  "summary": "true",
+  // As Harden-Runner calls them.
+  "egress-policy": "audit",
+  "allowed-endpoints": "",
+  "disable-telemetry": "false",
+  "disable-sudo": "false",
+  "disable-sudo-and-containers": "false",
+  "disable-file-monitoring": "false",
+  "exempt-files": "",
+  "policy": "",
+  "use-policy-store": "false",
+  "api-key": "",
+  "token": "",
+  "deploy-on-self-hosted-vm": "true"
+};
+function readInputs(env) {
+  const warnings = [];
+  const errors = [];
+  const notes = [];
+  const of = (name) => {
+    const given = env[variable(name)]?.trim();
+    return given === void 0 || given === "" ? known[name] ?? "" : given;
+  };
+  const yes = (name) => {
+    const value = of(name).toLowerCase();
+    if (value !== "true" && value !== "false") {
+      errors.push(`${name} is neither true nor false`);
+      return known[name] === "true";
+    }
+    return value === "true";
+  };
+  const names = new Set(Object.keys(known).map(variable));
+  for (const name of Object.keys(env).sort()) {
+    if (name.startsWith("INPUT_") && !names.has(name)) {
+      const input = name.slice("INPUT_".length).toLowerCase();
+      warnings.push(`there is no input ${quoted(input)}: it does nothing`);
+    }
+  }
+  const policy = of("egress-policy").toLowerCase();
+  const { endpoints, problems } = parseEndpoints(of("allowed-endpoints"));
+  for (const p of problems.slice(0, 10)) {
+    warnings.push(`allowed-endpoints: ${p}`);
+  }
+  if (problems.length > 10) {
+    warnings.push(`allowed-endpoints: ${problems.length - 10} more cannot be read`);
+  }
+  if (policy === "block") {
+    warnings.push("not enforced: egress-policy: block. The agent cannot block yet: everything is allowed, watched and reported, as with audit");
+  } else if (policy !== "audit") {
+    errors.push("egress-policy is neither audit nor block; it is taken as audit");
+  }
+  if (endpoints.length > 0) {
+    const what = `allowed-endpoints: ${endpoints.length} endpoint${endpoints.length === 1 ? "" : "s"} read, nothing is blocked`;
+    policy === "block" ? warnings.push(`not enforced: ${what}`) : notes.push(what);
+  }
+  for (const [name, what] of [
+    ["disable-sudo", "sudo stays as it is"],
+    ["disable-sudo-and-containers", "sudo and the container engine stay as they are"],
+    ["disable-file-monitoring", "files that matter are watched"],
+    ["use-policy-store", "policies are those of the server"]
+  ]) {
+    if (yes(name)) {
+      warnings.push(`not enforced: ${name}: ${what}`);
+    }
+  }
+  if (of("exempt-files") !== "") {
+    warnings.push("not enforced: exempt-files: no file is exempt; an exception can be made on the server");
+  }
+  if (of("policy") !== "") {
+    warnings.push("not enforced: policy: policies are those of the server");
+  }
+  if (of("api-key") !== "") {
+    warnings.push("api-key is not used: the job proves who it is by GitHub's OIDC token (server)");
+  }
+  const failOn = of("fail-on").toLowerCase();
+  if (failOn !== "never" && failOn !== "threat" && failOn !== "new") {
+    errors.push("fail-on is none of never, threat, new; it is taken as threat");
+  }
+  const sha256 = of("agent-sha256").toLowerCase();
+  if (sha256 !== "" && !/^[0-9a-f]{64}$/.test(sha256)) {
+    errors.push("agent-sha256 is not 64 hexadecimal digits");
+  }
+  const version = of("agent-version");
+  if (version !== "" && !/^v?[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}$/.test(version)) {
+    errors.push("agent-version is not a version");
+  }
+  for (const name of ["agent-url", "server"]) {
+    if (of(name) !== "" && !isWebAddress(of(name))) {
+      errors.push(`${name} is not an address of the form https://HOST[:PORT][/PATH]`);
+    }
+  }
+  if (of("server") !== "" && of("nats") !== "") {
+    notes.push("both server and nats are given: nats is used");
+  }
+  return {
+    server: of("nats") === "" ? of("server") : "",
+    nats: of("nats"),
+    agentPath: of("agent-path"),
+    agentVersion: version,
+    agentSHA256: sha256,
+    agentURL: of("agent-url"),
+    requireAgent: yes("require-agent"),
+    failOn: failOn === "never" || failOn === "new" ? failOn : "threat",
+    summary: yes("summary"),
+    disableTelemetry: yes("disable-telemetry"),
+    deployOnSelfHosted: yes("deploy-on-self-hosted-vm"),
+    secrets: secretsOf(of("nats"), of("api-key"), of("token")),
+    warnings,
+    errors,
+    notes
+  };
+}
+function variable(name) {
+  return `INPUT_${name.replace(/ /g, "_").toUpperCase()}`;
+}
+function isWebAddress(text) {
+  try {
+    const u = new URL(text);
+    const here = ["127.0.0.1", "[::1]", "localhost"].includes(u.hostname);
+    return (u.protocol === "https:" || u.protocol === "http:" && here) && u.username === "" && u.password === "";
+  } catch {
+    return false;
+  }
+}
+function secretsOf(...values) {
+  const secrets = /* @__PURE__ */ new Set();
+  for (const value of values) {
+    if (value === "") {
+      continue;
+    }
+    secrets.add(value);
+    for (const address of value.split(",")) {
+      const password = /^[a-z]+:\/\/(?:[^:@/]*:)?([^@/]+)@/.exec(address.trim())?.[1];
+      if (password !== void 0) {
+        secrets.add(password);
+        try {
+          secrets.add(decodeURIComponent(password));
+        } catch {
+        }
+      }
+    }
+  }
+  return [...secrets];
+}
+function quoted(text) {
+  return JSON.stringify(text.length > 60 ? text.slice(0, 60) + "…" : text);
+}
+
+// src/platform.ts
+var import_node_fs2 = require("node:fs");
+var firstPIDNamespace = "pid:[4026531836]";
+function platform2(env) {
+  return {
+    os: process.platform,
+    arch: process.arch,
+    contained: process.platform === "linux" && isContained(),
+    root: process.getuid?.() === 0,
+    selfHosted: env["RUNNER_ENVIRONMENT"] === "self-hosted"
+  };
+}
+function isContained() {
+  try {
+    return (0, import_node_fs2.readlinkSync)("/proc/self/ns/pid") !== firstPIDNamespace;
+  } catch {
+    return true;
+  }
+}
+function whyNot(p, deployOnSelfHosted) {
+  if (p.os !== "linux") {
+    const name = p.os === "win32" ? "Windows" : p.os === "darwin" ? "macOS" : p.os;
+    return `Sallyport does not observe jobs on ${name}: this job is not watched, and goes on`;
+  }
+  if (p.arch !== "x64" && p.arch !== "arm64") {
+    return `Sallyport's agent is built for x64 and arm64, not for ${p.arch}: this job is not watched, and goes on`;
+  }
+  if (p.contained) {
+    return `this job runs in a container, from where the agent cannot see the machine: this job is not watched, and goes on. On runners of your own install the agent on the machine or node; on GitHub's, run the job without "container:" (docs/action.md)`;
+  }
+  if (p.selfHosted && !deployOnSelfHosted) {
+    return "no agent runs on this self-hosted runner, and deploy-on-self-hosted-vm is false: this job is not watched, and goes on";
+  }
+  return void 0;
+}
+function findSudo(root, places = ["/usr/bin/sudo", "/bin/sudo", "/usr/local/bin/sudo", "/run/wrappers/bin/sudo"]) {
+  if (root) {
+    return [];
+  }
+  const sudo = places.find((p) => (0, import_node_fs2.existsSync)(p));
+  if (sudo === void 0) {
+    throw new Error("the agent needs root, and this runner has no sudo");
+  }
+  return [sudo, "-n", "--"];
+}
+
+// src/verdict.ts
+function judge(text, on) {
+  let r;
+  try {
+    r = JSON.parse(text);
+    if (typeof r !== "object" || r === null) {
+      throw new Error();
+    }
+  } catch {
+    return { fails: [], unknown: "the agent's report cannot be read" };
+  }
+  const fails = (r.gaps?.damage ?? []).map((d) => `the agent was tampered with: ${String(d)}`);
+  for (const f of r.judgement?.findings ?? []) {
+    if (on === "new" || f.policy?.class !== "POLICY_CLASS_NEW_BEHAVIOUR") {
+      fails.push(`${f.policy?.title ?? "finding"}: ${f.message ?? ""}`);
+    }
+  }
+  const more = r.judgement?.findings_left_out ?? 0;
+  if (more > 0) {
+    fails.push(`${more} more finding${more === 1 ? "" : "s"}`);
+  }
+  if (on === "new") {
+    for (const d of (r.steps ?? []).flatMap((s) => s.destinations ?? [])) {
+      if (d.mark === "DESTINATION_MARK_FIRST_SEEN") {
+        fails.push(`new destination: ${d.domain || d.address || "unknown"}${d.port ? `:${d.port}` : ""}`);
+      }
+    }
+  }
+  if (r.judgement === void 0) {
+    return { fails, unknown: r.unasked || "the server did not judge it" };
+  }
+  return { fails: [...new Set(fails)] };
+}
+
+// src/action.ts
+async function run2(stage) {
+  const inputs = readInputs(process.env);
+  for (const s of [...inputs.secrets, process.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] ?? ""]) {
+    if (s !== "") {
+      setSecret(s);
+    }
+  }
+  try {
+    switch (stage) {
+      case "pre":
+        await begin(inputs, true);
+        return;
+      case "main":
+        return await show(inputs);
+      case "post":
+        return await end(inputs);
+    }
+  } catch (e) {
+    complain(inputs, e.message);
+  }
+}
+var stateName = "agent";
+function left() {
+  const text = getState(stateName);
+  return text === "" ? void 0 : JSON.parse(text);
+}
+function leave(l) {
+  saveState(stateName, JSON.stringify(l));
+}
+function complain(inputs, message) {
+  const text = `Sallyport: ${message}`;
+  inputs.requireAgent ? setFailed(text) : error(text);
+}
+async function begin(inputs, first) {
+  for (const w of inputs.warnings) {
+    warning(`Sallyport: ${w}`);
+  }
+  for (const e of inputs.errors) {
+    complain(inputs, e);
+  }
+  for (const n of inputs.notes) {
+    notice(`Sallyport: ${n}`);
+  }
+  let l;
+  try {
+    l = await watch(inputs, first);
+  } catch (e) {
+    l = { notWatched: e.message };
+    complain(inputs, `this job is not watched: ${l.notWatched}`);
+  }
+  leave(l);
+  return l;
+}
+async function watch(inputs, first) {
+  const socket = setting("SALLYPORT_SOCKET", defaultSocket);
+  const state = setting("SALLYPORT_STATE", defaultState);
+  const here = platform2(process.env);
+  const there = here.os === "linux" ? await status(socket) : void 0;
+  const no = there === void 0 ? whyNot(here, inputs.deployOnSelfHosted) : void 0;
+  if (no !== void 0) {
+    inputs.requireAgent ? setFailed(`Sallyport: ${no}`) : notice(`Sallyport: ${no}`);
+    return { notWatched: no };
+  }
+  if (there !== void 0) {
+    info(`An agent runs on this machine already: version ${shown(there.version)}, process ${there.pid}.`);
+    const program2 = await programOf(inputs, here.arch, `${state}-bin`, here.root).catch(() => "");
+    return { running: { socket, program: program2, sudo: [], ours: false, pid: there.pid } };
+  }
+  const sudo = findSudo(here.root);
+  const program = await programOf(inputs, here.arch, `${state}-bin`, here.root);
+  const s = await start(program, sudo, socket, state, variables(inputs), first);
+  info(`The agent watches: version ${shown(s.version)}, process ${s.pid}.`);
+  return { running: { socket, program, sudo, ours: true, pid: s.pid } };
+}
+async function programOf(inputs, arch2, folder, root) {
+  const w = wanted(inputs, arch2);
+  let file;
+  if ("path" in w) {
+    file = w.path;
+  } else {
+    const { download } = await import("./download.js");
+    file = await download(w.url, w.version, arch2, w.sha256);
+  }
+  return install(file, w.sha256, folder, findSudo(root));
+}
+function setting(name, otherwise) {
+  const value = process.env[name] ?? "";
+  return (0, import_node_path2.isAbsolute)(value) ? value : otherwise;
+}
+var nowhere = "nats://sallyport.invalid:4222";
+function variables(inputs) {
+  const v = {};
+  for (const [name, value] of Object.entries(process.env)) {
+    if (/^SALLYPORT_[A-Z0-9_]+$/.test(name) && name !== "SALLYPORT_READY_FD" && value !== void 0) {
+      v[name] = value;
+    }
+  }
+  if (inputs.disableTelemetry) {
+    delete v["SALLYPORT_SERVER"];
+    v["SALLYPORT_NATS"] = nowhere;
+    info("Nothing is sent to a server (disable-telemetry).");
+    return v;
+  }
+  if (inputs.nats !== "") {
+    v["SALLYPORT_NATS"] = inputs.nats;
+  }
+  if (inputs.server !== "") {
+    v["SALLYPORT_SERVER"] = inputs.server;
+    const url = process.env["ACTIONS_ID_TOKEN_REQUEST_URL"], token = process.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"];
+    if (url && token) {
+      v["ACTIONS_ID_TOKEN_REQUEST_URL"] = url;
+      v["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = token;
+    } else {
+      warning('Sallyport: the job cannot prove to the server who it is: it needs "permissions: id-token: write"');
+    }
+  }
+  if (!v["SALLYPORT_NATS"] && !v["SALLYPORT_SERVER"]) {
+    v["SALLYPORT_NATS"] = nowhere;
+    notice("Sallyport: neither server nor nats is given: what the job does is told in its summary alone");
+  }
+  return v;
+}
+async function show(inputs) {
+  const socket = setting("SALLYPORT_SOCKET", defaultSocket);
+  let l = left();
+  if (l === void 0 && await status(socket) !== void 0) {
+    l = { running: { socket, program: "", sudo: [], ours: false, pid: 0 } };
+  }
+  if (l === void 0) {
+    notice("Sallyport: the agent starts with this step: what the job did before is not watched. Name the action by OWNER/REPO to have it start first");
+    l = await begin(inputs, false);
+  }
+  if ("notWatched" in l) {
+    info(`This job is not watched: ${shown(l.notWatched)}`);
+    return;
+  }
+  const s = await status(l.running.socket);
+  if (s === void 0) {
+    complain(inputs, "the agent has gone since the job began");
+    return;
+  }
+  info(`Sallyport watches this job: processes, connections, look-ups, files that matter, privileges.`);
+  info(`agent ${shown(s.agent_id)}, version ${shown(s.version)}, process ${s.pid}`);
+  info(s.connected ? "server: connected" : `server: ${shown(s.not_connected ?? "not connected")}; what is seen is kept until it can be reached`);
+  info(`fail-on: ${inputs.failOn}`);
+}
+async function end(inputs) {
+  let l = left();
+  if (l === void 0 && await status(setting("SALLYPORT_SOCKET", defaultSocket)) !== void 0) {
+    l = await watch(inputs, false);
+  }
+  if (l === void 0 || "notWatched" in l) {
+    const why = l?.notWatched ?? "the agent was never started";
+    info(`This job was not watched: ${shown(why)}`);
+    await write(inputs, `### Sallyport
+
+❔ This job was not watched: ${escaped(why)}
+`);
+    return;
+  }
+  const a = l.running;
+  const before = await status(a.socket);
+  const gone = before === void 0 || a.ours && before.pid !== a.pid;
+  if (gone) {
+    const what = before === void 0 ? "the agent did not run any more when the job ended" : "another agent took the place of the one that was started";
+    await write(inputs, `### Sallyport
+
+❗ Not complete: ${what}. What the job did after that was not seen
+`);
+    inputs.failOn === "never" ? error(`Sallyport: ${what}`) : setFailed(`Sallyport: ${what}`);
+    return;
+  }
+  const completed = a.ours ? complete(a, before.connected) : void 0;
+  const none = { problem: "there is no program of the agent to ask it with" };
+  const [markdown, json] = await Promise.all([
+    a.program === "" ? none : inputs.summary ? report(a, "--markdown") : void 0,
+    a.program === "" ? none : inputs.failOn !== "never" ? report(a, "--json") : void 0
+  ]);
+  await completed;
+  let last = before;
+  if (a.ours) {
+    last = await stop(a);
+  }
+  await write(inputs, (markdown === void 0 ? "" : "text" in markdown ? markdown.text : `### Sallyport
+
+❔ No report: ${escaped(markdown.problem)}
+`) + account(last, a.ours));
+  info(`The agent saw ${last.events_seen} records${a.ours ? " and has ended" : ""}.`);
+  if (last.batches_waiting > 0) {
+    warning(`Sallyport: ${unsent(last, a.ours)}`);
+  }
+  if (json !== void 0) {
+    const verdict = "text" in json ? judge(json.text, inputs.failOn) : { fails: [], unknown: json.problem };
+    if (verdict.unknown !== void 0) {
+      warning(`Sallyport: whether the job is to fail (fail-on: ${inputs.failOn}) could not be told: ${verdict.unknown}`);
+    }
+    for (const f of verdict.fails.slice(0, 10)) {
+      error(`Sallyport: ${f}`);
+    }
+    if (verdict.fails.length > 0) {
+      setFailed(`Sallyport: ${verdict.fails.length} reason${verdict.fails.length === 1 ? "" : "s"} to fail this job (fail-on: ${inputs.failOn})`);
+    }
+  }
+}
+function account(s, ended) {
+  const lines = [];
+  const lost = Object.entries(s.events_lost ?? {});
+  if (lost.length > 0) {
+    lines.push(`❗ Events lost on this machine: ${lost.map(([kind, n]) => `${escaped(kind)} ${Number(n)}`).join(", ")}`);
+  }
+  if (s.batches_waiting > 0) {
+    lines.push(`⏳ ${escaped(unsent(s, ended))}`);
+  }
+  return lines.length === 0 ? "" : `
+${lines.join("\n\n")}
+`;
+}
+function unsent(s, ended) {
+  const why = s.connected ? "there was no time" : s.not_connected ?? "not connected";
+  return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` + (ended ? `they are in ${shown(s.spool)} on this machine: the next agent there sends them, and where the machine goes with the job they are lost` : "the agent goes on sending them");
+}
+async function write(inputs, text) {
+  if (inputs.summary && text !== "" && process.env["GITHUB_STEP_SUMMARY"]) {
+    await summary.addRaw(text).write();
+  }
+}
+function shown(text) {
+  return text.replace(/[\u0000-\u001f\u007f]+/g, " ").replace(/##\[/g, "## [").replace(/^\s*::/, ": :").slice(0, 1e3);
+}
+function escaped(text) {
+  return shown(text).replace(/[!-/:-@[-`{-~]/g, "\\$&").replace(/@/g, "@​");
+}
+// Annotate the CommonJS export names for ESM import in node:
+0 && (module.exports = {
+  escaped,
+  run,
+  shown
+});

@@ -1,0 +1,270 @@
+// The three stages of the action: start the agent, show it, end it.
+import * as core from '@actions/core'
+import { isAbsolute } from 'node:path'
+import { complete, defaultSocket, defaultState, report, start, status, stop, type Running, type Status } from './agent'
+import { install, wanted } from './binary'
+import { readInputs, type Inputs } from './inputs'
+import { findSudo, platform, whyNot } from './platform'
+import { judge } from './verdict'
+
+export type Stage = 'pre' | 'main' | 'post'
+
+/** run runs a stage. A job goes on whatever happens here, unless its workflow says otherwise. */
+export async function run(stage: Stage): Promise<void> {
+  const inputs = readInputs(process.env)
+  for (const s of [...inputs.secrets, process.env['ACTIONS_ID_TOKEN_REQUEST_TOKEN'] ?? '']) {
+    if (s !== '') {
+      core.setSecret(s)
+    }
+  }
+  try {
+    switch (stage) {
+      case 'pre':
+        await begin(inputs, true)
+        return
+      case 'main':
+        return await show(inputs)
+      case 'post':
+        return await end(inputs)
+    }
+  } catch (e) {
+    complain(inputs, (e as Error).message)
+  }
+}
+
+/** What a stage leaves for the next ones. Only the runner can write it. */
+const stateName = 'agent'
+
+type Left = { running: Running } | { notWatched: string }
+
+function left(): Left | undefined {
+  const text = core.getState(stateName)
+  return text === '' ? undefined : JSON.parse(text) as Left
+}
+
+function leave(l: Left): void {
+  core.saveState(stateName, JSON.stringify(l))
+}
+
+function complain(inputs: Inputs, message: string): void {
+  const text = `Sallyport: ${message}`
+  inputs.requireAgent ? core.setFailed(text) : core.error(text)
+}
+
+async function begin(inputs: Inputs, first: boolean): Promise<Left> {
+  for (const w of inputs.warnings) {
+    core.warning(`Sallyport: ${w}`)
+  }
+  for (const e of inputs.errors) {
+    complain(inputs, e)
+  }
+  for (const n of inputs.notes) {
+    core.notice(`Sallyport: ${n}`)
+  }
+  let l: Left
+  try {
+    l = await watch(inputs, first)
+  } catch (e) {
+    l = { notWatched: (e as Error).message }
+    complain(inputs, `this job is not watched: ${l.notWatched}`)
+  }
+  leave(l)
+  return l
+}
+
+/** watch finds or starts an agent. */
+async function watch(inputs: Inputs, first: boolean): Promise<Left> {
+  const socket = setting('SALLYPORT_SOCKET', defaultSocket)
+  const state = setting('SALLYPORT_STATE', defaultState)
+  const here = platform(process.env)
+  const there = here.os === 'linux' ? await status(socket) : undefined
+  const no = there === undefined ? whyNot(here, inputs.deployOnSelfHosted) : undefined
+  if (no !== undefined) {
+    inputs.requireAgent ? core.setFailed(`Sallyport: ${no}`) : core.notice(`Sallyport: ${no}`)
+    return { notWatched: no }
+  }
+  if (there !== undefined) {
+    core.info(`An agent runs on this machine already: version ${shown(there.version)}, process ${there.pid}.`)
+    // Its report needs a program that asks; nothing is started or ended with it.
+    const program = await programOf(inputs, here.arch, `${state}-bin`, here.root).catch(() => '')
+    return { running: { socket, program, sudo: [], ours: false, pid: there.pid } }
+  }
+  const sudo = findSudo(here.root)
+  const program = await programOf(inputs, here.arch, `${state}-bin`, here.root)
+  const s = await start(program, sudo, socket, state, variables(inputs), first)
+  core.info(`The agent watches: version ${shown(s.version)}, process ${s.pid}.`)
+  return { running: { socket, program, sudo, ours: true, pid: s.pid } }
+}
+
+async function programOf(inputs: Inputs, arch: string, folder: string, root: boolean): Promise<string> {
+  const w = wanted(inputs, arch)
+  let file: string
+  if ('path' in w) {
+    file = w.path
+  } else {
+    const { download } = await import('./download.js' as string) as typeof import('./download')
+    file = await download(w.url, w.version, arch, w.sha256)
+  }
+  return install(file, w.sha256, folder, findSudo(root))
+}
+
+/** setting is a path from the workflow's environment. */
+function setting(name: string, otherwise: string): string {
+  const value = process.env[name] ?? ''
+  return isAbsolute(value) ? value : otherwise
+}
+
+/** Nobody has this name (RFC 6761): an agent without a server reaches none by accident. */
+const nowhere = 'nats://sallyport.invalid:4222'
+
+/** variables are what the agent gets, beside the process list: secrets are among them. */
+function variables(inputs: Inputs): Record<string, string> {
+  const v: Record<string, string> = {}
+  for (const [name, value] of Object.entries(process.env)) {
+    if (/^SALLYPORT_[A-Z0-9_]+$/.test(name) && name !== 'SALLYPORT_READY_FD' && value !== undefined) {
+      v[name] = value
+    }
+  }
+  if (inputs.disableTelemetry) {
+    delete v['SALLYPORT_SERVER']
+    v['SALLYPORT_NATS'] = nowhere
+    core.info('Nothing is sent to a server (disable-telemetry).')
+    return v
+  }
+  if (inputs.nats !== '') {
+    v['SALLYPORT_NATS'] = inputs.nats
+  }
+  if (inputs.server !== '') {
+    v['SALLYPORT_SERVER'] = inputs.server
+    const url = process.env['ACTIONS_ID_TOKEN_REQUEST_URL'], token = process.env['ACTIONS_ID_TOKEN_REQUEST_TOKEN']
+    if (url && token) {
+      v['ACTIONS_ID_TOKEN_REQUEST_URL'] = url
+      v['ACTIONS_ID_TOKEN_REQUEST_TOKEN'] = token
+    } else {
+      core.warning('Sallyport: the job cannot prove to the server who it is: it needs "permissions: id-token: write"')
+    }
+  }
+  if (!v['SALLYPORT_NATS'] && !v['SALLYPORT_SERVER']) {
+    v['SALLYPORT_NATS'] = nowhere
+    core.notice('Sallyport: neither server nor nats is given: what the job does is told in its summary alone')
+  }
+  return v
+}
+
+async function show(inputs: Inputs): Promise<void> {
+  const socket = setting('SALLYPORT_SOCKET', defaultSocket)
+  let l = left()
+  // Some runners tell only the last stage what the first one left: an agent that answers is
+  // then either the first stage's or the machine's, and in neither case started here.
+  if (l === undefined && await status(socket) !== undefined) {
+    l = { running: { socket, program: '', sudo: [], ours: false, pid: 0 } }
+  }
+  if (l === undefined) {
+    // A local action has no pre.
+    core.notice('Sallyport: the agent starts with this step: what the job did before is not watched. Name the action by OWNER/REPO to have it start first')
+    l = await begin(inputs, false)
+  }
+  if ('notWatched' in l) {
+    core.info(`This job is not watched: ${shown(l.notWatched)}`)
+    return
+  }
+  const s = await status(l.running.socket)
+  if (s === undefined) {
+    complain(inputs, 'the agent has gone since the job began')
+    return
+  }
+  core.info(`Sallyport watches this job: processes, connections, look-ups, files that matter, privileges.`)
+  core.info(`agent ${shown(s.agent_id)}, version ${shown(s.version)}, process ${s.pid}`)
+  core.info(s.connected ? 'server: connected' : `server: ${shown(s.not_connected ?? 'not connected')}; what is seen is kept until it can be reached`)
+  core.info(`fail-on: ${inputs.failOn}`)
+}
+
+async function end(inputs: Inputs): Promise<void> {
+  let l = left()
+  if (l === undefined && await status(setting('SALLYPORT_SOCKET', defaultSocket)) !== undefined) {
+    l = await watch(inputs, false) // a local action, and an agent of the machine's: nothing is started
+  }
+  if (l === undefined || 'notWatched' in l) {
+    const why = l?.notWatched ?? 'the agent was never started'
+    core.info(`This job was not watched: ${shown(why)}`)
+    await write(inputs, `### Sallyport\n\n❔ This job was not watched: ${escaped(why)}\n`)
+    return
+  }
+  const a = l.running
+  const before = await status(a.socket)
+  const gone = before === undefined || (a.ours && before.pid !== a.pid)
+  if (gone) {
+    const what = before === undefined ? 'the agent did not run any more when the job ended' : 'another agent took the place of the one that was started'
+    await write(inputs, `### Sallyport\n\n❗ Not complete: ${what}. What the job did after that was not seen\n`)
+    // Nobody but root can do that, and nobody has a reason to.
+    inputs.failOn === 'never' ? core.error(`Sallyport: ${what}`) : core.setFailed(`Sallyport: ${what}`)
+    return
+  }
+  // A job whose agent only stops would count as one whose end was not seen. The report waits
+  // long enough for the agent to hear of it.
+  const completed = a.ours ? complete(a, before.connected) : undefined
+  const none = { problem: 'there is no program of the agent to ask it with' }
+  const [markdown, json] = await Promise.all([
+    a.program === '' ? none : inputs.summary ? report(a, '--markdown') : undefined,
+    a.program === '' ? none : inputs.failOn !== 'never' ? report(a, '--json') : undefined,
+  ])
+  await completed
+  let last: Status = before
+  if (a.ours) {
+    last = await stop(a)
+  }
+  await write(inputs, (markdown === undefined ? '' : 'text' in markdown ? markdown.text : `### Sallyport\n\n❔ No report: ${escaped(markdown.problem)}\n`) + account(last, a.ours))
+  core.info(`The agent saw ${last.events_seen} records${a.ours ? ' and has ended' : ''}.`)
+  if (last.batches_waiting > 0) {
+    core.warning(`Sallyport: ${unsent(last, a.ours)}`)
+  }
+  if (json !== undefined) {
+    const verdict = 'text' in json ? judge(json.text, inputs.failOn) : { fails: [], unknown: json.problem }
+    if (verdict.unknown !== undefined) {
+      core.warning(`Sallyport: whether the job is to fail (fail-on: ${inputs.failOn}) could not be told: ${verdict.unknown}`)
+    }
+    for (const f of verdict.fails.slice(0, 10)) {
+      core.error(`Sallyport: ${f}`)
+    }
+    if (verdict.fails.length > 0) {
+      core.setFailed(`Sallyport: ${verdict.fails.length} reason${verdict.fails.length === 1 ? '' : 's'} to fail this job (fail-on: ${inputs.failOn})`)
+    }
+  }
+}
+
+/** account is what the report cannot say, for it is made while the agent runs. */
+function account(s: Status, ended: boolean): string {
+  const lines: string[] = []
+  const lost = Object.entries(s.events_lost ?? {})
+  if (lost.length > 0) {
+    lines.push(`❗ Events lost on this machine: ${lost.map(([kind, n]) => `${escaped(kind)} ${Number(n)}`).join(', ')}`)
+  }
+  if (s.batches_waiting > 0) {
+    lines.push(`⏳ ${escaped(unsent(s, ended))}`)
+  }
+  return lines.length === 0 ? '' : `\n${lines.join('\n\n')}\n`
+}
+
+function unsent(s: Status, ended: boolean): string {
+  const why = s.connected ? 'there was no time' : s.not_connected ?? 'not connected'
+  return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` +
+    (ended
+      ? `they are in ${shown(s.spool)} on this machine: the next agent there sends them, and where the machine goes with the job they are lost`
+      : 'the agent goes on sending them')
+}
+
+async function write(inputs: Inputs, text: string): Promise<void> {
+  if (inputs.summary && text !== '' && process.env['GITHUB_STEP_SUMMARY']) {
+    await core.summary.addRaw(text).write()
+  }
+}
+
+/** shown is text of others on one line of the log, in which no command of the runner's can be. */
+export function shown(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f]+/g, ' ').replace(/##\[/g, '## [').replace(/^\s*::/, ': :').slice(0, 1000)
+}
+
+/** escaped is text of others as words of Markdown: no link, image, mention or HTML. */
+export function escaped(text: string): string {
+  return shown(text).replace(/[!-/:-@[-`{-~]/g, '\\$&').replace(/@/g, '@\u200b')
+}

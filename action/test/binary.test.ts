@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { chmodSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import test from 'node:test'
+import { install, wanted } from '../src/binary'
+import { download } from '../src/download'
+import { readInputs } from '../src/inputs'
+
+const digest = (text: string) => createHash('sha256').update(text).digest('hex')
+const folder = () => mkdtempSync('/tmp/sallyport-action-')
+const inputs = (given: Record<string, string>) =>
+  readInputs(Object.fromEntries(Object.entries(given).map(([k, v]) => [`INPUT_${k.toUpperCase()}`, v])))
+
+test('which agent: a path, the pinned release, another one with its digest', () => {
+  const pins = { version: 'v1.2.3', sha256: { x64: 'a'.repeat(64), arm64: '' } }
+  assert.deepEqual(wanted(inputs({ 'agent-path': '/opt/agent' }), 'x64', pins), { path: '/opt/agent', sha256: '' })
+  assert.deepEqual(wanted(inputs({}), 'x64', pins), {
+    url: 'https://github.com/sallyport-ci/sallyport/releases/download/v1.2.3/sallyport-agent-linux-x64', version: '1.2.3', sha256: 'a'.repeat(64),
+  })
+  const other = wanted(inputs({ 'agent-version': 'v2', 'agent-sha256': 'B'.repeat(64), 'agent-url': 'https://mirror.example.test/a/' }), 'x64', pins)
+  assert.deepEqual(other, { url: 'https://mirror.example.test/a/sallyport-agent-linux-x64', version: '2', sha256: 'b'.repeat(64) })
+  assert.throws(() => wanted(inputs({ 'agent-version': 'v2' }), 'x64', pins), /digest .* is not known/)
+  assert.throws(() => wanted(inputs({}), 'arm64', pins), /digest .* is not known/)
+  assert.throws(() => wanted(inputs({}), 'x64', { version: '', sha256: {} }), /no agent has been released/)
+})
+
+test('a copy that only root can change, with the digest that was asked for', async () => {
+  const dir = folder()
+  const file = join(dir, 'agent')
+  writeFileSync(file, '#!/bin/sh\necho good\n')
+  const want = digest('#!/bin/sh\necho good\n')
+  const copy = await install(file, want, join(dir, 'bin'), [])
+  assert.equal(statSync(copy).uid, 0)
+  assert.equal(statSync(copy).mode & 0o7777, 0o755)
+  // Somebody changed the copy: it is made again.
+  writeFileSync(copy, 'evil')
+  assert.equal(await install(file, want, join(dir, 'bin'), []), copy)
+  assert.equal(readFileSync(copy, 'utf8'), '#!/bin/sh\necho good\n')
+  // Somebody changed the file.
+  writeFileSync(file, 'evil')
+  assert.equal(await install(file, want, join(dir, 'bin'), []), copy, 'the good copy is there')
+  await assert.rejects(install(file, digest('other'), join(dir, 'bin2'), []), /has the digest .*, not .*: it was not started/)
+  assert.throws(() => statSync(join(dir, 'bin2', digest('other').slice(0, 16), 'sallyport-agent')))
+  await assert.rejects(install(join(dir, 'none'), want, join(dir, 'bin3'), []), /none/)
+})
+
+test('not below a folder that others can write', async () => {
+  const dir = folder()
+  writeFileSync(join(dir, 'agent'), 'x')
+  chmodSync(dir, 0o777)
+  await assert.rejects(install(join(dir, 'agent'), '', join(dir, 'bin'), []), /others than root can change/)
+})
+
+test('download: the digest decides, and the tool cache is looked at each time', async () => {
+  const dir = folder()
+  process.env['RUNNER_TEMP'] = join(dir, 'temp')
+  process.env['RUNNER_TOOL_CACHE'] = join(dir, 'tools')
+  let asked = 0
+  const server = createServer((q, r) => { asked++; r.end(q.url === '/evil' ? 'evil' : 'good') }).listen(0, '127.0.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  try {
+    await assert.rejects(download(`${base}/evil`, '1.2.3', 'x64', digest('good')), /has the digest .*, not .*: it was not started/)
+    const file = await download(`${base}/good`, '1.2.3', 'x64', digest('good'))
+    assert.equal(readFileSync(file, 'utf8'), 'good')
+    assert.equal(await download(`${base}/good`, '1.2.3', 'x64', digest('good')), file)
+    assert.equal(asked, 2)
+    writeFileSync(file, 'evil') // an earlier job on the same machine
+    assert.equal(readFileSync(await download(`${base}/good`, '1.2.3', 'x64', digest('good')), 'utf8'), 'good')
+    assert.equal(asked, 3)
+  } finally {
+    server.close()
+  }
+})

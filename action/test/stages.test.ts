@@ -1,0 +1,284 @@
+// The stages as the runner runs them: the bundles in dist, a process each, with an agent
+// that is a stub. The real one is tried in test/action_test.go.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import test, { after } from 'node:test'
+
+const stub = (dir: string, settings: object) => `#!${process.execPath}
+const fs = require('fs'), net = require('net'), { spawn } = require('child_process')
+const dir = ${JSON.stringify(dir)}, o = ${JSON.stringify(settings)}
+const [what, ...args] = process.argv.slice(2)
+const socket = args[args.indexOf('--socket') + 1]
+const status = { agent_id: 'vm', version: 'v1', pid: 0, armed: true, connected: true, events_seen: 7, batches_waiting: 0, spool: '/spool', ...o.status }
+fs.appendFileSync(dir + '/calls', JSON.stringify({ what, args, environment: process.env, stdin: what === 'start' ? fs.readFileSync(0, 'utf8') : '' }) + '\\n')
+if (what === 'serve') {
+  fs.mkdirSync(require('path').dirname(socket), { recursive: true })
+  status.pid = process.pid; fs.rmSync(socket, { force: true })
+  net.createServer((c) => { c.on('error', () => {}); c.on('data', () => c.end(JSON.stringify({ status }) + '\\n')) }).listen(socket, () => { fs.writeFileSync(dir + '/pid.new', String(process.pid)); fs.renameSync(dir + '/pid.new', dir + '/pid') })
+  setTimeout(() => process.exit(), 60000)
+} else if (what === 'start') {
+  if (o.startFails) { console.error(o.startFails.says); process.exit(o.startFails.code) }
+  spawn(process.execPath, [__filename, 'serve', '--socket', socket], { detached: true, stdio: 'ignore' }).unref()
+  const wait = () => fs.existsSync(dir + '/pid') ? console.log(JSON.stringify({ ...status, pid: Number(fs.readFileSync(dir + '/pid')) })) : setTimeout(wait, 5)
+  wait()
+} else if (what === 'stop') {
+  const pid = Number(fs.readFileSync(dir + '/pid'))
+  process.kill(pid); console.log(JSON.stringify({ ...status, pid, ...o.last }))
+} else if (what === 'report') {
+  const r = o.report ?? { markdown: '### what it did', json: { judgement: {} } }
+  if (r.code) { console.error(r.says); process.exit(r.code) }
+  console.log(args.includes('--json') ? JSON.stringify(r.json) : r.markdown)
+}
+`
+
+const left: string[] = []
+after(() => {
+  for (const dir of left) {
+    try { process.kill(Number(readFileSync(join(dir, 'pid')))) } catch { /* it has ended */ }
+  }
+})
+
+class Job {
+  dir = mkdtempSync('/tmp/sallyport-action-')
+  agent = join(this.dir, 'agent')
+  state: Record<string, string> = {}
+
+  constructor(public inputs: Record<string, string> = {}, settings: object = {}, public environment: Record<string, string> = {}) {
+    left.push(this.dir)
+    writeFileSync(this.agent, stub(this.dir, settings), { mode: 0o755 })
+  }
+
+  /** stage runs one, as root unless it is given a user. */
+  stage(name: 'pre' | 'main' | 'post', more: { before?: string; uid?: number; dist?: string } = {}): { code: number | null; out: string } {
+    const file = (n: string) => { const p = join(this.dir, n); writeFileSync(p, existsSync(p) ? readFileSync(p) : '', { mode: 0o666 }); chmodSync(p, 0o666); return p }
+    writeFileSync(join(this.dir, 'state-file'), '')
+    const env: NodeJS.ProcessEnv = {
+      PATH: process.env['PATH'], GITHUB_STATE: file('state-file'), GITHUB_STEP_SUMMARY: file('summary'),
+      SALLYPORT_SOCKET: join(this.dir, 'run/agent.sock'), SALLYPORT_STATE: join(this.dir, 'var'), 'INPUT_AGENT-PATH': this.agent, ...this.environment,
+    }
+    for (const [k, v] of Object.entries(this.inputs)) env[`INPUT_${k.toUpperCase()}`] = v
+    for (const [k, v] of Object.entries(this.state)) env[`STATE_${k}`] = v
+    const dist = resolve(more.dist ?? 'dist')
+    const args = more.before === undefined ? [join(dist, `${name}.js`)] : ['-e', `${more.before}; require(${JSON.stringify(join(dist, 'action.js'))}).run('${name}')`]
+    const done = spawnSync(process.execPath, args, { env, encoding: 'utf8', cwd: this.dir, timeout: 60_000, ...(more.uid === undefined ? {} : { uid: more.uid, gid: more.uid }) })
+    for (const m of readFileSync(join(this.dir, 'state-file'), 'utf8').matchAll(/^(\w+)<<(\S+)\r?\n([\s\S]*?)\r?\n\2\r?$/gm)) {
+      this.state[m[1] ?? ''] = m[3] ?? ''
+    }
+    return { code: done.status, out: done.stdout + done.stderr }
+  }
+
+  summary(): string { return readFileSync(join(this.dir, 'summary'), 'utf8') }
+
+  calls(): { what: string; args: string[]; environment: Record<string, string>; stdin: string }[] {
+    const path = join(this.dir, 'calls')
+    return existsSync(path) ? readFileSync(path, 'utf8').trim().split('\n').map((l) => JSON.parse(l)) : []
+  }
+}
+
+test('from start to end; secrets are masked, and go neither by arguments nor by environment', () => {
+  const job = new Job({ nats: 'nats://agent:swordfish@127.0.0.1:4222' }, {}, { DEPLOY_KEY: 'hunter2', SALLYPORT_AGENT_ID: 'vm' })
+  const pre = job.stage('pre')
+  assert.equal(pre.code, 0, pre.out)
+  assert.match(pre.out, /::add-mask::swordfish/)
+  const main = job.stage('main')
+  assert.match(main.out, /Sallyport watches this job/)
+  assert.match(main.out, /server: connected/)
+  const post = job.stage('post')
+  assert.equal(post.code, 0, post.out)
+  assert.match(job.summary(), /### what it did/)
+  const calls = job.calls()
+  assert.deepEqual(calls.map((c) => c.what).filter((w) => w !== 'serve'), ['start', 'hook', 'report', 'stop'])
+  for (const c of calls.filter((c) => c.what !== 'serve')) {
+    assert.ok(!/swordfish|hunter2/.test(JSON.stringify([c.args, c.environment])), c.what)
+  }
+  const given = JSON.parse(calls[0]?.stdin ?? '') as Record<string, string>
+  assert.equal(given['SALLYPORT_NATS'], 'nats://agent:swordfish@127.0.0.1:4222')
+  assert.equal(given['SALLYPORT_AGENT_ID'], 'vm')
+  assert.ok(!('DEPLOY_KEY' in given))
+  assert.ok(!/swordfish/.test(JSON.stringify(job.state)))
+})
+
+test('the token of OIDC goes to the agent only with a server, and never into the log in clear', () => {
+  const oidc = { ACTIONS_ID_TOKEN_REQUEST_URL: 'https://token.example.test/', ACTIONS_ID_TOKEN_REQUEST_TOKEN: 'tok-swordfish' }
+  const job = new Job({ server: 'https://sallyport.example.test' }, {}, oidc)
+  assert.ok(!/tok-swordfish/.test(job.stage('pre').out.replace('::add-mask::tok-swordfish', '')))
+  const given = JSON.parse(job.calls()[0]?.stdin ?? '') as Record<string, string>
+  assert.deepEqual([given['SALLYPORT_SERVER'], given['ACTIONS_ID_TOKEN_REQUEST_TOKEN']], ['https://sallyport.example.test', 'tok-swordfish'])
+  const without = new Job({}, {}, oidc)
+  assert.match(without.stage('pre').out, /neither server nor nats/)
+  assert.ok(!without.calls()[0]?.stdin.includes('tok-swordfish'))
+  const unable = new Job({ server: 'https://sallyport.example.test' })
+  assert.match(unable.stage('pre').out, /::warning::.*id-token: write/)
+})
+
+test('disable-telemetry: no server is told to the agent', () => {
+  const job = new Job({ 'nats': 'nats://agent:swordfish@127.0.0.1:4222', 'disable-telemetry': 'true' })
+  job.stage('pre')
+  assert.deepEqual(JSON.parse(job.calls()[0]?.stdin ?? ''), {
+    SALLYPORT_NATS: 'nats://sallyport.invalid:4222', SALLYPORT_SOCKET: join(job.dir, 'run/agent.sock'), SALLYPORT_STATE: join(job.dir, 'var'),
+  })
+})
+
+test('block is asked for: a warning, once, and the job goes on', () => {
+  const job = new Job({ 'egress-policy': 'block', 'allowed-endpoints': 'example.test:443 evil*.test' })
+  const pre = job.stage('pre')
+  assert.equal(pre.code, 0)
+  assert.match(pre.out, /::warning::Sallyport: not enforced: egress-policy: block/)
+  assert.match(pre.out, /::warning::Sallyport: allowed-endpoints: "evil\*\.test"/)
+  assert.ok(!/::warning/.test(job.stage('main').out))
+})
+
+test('a digest that is not the one asked for: nothing is started, and the job goes on unless told otherwise', () => {
+  const job = new Job({ 'agent-sha256': 'a'.repeat(64) })
+  const pre = job.stage('pre')
+  assert.equal(pre.code, 0)
+  assert.match(pre.out, /::error::Sallyport: this job is not watched: .* has the digest .*, not a{64}: it was not started/)
+  assert.match(job.stage('main').out, /not watched/)
+  assert.equal(job.stage('post').code, 0)
+  assert.match(job.summary(), /This job was not watched/)
+  assert.deepEqual(job.calls(), [])
+  assert.equal(new Job({ 'agent-sha256': 'a'.repeat(64), 'require-agent': 'true' }).stage('pre').code, 1)
+})
+
+test('the agent cannot start: the reason is said', () => {
+  const job = new Job({}, { startFails: { code: 3, says: 'it needs CAP_BPF\n::set-env name=X::y' } })
+  const pre = job.stage('pre')
+  assert.equal(pre.code, 0)
+  assert.match(pre.out, /this kernel, or the privileges here, cannot run the agent: it needs CAP_BPF/)
+  assert.ok(!/^\s*::set-env/m.test(pre.out))
+})
+
+test('no release, no path: it says what to give', () => {
+  const job = new Job({ 'agent-path': '' })
+  assert.match(job.stage('pre').out, /no agent has been released/)
+})
+
+test('a user who may not sudo', () => {
+  const job = new Job()
+  const dist = join(job.dir, 'dist')
+  cpSync('dist', dist, { recursive: true })
+  chmodSync(job.dir, 0o755)
+  const pre = job.stage('pre', { uid: 65534, dist })
+  assert.equal(pre.code, 0)
+  assert.match(pre.out, /::error::Sallyport: this job is not watched: .*(password is required|not allowed|no sudo)/)
+  assert.deepEqual(job.calls(), [])
+})
+
+test('Windows and macOS: it says that it does not observe there, and succeeds', () => {
+  for (const [os, name] of [['win32', 'Windows'], ['darwin', 'macOS']] as const) {
+    const job = new Job()
+    const before = `Object.defineProperty(process, 'platform', { value: '${os}' })`
+    const pre = job.stage('pre', { before })
+    assert.equal(pre.code, 0)
+    assert.match(pre.out, new RegExp(`::notice::Sallyport: Sallyport does not observe jobs on ${name}`))
+    assert.equal(job.stage('main', { before }).code, 0)
+    assert.equal(job.stage('post', { before }).code, 0)
+    assert.match(job.summary(), new RegExp(name))
+    assert.deepEqual(job.calls(), [])
+  }
+})
+
+test('an action without a pre starts in its main', () => {
+  const job = new Job()
+  const main = job.stage('main')
+  assert.match(main.out, /the agent starts with this step/)
+  assert.match(main.out, /watches this job/)
+  job.stage('post')
+  assert.match(job.summary(), /### what it did/)
+})
+
+test('an agent that runs already is neither started nor ended', () => {
+  const first = new Job()
+  first.stage('pre')
+  const job = new Job({}, {}, { SALLYPORT_SOCKET: join(first.dir, 'run/agent.sock') })
+  assert.match(job.stage('pre').out, /An agent runs on this machine already/)
+  job.stage('post')
+  assert.deepEqual(job.calls().map((c) => c.what), ['report'])
+  assert.equal(process.kill(Number(readFileSync(join(first.dir, 'pid'))), 0), true)
+})
+
+test('an agent that was killed: said, and a failure where the job is to fail for threats', () => {
+  for (const [failOn, code] of [['never', 0], ['threat', 1]] as const) {
+    const job = new Job({ 'fail-on': failOn })
+    job.stage('pre')
+    process.kill(Number(readFileSync(join(job.dir, 'pid'))), 'SIGKILL')
+    const post = job.stage('post')
+    assert.equal(post.code, code, post.out)
+    assert.match(post.out, /::error::Sallyport: the agent did not run any more/)
+    assert.match(job.summary(), /Not complete: the agent did not run any more/)
+  }
+})
+
+test('somebody put another agent in its place', () => {
+  const other = new Job()
+  other.stage('pre')
+  const job = new Job({ 'fail-on': 'threat' })
+  job.stage('pre')
+  const running = JSON.parse(job.state['agent'] ?? '') as { running: { pid: number; socket: string } }
+  process.kill(running.running.pid)
+  running.running.socket = join(other.dir, 'run/agent.sock')
+  job.state['agent'] = JSON.stringify(running)
+  const post = job.stage('post')
+  assert.equal(post.code, 1)
+  assert.match(post.out, /another agent took the place/)
+})
+
+test('fail-on', () => {
+  const json = { judgement: { findings: [{ policy: { title: 'New\n::error::endpoint', class: 'POLICY_CLASS_NEW_BEHAVIOUR' }, message: 'curl sent' }] } }
+  for (const [failOn, code] of [['never', 0], ['threat', 0], ['new', 1]] as const) {
+    const job = new Job({ 'fail-on': failOn }, { report: { markdown: '### x', json } })
+    job.stage('pre')
+    const post = job.stage('post')
+    assert.equal(post.code, code, `${failOn}: ${post.out}`)
+    assert.ok(!/^::error::endpoint/m.test(post.out))
+  }
+  const away = new Job({ 'fail-on': 'threat' }, { report: { markdown: '### x', json: { unasked: 'there is no connection' } } })
+  away.stage('pre')
+  const post = away.stage('post')
+  assert.equal(post.code, 0)
+  assert.match(post.out, /::warning::.*could not be told: there is no connection/)
+})
+
+test('an older agent, and one with nothing to tell', () => {
+  for (const [report, says] of [
+    [{ code: 2, says: 'there is no argument "report"' }, /No report: this version of the agent makes no reports/],
+    [{ code: 1, says: 'no such <b>job</b>' }, /No report: no such \\<b\\>job/],
+  ] as const) {
+    const job = new Job({}, { report })
+    job.stage('pre')
+    assert.equal(job.stage('post').code, 0)
+    assert.match(job.summary(), says)
+    assert.ok(job.calls().some((c) => c.what === 'stop'))
+  }
+})
+
+test('the server was away: what waits is said, with where', () => {
+  const job = new Job({}, { last: { connected: false, not_connected: 'not connected: refused\n::error::x', batches_waiting: 3, events_lost: { spool: 2 } } })
+  job.stage('pre')
+  const post = job.stage('post')
+  assert.equal(post.code, 0)
+  assert.match(post.out, /::warning::Sallyport: 3 batches of events did not reach the server \(not connected: refused/)
+  assert.ok(!/^::error/m.test(post.out))
+  assert.match(job.summary(), /3 batches of events did not reach/)
+  assert.match(job.summary(), /Events lost on this machine: spool 2/)
+})
+
+test('summary: false', () => {
+  const job = new Job({ summary: 'false' })
+  job.stage('pre')
+  job.stage('post')
+  assert.equal(job.summary(), '')
+})
+
+test('a socket that somebody else than root made is no agent', () => {
+  const job = new Job()
+  const dir = join(job.dir, 'run')
+  mkdirSync(dir)
+  chmodSync(job.dir, 0o755)
+  chmodSync(dir, 0o777)
+  const made = spawnSync('python3', ['-c', `import socket; s = socket.socket(socket.AF_UNIX); s.bind(${JSON.stringify(join(dir, 'agent.sock'))}); s.listen()`], { uid: 65534, gid: 65534 })
+  assert.equal(made.status, 0)
+  assert.ok(!/runs on this machine already/.test(job.stage('pre').out))
+})

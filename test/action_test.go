@@ -1,0 +1,277 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/sallyport-ci/sallyport/agent/control"
+	"github.com/sallyport-ci/sallyport/test/lab"
+)
+
+// actionRun is a workflow with the GitHub Action, run by act with the agent as it is built.
+// Nothing of it leaves the loopback interface.
+type actionRun struct {
+	t          *testing.T
+	dir        string
+	repository string
+	socket     string
+	nats       string
+	log        string // what act printed
+}
+
+func newActionRun(t *testing.T, name, nats string) *actionRun {
+	t.Helper()
+	built(t)
+	r := &actionRun{t: t, dir: t.TempDir(), repository: "acme/" + name, nats: nats}
+	r.socket = filepath.Join(r.dir, "agent.sock")
+	// The action as a repository has it: act takes it from here instead of GitHub.
+	for _, path := range []string{"action.yml", "dist"} {
+		from, err := filepath.Abs(filepath.Join("../action", path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(r.dir, "sallyport/action", path)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("cp", "-r", from, to).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := control.Stop(context.WithoutCancel(t.Context()), r.socket, 0); err == nil {
+			t.Log("an agent was left, and stopped")
+		}
+	})
+	return r
+}
+
+// run runs a job whose steps are written in YAML; with are inputs of the action. It returns
+// act's exit code.
+func (r *actionRun) run(with map[string]string, steps string) int {
+	r.t.Helper()
+	agent, err := filepath.Abs("../bin/sallyport-agent")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	act, err := filepath.Abs("../.bin/act")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	inputs := map[string]string{"agent-path": agent, "nats": "${{ secrets.NATS }}"}
+	for k, v := range with {
+		inputs[k] = v
+	}
+	encoded, err := json.Marshal(inputs) // which is YAML
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	checkout := filepath.Join(r.dir, "checkout")
+	workflow := filepath.Join(checkout, ".github/workflows/ci.yml")
+	if err := os.MkdirAll(filepath.Dir(workflow), 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(workflow, fmt.Appendf(nil, `name: CI
+on: push
+env:
+  SALLYPORT_SOCKET: %s
+  SALLYPORT_STATE: %s
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+%s
+      - uses: sallyport-ci/sallyport/action@v1
+        with: %s
+`, r.socket, filepath.Join(r.dir, "var"), steps, encoded), 0o644); err != nil {
+		r.t.Fatal(err)
+	}
+	secrets := filepath.Join(r.dir, "secrets")
+	if err := os.WriteFile(secrets, []byte("NATS="+r.nats+"\n"), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(checkout, ".git")); err != nil {
+		for _, args := range [][]string{
+			{"init", "-q", "-b", "main"},
+			{"remote", "add", "origin", "https://github.com/" + r.repository + ".git"}, // never contacted: act takes the name from it
+			{"add", "-A"},
+			{"-c", "user.name=Alice", "-c", "user.email=alice@example.test", "commit", "-q", "-m", "the shop"},
+		} {
+			cmd := exec.Command("git", args...)
+			cmd.Dir = checkout
+			cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				r.t.Fatalf("git %v: %v: %s", args, err, out)
+			}
+		}
+	}
+	home := filepath.Join(r.dir, "home")
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(r.t.Context(), act, "push", "--directory", checkout, "--workflows", workflow,
+		"--platform", "ubuntu-latest=-self-hosted", "--actor", "alice", "--action-offline-mode", "--secret-file", secrets,
+		"--local-repository", "sallyport-ci/sallyport@v1="+filepath.Join(r.dir, "sallyport"),
+		"--env", "GITHUB_RUN_ID=1", "--env", "GITHUB_RUN_NUMBER=1", "--env", "GITHUB_RUN_ATTEMPT=1")
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_CACHE_HOME=" + filepath.Join(home, ".cache"),
+		"XDG_CONFIG_HOME=" + filepath.Join(home, ".config"), "LANG=C.UTF-8", "DO_NOT_TRACK=1",
+	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	r.log = out.String()
+	if cmd.ProcessState == nil {
+		r.t.Fatal(err)
+	}
+	if strings.Contains(r.log, "swordfish") {
+		r.t.Errorf("a secret is in the log")
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+// has fails unless the log has all words.
+func (r *actionRun) has(words ...string) {
+	r.t.Helper()
+	for _, w := range words {
+		if !strings.Contains(r.log, w) {
+			r.t.Errorf("%q is not in the log:\n%s", w, r.log)
+		}
+	}
+}
+
+// TestAction: the agent starts before the first step though the action is the last one,
+// sees the whole job, and has sent all of it when the job has ended.
+func TestAction(t *testing.T) {
+	program, _ := built(t)
+	log := &output{}
+	up, err := lab.StartUp(context.WithoutCancel(t.Context()), program, t.TempDir(), "", log, "--agent", "off")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	t.Cleanup(func() {
+		if err := up.Stop(); err != nil {
+			t.Errorf("%v\n%s", err, log)
+		}
+	})
+	nats, err := up.AgentURL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newActionRun(t, "action", nats)
+	// Words of the job's own that mean to be more than words.
+	code := r.run(map[string]string{"egress-policy": "block", "allowed-endpoints": "registry.example.test:443", "fail-on": "threat"}, `
+      - id: evil
+        run: |
+          cp /bin/true './<img src=x>'
+          './<img src=x>' '::error::planted' '[a](b)'
+          bash -c 'exec 3<>/dev/tcp/127.0.0.1/1' || true
+          cat "/proc/$PPID/environ" >/dev/null || true
+      - run: cat /dev/null`)
+	if code != 0 && !strings.Contains(r.log, "reasons to fail") && !strings.Contains(r.log, "reason to fail") {
+		t.Errorf("exit code %d", code)
+	}
+	r.has("The agent watches", "not enforced: egress-policy: block", "Sallyport watches this job", "server: connected", "and has ended", "Sallyport: `build`")
+	for _, no := range []string{"batches of events did not reach", "No report", "ot complete", "Not judged"} {
+		if strings.Contains(r.log, no) {
+			t.Errorf("%q is in the log:\n%s", no, r.log)
+		}
+	}
+	if first := strings.Index(r.log, "The agent watches"); first > strings.Index(r.log, "Run Main") {
+		t.Errorf("a step ran before the agent watched:\n%s", r.log)
+	}
+	eventually(t, "rows of the job", func() error {
+		out, err := up.Query(t.Context(), `SELECT count() FROM process_events WHERE repository = 'acme/action' AND has(arguments, '::error::planted') FORMAT TSV`)
+		if err == nil && strings.TrimSpace(out) == "0" {
+			err = fmt.Errorf("none yet")
+		}
+		return err
+	})
+	// Its end was seen, so that the run can teach, and what it left behind is known.
+	ends, err := up.Query(t.Context(), `SELECT toString(reason) FROM job_events WHERE repository = 'acme/action' AND kind = 'ended' FORMAT TSV`)
+	if err != nil || strings.TrimSpace(ends) != "hook" {
+		t.Errorf("the job ended by %q, %v", ends, err)
+	}
+	// The agent itself is no part of the job.
+	out, err := up.Query(t.Context(), `SELECT count() FROM egress WHERE repository = 'acme/action' AND program = 'sallyport-agent' FORMAT TSV`)
+	if err != nil || strings.TrimSpace(out) != "0" {
+		t.Errorf("the agent's own connections are the job's: %q, %v", out, err)
+	}
+}
+
+// TestActionServerAway: the server takes connections and says nothing. The job goes on, and
+// what was seen is in the spool.
+func TestActionServerAway(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }() // nothing was accepted
+	r := newActionRun(t, "away", "nats://agent:swordfish@"+silent.Addr().String())
+	if code := r.run(map[string]string{"fail-on": "new"}, "      - run: cat /dev/null"); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	r.has("The agent watches", "what is seen is kept until it can be reached", "batches of events did not reach the server", "could not be told: there is no connection to the server",
+		"Not judged")
+	spooled, err := filepath.Glob(filepath.Join(r.dir, "var/spool/*.batch"))
+	if err != nil || len(spooled) == 0 {
+		t.Errorf("%d files in the spool, %v", len(spooled), err)
+	}
+}
+
+// TestActionAgentKilled: a step kills the agent. It is said, and fails a job that is to fail
+// for threats.
+func TestActionAgentKilled(t *testing.T) {
+	r := newActionRun(t, "killed", "nats://agent:swordfish@127.0.0.1:1")
+	code := r.run(map[string]string{"fail-on": "threat"}, `
+      - run: kill -9 "$(cat "$SALLYPORT_STATE/agent.pid")"`)
+	if code == 0 {
+		t.Error("the job has not failed")
+	}
+	r.has("The agent watches", "the agent did not run any more when the job ended", "Not complete")
+}
+
+// TestActionDigest: an agent with another digest than the one asked for is not started.
+func TestActionDigest(t *testing.T) {
+	r := newActionRun(t, "digest", "nats://agent:swordfish@127.0.0.1:1")
+	if code := r.run(map[string]string{"agent-sha256": strings.Repeat("a", 64)}, "      - run: cat /dev/null"); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	r.has("it was not started", "This job was not watched")
+	if _, err := control.AskStatus(t.Context(), r.socket); err == nil {
+		t.Error("an agent runs")
+	}
+}
+
+// TestActionLeavesOthersAlone: an agent of the machine's is used, and goes on afterwards.
+func TestActionLeavesOthersAlone(t *testing.T) {
+	r := newActionRun(t, "others", "nats://agent:swordfish@127.0.0.1:1")
+	start := exec.Command("../bin/sallyport-agent", "start", "--state", filepath.Join(r.dir, "own"), "--socket", r.socket)
+	start.Env = append(os.Environ(), "SALLYPORT_NATS="+r.nats)
+	if out, err := start.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	before, err := control.AskStatus(t.Context(), r.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := r.run(nil, "      - run: cat /dev/null"); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	r.has("An agent runs on this machine already", "Sallyport: `build`")
+	if after, err := control.AskStatus(t.Context(), r.socket); err != nil || after.PID != before.PID {
+		t.Errorf("%+v, %v", after, err)
+	}
+	if err := syscall.Kill(before.PID, 0); err != nil {
+		t.Error(err)
+	}
+}
