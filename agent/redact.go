@@ -290,12 +290,14 @@ func takesSecret(argument, program string) bool {
 		return isSecretName(name) || base == "curl" && (name == "user" || name == "proxy-user")
 	}
 	// Single letters mean different things to different programs.
-	if name == "u" || name == "U" {
+	switch name {
+	case "u", "U":
 		return base == "curl"
-	} else if name == "p" || name == "P" {
-		return base == "sshpass" || base == "docker" || base == "podman" || base == "skopeo" || base == "mysql" || base == "helm" || base == "az"
+	case "p", "P":
+		return slices.Contains([]string{"sshpass", "docker", "podman", "skopeo", "mysql", "helm", "az"}, base)
+	default:
+		return isSecretName(name)
 	}
-	return isSecretName(name)
 }
 
 // secretWords are hints of secretName, in lower case.
