@@ -321,6 +321,7 @@ func TestFaultsAndRestarts(t *testing.T) {
 		{Method: http.MethodPatch, Path: "/check-runs", Status: http.StatusServiceUnavailable, Times: 2},
 		{Method: http.MethodGet, Path: "/actions/runs", Status: http.StatusInternalServerError, Times: 6},
 		{Method: http.MethodPost, Path: "/access_tokens", Status: http.StatusBadGateway},
+		{Path: "/check-runs", Times: 3, Do: func() { time.Sleep(300 * time.Millisecond) }}, // slow
 	} {
 		t.Run(fmt.Sprintf("%s %s %d %v", f.Method, strings.ReplaceAll(f.Path, "/", " "), f.Status, f.After), func(t *testing.T) {
 			w := newWorld(t)
@@ -375,6 +376,25 @@ func TestFaultsAndRestarts(t *testing.T) {
 			w.wants(sha, success, "Nothing new in 2 jobs")
 		}
 	})
+}
+
+// The commit of a pull request from a fork is in no branch of the repository, and GitHub names no
+// pull request for its run.
+func TestFork(t *testing.T) {
+	w := newWorld(t)
+	sha := w.shop.Loose(w.shop.Head("main"), "mallory", "from a fork", map[string]string{
+		workflowFile: workflowText, RulesFile: "version: 1\napprove: [{policy: process_memory_read, owner: me, reason: me}]\n",
+	})
+	r := ci(1, sha)
+	r.HeadRepository = "mallory/shop"
+	w.requested(r)
+	w.judged(r, 0, func(v *sallyportv1.Verdict) { found(v, 1, true, "changed") })
+	w.judged(r, 1, nil)
+	w.completed(r)
+	got := w.wants(sha, failure, "1 threat")
+	if len(got.Annotations) != 1 || got.Annotations[0].StartLine != 9 {
+		t.Errorf("%+v", got.Annotations)
+	}
 }
 
 // A merge queue's commit, and a pull request without workflows, do not wait for ever.
