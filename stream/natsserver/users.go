@@ -79,7 +79,7 @@ func (u *users) Check(c natsserver.ClientAuthentication) bool {
 		return false
 	}
 	o := c.GetOpts()
-	if o.JWT != "" {
+	if o.Token != "" { // see stream.CredentialOptions
 		return u.checkCredential(c, o)
 	}
 	known, ok := u.passwords[o.Username]
@@ -100,10 +100,10 @@ func (u *users) checkCredential(c natsserver.ClientAuthentication, o *natsserver
 		u.log.Warn("NATS refuses a credential", "why", why, "address", c.RemoteAddress())
 		return false
 	}
-	if u.signer == "" || len(o.JWT) > maxCredential {
+	if u.signer == "" || len(o.Token) > maxCredential {
 		return refuse("it takes none, or it is too long")
 	}
-	claims, err := jwt.DecodeUserClaims(o.JWT) // which checks the issuer's signature
+	claims, err := jwt.DecodeUserClaims(o.Token) // which checks the issuer's signature
 	if err != nil || claims.Issuer != u.signer {
 		return refuse("it is not of our signer")
 	}
