@@ -124,7 +124,7 @@ func Open(ctx context.Context, cfg Config) (*Gate, error) {
 }
 
 // Exchange gives a credential for an OIDC token. address is where the caller is. The
-// error is a *Refused, wraps ErrUnavailable, or is ErrNotOffered.
+// error is a *RefusedError, wraps ErrUnavailable, or is ErrNotOffered.
 func (g *Gate) Exchange(ctx context.Context, token, nkey, address string) (*sallyportv1.Credential, error) {
 	credential, err := g.exchange(ctx, token, nkey)
 	return credential, g.told(ctx, "token", address, credential, err)
@@ -173,7 +173,7 @@ func (g *Gate) credential(agentID, nkey, repository string) (*sallyportv1.Creden
 
 // told counts and records how a request ended, and returns its error.
 func (g *Gate) told(ctx context.Context, what, address string, credential *sallyportv1.Credential, err error) error {
-	var refused *Refused
+	var refused *RefusedError
 	switch {
 	case err == nil:
 		g.given.WithLabelValues(what).Inc()

@@ -254,7 +254,7 @@ func TestTokenIsUsedOnce(t *testing.T) {
 	for _, gate := range []*Gate{y.gate, again, y.gate, again} {
 		wait.Go(func() {
 			_, err := gate.Exchange(t.Context(), token, nkey, "192.0.2.1")
-			var refused *Refused
+			var refused *RefusedError
 			switch {
 			case err == nil:
 				let.Add(1)
@@ -267,7 +267,7 @@ func TestTokenIsUsedOnce(t *testing.T) {
 	if let.Load() != 1 {
 		t.Errorf("the token was good %d times", let.Load())
 	}
-	var refused *Refused
+	var refused *RefusedError
 	if _, err := y.open().Exchange(t.Context(), token, nkey, "192.0.2.9"); !errors.As(err, &refused) || refused.Reason != ReasonReplayed || refused.Repository != "acme/shop" {
 		t.Errorf("after a restart: %v", err)
 	}
@@ -323,7 +323,7 @@ func (y *yard) createKey(q *sallyportv1.CreateEnrolmentKeyRequest) (string, *sal
 }
 
 func reasonOf(err error) Reason {
-	var refused *Refused
+	var refused *RefusedError
 	if errors.As(err, &refused) {
 		return refused.Reason
 	}

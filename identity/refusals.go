@@ -27,7 +27,7 @@ const maxLook = 20_000
 
 // record counts a refusal. Of two servers that count at the same moment one may not be
 // counted.
-func (r *refusals) record(ctx context.Context, refused *Refused, address string, now time.Time) error {
+func (r *refusals) record(ctx context.Context, refused *RefusedError, address string, now time.Time) error {
 	h := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", refused.Reason, refused.Repository, address))
 	key := hex.EncodeToString(h[:16])
 	entry := &sallyportv1.Refusal{First: timestamppb.New(now)}

@@ -28,9 +28,9 @@ const (
 	ReasonProof        Reason = "proof"
 )
 
-// Refused says that somebody is not given a credential. Trying again with the same does
+// RefusedError says that somebody is not given a credential. Trying again with the same does
 // not help.
-type Refused struct {
+type RefusedError struct {
 	// Reason in one word.
 	Reason Reason
 	// Detail for people; it never holds a token or a key.
@@ -39,10 +39,10 @@ type Refused struct {
 	Repository, RunID string
 }
 
-func (r *Refused) Error() string { return string(r.Reason) + ": " + r.Detail }
+func (r *RefusedError) Error() string { return string(r.Reason) + ": " + r.Detail }
 
-func refuse(reason Reason, format string, args ...any) *Refused {
-	return &Refused{Reason: reason, Detail: fmt.Sprintf(format, args...)}
+func refuse(reason Reason, format string, args ...any) *RefusedError {
+	return &RefusedError{Reason: reason, Detail: fmt.Sprintf(format, args...)}
 }
 
 // ErrUnavailable is wrapped by errors about what cannot be checked now and may be later.

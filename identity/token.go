@@ -130,11 +130,11 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 	return &Verifier{cfg: cfg, keys: &keySet{issuer: cfg.Issuer, client: cfg.Client, now: cfg.Now}}, nil
 }
 
-// Verify returns what a token says, or a *Refused, or an error that wraps ErrUnavailable if
+// Verify returns what a token says, or a *RefusedError, or an error that wraps ErrUnavailable if
 // the issuer's keys cannot be had. It does not know whether the token was used before.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	claims, err := v.verify(ctx, token)
-	var refused *Refused
+	var refused *RefusedError
 	if errors.As(err, &refused) && claims != nil {
 		refused.Repository, refused.RunID = printable(claims.Repository), printable(claims.RunID)
 	}

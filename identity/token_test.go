@@ -180,7 +180,7 @@ func TestTokensThatAreRefused(t *testing.T) {
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			got, err := v.Verify(t.Context(), r.token)
-			var refused *Refused
+			var refused *RefusedError
 			if !errors.As(err, &refused) || refused.Reason != r.reason || got != nil {
 				t.Fatalf("%v, %v, want %s", got, err, r.reason)
 			}
@@ -273,7 +273,7 @@ func TestKeysRotate(t *testing.T) {
 	}
 	issuer.Withdraw()
 	c.pass(keysFresh)
-	var refused *Refused
+	var refused *RefusedError
 	if _, err := v.Verify(t.Context(), oidcissuer.Sign(jose.RS256, oldID, oldKey, issuer.Claims(good))); !errors.As(err, &refused) || refused.Reason != ReasonUnknownKey {
 		t.Errorf("a withdrawn key: %v", err)
 	}
@@ -343,7 +343,7 @@ func FuzzToken(f *testing.F) {
 	f.Add(`{"payload":"e30","signatures":[]}`)
 	f.Fuzz(func(t *testing.T, token string) {
 		got, err := v.Verify(t.Context(), token)
-		var refused *Refused
+		var refused *RefusedError
 		switch {
 		case err == nil && *got != *signed:
 			t.Errorf("taken: %q as %+v", token, got)

@@ -65,7 +65,7 @@ func New(now func() time.Time) (*Issuer, error) {
 	})
 	mux.HandleFunc("GET /token", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "bearer "+i.RequestToken && r.Header.Get("Authorization") != "Bearer "+i.RequestToken {
-			http.Error(w, `{"message":"unauthorized"}`, http.StatusUnauthorized)
+			http.Error(w, `{"message":"no token"}`, http.StatusUnauthorized)
 			return
 		}
 		token := i.Token(map[string]any{"aud": r.URL.Query().Get("audience")})
