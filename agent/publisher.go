@@ -20,7 +20,8 @@ import (
 // PublisherConfig says how batches reach the stream EVENTS.
 type PublisherConfig struct {
 	// JS reaches the streams. Its connection should not buffer while it is away
-	// (nats.ReconnectBufSize(-1)): the spool does that, on disk.
+	// (nats.ReconnectBufSize(-1)): the spool does that, on disk. If nil, everything stays
+	// in the spool until Use is called.
 	JS jetstream.JetStream
 	// AgentID is the identity that all batches carry.
 	AgentID string
@@ -62,7 +63,6 @@ type packed struct {
 // recognises a batch that it has already.
 type Publisher struct {
 	cfg     PublisherConfig
-	js      jetstream.JetStream
 	log     *slog.Logger
 	encoder *stream.Encoder
 	queue   chan packed
@@ -71,8 +71,9 @@ type Publisher struct {
 	waiting atomic.Uint64
 	spilled atomic.Uint64
 
-	mu    sync.Mutex // guards spool
+	mu    sync.Mutex // guards spool and js
 	spool *spool
+	js    jetstream.JetStream // nil until it is known
 }
 
 // NewPublisher opens the spool and starts to send what is in it. Close it.
@@ -94,16 +95,16 @@ func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The library counts what was not acknowledged among what is on its way, and takes no
-	// more when that is much: it has to give up when send does.
-	js, err := jetstream.New(cfg.JS.Conn(), jetstream.WithPublishAsyncTimeout(ackTimeout))
-	if err != nil {
-		return nil, fmt.Errorf("use JetStream: %w", err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Publisher{
-		js: js, cfg: cfg, log: cfg.Logger, encoder: encoder, spool: s, cancel: cancel,
+		cfg: cfg, log: cfg.Logger, encoder: encoder, spool: s, cancel: cancel,
 		queue: make(chan packed, window), done: make(chan struct{}),
+	}
+	if cfg.JS != nil {
+		if err := p.Use(cfg.JS.Conn()); err != nil {
+			cancel()
+			return nil, err
+		}
 	}
 	if cfg.Registerer != nil {
 		for _, c := range []prometheus.Collector{
@@ -131,6 +132,23 @@ func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
 	}()
 	return p, nil
 }
+
+// Use publishes over a connection from now on; it should not buffer while it is away.
+func (p *Publisher) Use(nc *nats.Conn) error {
+	// The library counts what was not acknowledged among what is on its way, and takes no
+	// more when that is much: it has to give up when send does.
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(ackTimeout))
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	p.mu.Lock()
+	p.js = js
+	p.mu.Unlock()
+	return nil
+}
+
+// errNoStream says that no connection is known yet.
+var errNoStream = errors.New("it is not known yet where the stream is")
 
 // Publish encodes a batch and takes charge of it. It waits only while the disk or
 // the network is slow and the spool is not yet used.
@@ -293,10 +311,16 @@ func (p *Publisher) keep(b packed) {
 // publish sends batches side by side and returns those that the stream does not
 // certainly have.
 func (p *Publisher) publish(ctx context.Context, batches []packed) (failed []packed, err error) {
+	p.mu.Lock()
+	js := p.js
+	p.mu.Unlock()
+	if js == nil {
+		return batches, errNoStream
+	}
 	subject := stream.EventSubject(p.cfg.AgentID)
 	futures := make([]jetstream.PubAckFuture, len(batches))
 	for i, b := range batches {
-		future, e := p.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: b.data}, jetstream.WithMsgID(b.id))
+		future, e := js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: b.data}, jetstream.WithMsgID(b.id))
 		if e != nil {
 			err = fmt.Errorf("publish batch %s: %w", b.id, e)
 			break

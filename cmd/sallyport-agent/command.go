@@ -12,7 +12,7 @@ type command struct {
 }
 
 // commands are all of them, each in a file of its own name.
-var commands = []command{hookCommand, reportCommand, installCommand, uninstallCommand, reloadCommand}
+var commands = []command{hookCommand, reportCommand, installCommand, uninstallCommand, reloadCommand, enrolCommand}
 
 func commandOf(name string) *command {
 	for i := range commands {

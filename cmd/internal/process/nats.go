@@ -101,7 +101,7 @@ func (n *NATS) options() ([]nats.Option, error) {
 // again for ever. What is published while it is away fails. name is what an operator of
 // NATS sees, inbox the subject below which answers arrive: whoever may read those of
 // others reads what they asked for. An error is one of wrong usage.
-func (n *NATS) Connect(name, inbox string, log *slog.Logger) (*nats.Conn, error) {
+func (n *NATS) Connect(name, inbox string, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
 	options, err := n.options()
 	if err != nil {
 		return nil, err
@@ -133,7 +133,7 @@ func (n *NATS) Connect(name, inbox string, log *slog.Logger) (*nats.Conn, error)
 			log.Info("connected to NATS again", "server", nc.ConnectedServerName())
 		}),
 	)
-	nc, err := nats.Connect(n.URL, options...)
+	nc, err := nats.Connect(n.URL, append(options, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
