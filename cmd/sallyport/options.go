@@ -32,6 +32,7 @@ type options struct {
 	declare  bool
 	limits   stream.Limits
 
+	identity      identityOptions
 	rest          string
 	grpc          string
 	tokenFile     string
@@ -85,6 +86,7 @@ func (o *options) declareFlags(f *pflag.FlagSet) {
 func (o *options) apiFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.rest, "rest", "127.0.0.1:7070", "address of the REST API")
 	f.StringVar(&o.grpc, "grpc", "127.0.0.1:7071", "address of the gRPC API")
+	o.identity.flags(f)
 }
 
 func (o *options) metricsFlag(f *pflag.FlagSet, value, note string) {

@@ -30,13 +30,15 @@ type Up struct {
 	REST string `json:"rest"`
 	// Webhooks is where GitHub's webhooks arrive, if there is an App in the data folder.
 	Webhooks string `json:"webhooks"`
+	// Public is where agents are let in by token or enrolment.
+	Public string `json:"public"`
 }
 
 // StartUp starts the program sallyport with a data folder and an incoming webhook
-// and waits until it is ready. What it prints goes to out.
-func StartUp(ctx context.Context, program, data, webhook string, out io.Writer) (*Up, error) {
-	u := &Up{program: program, data: data, cmd: exec.CommandContext(ctx, program, "up", "--data", data, "--agent", "on",
-		"--nats", "127.0.0.1:0", "--clickhouse", "127.0.0.1:0", "--rest", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--webhooks", "127.0.0.1:0")}
+// and waits until it is ready. What it prints goes to out. More flags may follow.
+func StartUp(ctx context.Context, program, data, webhook string, out io.Writer, more ...string) (*Up, error) {
+	u := &Up{program: program, data: data, cmd: exec.CommandContext(ctx, program, append([]string{"up", "--data", data, "--agent", "on",
+		"--nats", "127.0.0.1:0", "--clickhouse", "127.0.0.1:0", "--rest", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--webhooks", "127.0.0.1:0"}, more...)...)}
 	u.cmd.Env = append(os.Environ(), "SALLYPORT_SLACK_WEBHOOK="+webhook)
 	u.cmd.Stdout, u.cmd.Stderr = out, out
 	u.cmd.Cancel = func() error { return u.cmd.Process.Signal(syscall.SIGTERM) }
