@@ -24,7 +24,6 @@ import (
 
 // identityOptions are the flags about who is let in (docs/identity.md).
 type identityOptions struct {
-	publicURL  string
 	oidcIssuer string
 	oidcAllow  []string
 	lifetime   time.Duration
@@ -38,7 +37,6 @@ type identityOptions struct {
 func (o *identityOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.restCert, "rest-cert", "", "PEM file of the certificate with which the REST API is served by TLS; read again when it changes")
 	f.StringVar(&o.restKey, "rest-key", "", "PEM file of its key")
-	f.StringVar(&o.publicURL, "public-url", "", "address at which agents reach the REST API, https://HOST:PORT; tokens have to be for it (default: that of --rest)")
 	f.StringArrayVar(&o.oidcAllow, "oidc-allow", nil, "repository whose jobs are let in by GitHub's OIDC token, OWNER/NAME, where * stands for any part; repeated (default: none)")
 	f.StringVar(&o.oidcIssuer, "oidc-issuer", identity.GitHubIssuer, "issuer of the tokens; of GitHub Enterprise Server: https://HOST/_services/token")
 	f.DurationVar(&o.lifetime, "credential-lifetime", identity.DefaultLifetime, "how long a credential of an agent is good for, 1m to 24h; agents renew them")
@@ -106,13 +104,13 @@ func (s *stack) openGate(ctx context.Context, rest net.Listener) (*identity.Gate
 		return nil, usageError(errors.New("--nats-signing-key and --nats-account are for an external NATS: the embedded one has a key of its own"))
 	}
 	audience, err := credential.ServerURL(s.publicURL(rest))
-	if at, ok := rest.Addr().(*net.TCPAddr); ok && at.IP.IsUnspecified() && o.publicURL == "" {
+	if at, ok := rest.Addr().(*net.TCPAddr); ok && at.IP.IsUnspecified() && s.o.publicURL == "" {
 		err = fmt.Errorf("--rest %s is no address that an agent could reach it at", rest.Addr())
 	}
 	if err != nil {
-		if len(o.oidcAllow) == 0 && o.publicURL == "" {
+		if len(o.oidcAllow) == 0 {
 			// Nobody asked for it, and no agent would speak in clear to another machine.
-			s.log.Info("no agents are let in by token or enrolment: the REST API is neither by TLS nor of this machine alone", "rest", rest.Addr())
+			s.log.Info("no agents are let in by token or enrolment", "why", err)
 			return nil, nil //nolint:nilnil // no gate is no error here
 		}
 		return nil, usageError(fmt.Errorf("--public-url: %w; --rest-cert serves it by TLS", err))
@@ -158,8 +156,8 @@ func (s *stack) openGate(ctx context.Context, rest net.Listener) (*identity.Gate
 
 // publicURL is where agents reach the REST API, as far as is known.
 func (s *stack) publicURL(rest net.Listener) string {
-	if s.o.identity.publicURL != "" {
-		return s.o.identity.publicURL
+	if s.o.publicURL != "" {
+		return s.o.publicURL
 	}
 	if s.o.identity.restCert != "" {
 		return "https://" + rest.Addr().String()

@@ -97,7 +97,7 @@ const maxCredential = 16 << 10
 // nonce with the key that it is for. The connection ends when the credential does.
 func (u *users) checkCredential(c natsserver.ClientAuthentication, o *natsserver.ClientOpts) bool {
 	refuse := func(why string) bool {
-		u.log.Warn("NATS refuses a credential", "why", why, "address", c.RemoteAddress())
+		u.log.Info("NATS refuses a credential", "why", why, "address", c.RemoteAddress())
 		return false
 	}
 	if u.signer == "" || len(o.Token) > maxCredential {
