@@ -35,11 +35,13 @@ type yard struct {
 	gate    *Gate
 	metrics *prometheus.Registry
 	log     *bytes.Buffer
+	logger  *slog.Logger // of all gates, so that one lock is before log
 }
 
 func newYard(t *testing.T) *yard {
 	t.Helper()
 	y := &yard{t: t, clock: &clock{now: time.Now()}, log: new(bytes.Buffer)} // NATS has its own clock
+	y.logger = slog.New(slog.NewTextHandler(y.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	y.issuer = newIssuer(t, y.clock)
 	account, err := nkeys.CreateAccount()
 	if err != nil {
@@ -83,7 +85,7 @@ func (y *yard) open() *Gate {
 	g, err := Open(y.t.Context(), Config{
 		JetStream: y.js, Verifier: newVerifier(y.t, y.issuer.URL, y.clock, "acme/*"), Signer: y.signer, Audience: testAudience,
 		NATSURLs: []string{y.server.URL()}, CutOff: y.server.CutOff, Now: y.clock.Now, Registerer: y.metrics,
-		Logger: slog.New(slog.NewTextHandler(y.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger: y.logger,
 	})
 	if err != nil {
 		y.t.Fatal(err)
