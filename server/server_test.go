@@ -58,6 +58,7 @@ type api struct {
 	sallyportv1.SallyportServiceClient
 	ctx  context.Context // with the token
 	rest string
+	conn *grpc.ClientConn
 }
 
 func serveAPI(t *testing.T, s *store.Store, baselines Baselines, health func() []*sallyportv1.PartHealth) *api {
@@ -93,7 +94,7 @@ func serveAPI(t *testing.T, s *store.Store, baselines Baselines, health func() [
 	})
 	return &api{
 		sallyportv1.NewSallyportServiceClient(conn), metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token),
-		"http://" + listeners[1].Addr().String(),
+		"http://" + listeners[1].Addr().String(), conn,
 	}
 }
 

@@ -16,7 +16,7 @@ const maxEnvironmentBytes = 8 << 20
 // wipeEnvironment takes variables out of this process's environment, and overwrites them
 // where the kernel put it: /proc/PID/environ shows that place, and unsetting a variable
 // changes nothing there.
-func wipeEnvironment(names ...string) error {
+func wipeEnvironment(names ...string) (err error) {
 	for _, name := range names {
 		if err := os.Unsetenv(name); err != nil {
 			return err
@@ -30,7 +30,7 @@ func wipeEnvironment(names ...string) error {
 	if err != nil {
 		return err
 	}
-	defer memory.Close()
+	defer func() { err = errors.Join(err, memory.Close()) }()
 	data := make([]byte, to-from)
 	if _, err := memory.ReadAt(data, from); err != nil {
 		return fmt.Errorf("read the environment: %w", err)

@@ -119,6 +119,9 @@ func newServerCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if err := o.validIdentity(false); err != nil {
+			return usageError(err)
+		}
 		token := os.Getenv("SALLYPORT_TOKEN")
 		if o.tokenFile != "" {
 			if token, err = secretIn("--token-file", o.tokenFile); err != nil {

@@ -73,13 +73,10 @@ func embeddedSigner(data string) (*identity.Signer, error) {
 	return signer, nil
 }
 
-// prepareSigner makes s.signer for an external NATS, if there is a key for it.
-func (s *stack) prepareSigner() error {
+// externalSigner makes s.signer for an external NATS, if there is a key for it.
+func (s *stack) externalSigner() error {
 	o := &s.o.identity
 	if o.signingKey == "" {
-		if len(o.oidcAllow) > 0 {
-			return usageError(errors.New("--oidc-allow on an external NATS needs --nats-signing-key: without it nobody can be given a credential"))
-		}
 		return nil
 	}
 	seed, err := secretIn("--nats-signing-key", o.signingKey)
@@ -92,43 +89,86 @@ func (s *stack) prepareSigner() error {
 	return nil
 }
 
-// openGate makes what lets agents in, if there is a key to sign with. rest is where the
-// REST API listens.
+// validIdentity says what is wrong with the flags about who is let in, before anything
+// starts. embedded says whether NATS is of this process.
+func (o *options) validIdentity(embedded bool) error {
+	i := &o.identity
+	switch {
+	case (i.restCert == "") != (i.restKey == ""):
+		return errors.New("--rest-cert and --rest-key belong together")
+	case i.lifetime < identity.MinLifetime || i.lifetime > identity.MaxLifetime:
+		return fmt.Errorf("--credential-lifetime %s is not %s to %s", i.lifetime, identity.MinLifetime, identity.MaxLifetime)
+	case embedded && i.signingKey+i.account != "":
+		return errors.New("--nats-signing-key and --nats-account are for an external NATS: the embedded one has a key of its own")
+	case len(i.oidcAllow) == 0:
+		return nil
+	case !embedded && i.signingKey == "":
+		return errors.New("--oidc-allow on an external NATS needs --nats-signing-key: without it nobody can be given a credential")
+	}
+	audience, err := o.audience(o.rest)
+	if err != nil {
+		return err
+	}
+	_, err = i.verifier(audience)
+	return err
+}
+
+// audience is the address at which agents reach the REST API, which listens at rest.
+func (o *options) audience(rest string) (string, error) {
+	address := o.publicURL
+	if address == "" {
+		host, _, err := net.SplitHostPort(rest)
+		if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
+			return "", fmt.Errorf("--rest %s is no address that an agent could reach it at: say by --public-url which one is", rest)
+		}
+		scheme := "http://"
+		if o.identity.restCert != "" {
+			scheme = "https://"
+		}
+		address = scheme + rest
+	}
+	audience, err := credential.ServerURL(address)
+	if err != nil {
+		return "", fmt.Errorf("agents cannot reach the REST API: %w; --rest-cert serves it by TLS, --public-url is for a proxy that does", err)
+	}
+	return audience, nil
+}
+
+// verifier checks tokens; nil if none are taken.
+func (o *identityOptions) verifier(audience string) (*identity.Verifier, error) {
+	if len(o.oidcAllow) == 0 {
+		return nil, nil //nolint:nilnil // no tokens are no error
+	}
+	allow, err := identity.NewAllow(o.oidcAllow)
+	if err != nil {
+		return nil, fmt.Errorf("--oidc-allow: %w", err)
+	}
+	v, err := identity.NewVerifier(identity.VerifierConfig{Issuer: o.oidcIssuer, Audience: audience, Allow: allow})
+	if err != nil {
+		return nil, fmt.Errorf("--oidc-issuer: %w", err)
+	}
+	return v, nil
+}
+
+// openGate makes what lets agents in, if there is a key to sign with and an address to
+// reach it at. rest is where the REST API listens.
 func (s *stack) openGate(ctx context.Context, rest net.Listener) (*identity.Gate, error) {
 	o := &s.o.identity
 	if s.nats == nil {
-		if err := s.prepareSigner(); err != nil || s.signer == nil {
+		if err := s.externalSigner(); err != nil || s.signer == nil {
 			return nil, err
 		}
-	} else if o.signingKey+o.account != "" {
-		return nil, usageError(errors.New("--nats-signing-key and --nats-account are for an external NATS: the embedded one has a key of its own"))
 	}
-	audience, err := credential.ServerURL(s.publicURL(rest))
-	if at, ok := rest.Addr().(*net.TCPAddr); ok && at.IP.IsUnspecified() && s.o.publicURL == "" {
-		err = fmt.Errorf("--rest %s is no address that an agent could reach it at", rest.Addr())
-	}
-	if err != nil {
-		if len(o.oidcAllow) == 0 {
-			// Nobody asked for it, and no agent would speak in clear to another machine.
-			s.log.Info("no agents are let in by token or enrolment", "why", err)
-			return nil, nil //nolint:nilnil // no gate is no error here
-		}
-		return nil, usageError(fmt.Errorf("--public-url: %w; --rest-cert serves it by TLS", err))
+	audience, err := s.o.audience(rest.Addr().String())
+	if err != nil { // and nobody asked for it: validIdentity
+		s.log.Info("no agents are let in by token or enrolment", "why", err)
+		return nil, nil //nolint:nilnil // no gate is no error here
 	}
 	cfg := identity.Config{
 		JetStream: s.js, Signer: s.signer, Audience: audience, Lifetime: o.lifetime, Registerer: s.registry, Logger: s.log,
 	}
-	if len(o.oidcAllow) > 0 {
-		allow, err := identity.NewAllow(o.oidcAllow)
-		if err != nil {
-			return nil, usageError(fmt.Errorf("--oidc-allow: %w", err))
-		}
-		if cfg.Verifier, err = identity.NewVerifier(identity.VerifierConfig{Issuer: o.oidcIssuer, Audience: audience, Allow: allow}); err != nil {
-			return nil, usageError(fmt.Errorf("--oidc-issuer: %w", err))
-		}
-	}
-	if cfg.Lifetime < identity.MinLifetime || cfg.Lifetime > identity.MaxLifetime {
-		return nil, usageError(fmt.Errorf("--credential-lifetime %s is not %s to %s", cfg.Lifetime, identity.MinLifetime, identity.MaxLifetime))
+	if cfg.Verifier, err = o.verifier(audience); err != nil {
+		return nil, usageError(err)
 	}
 	if cfg.NATSURLs, err = s.agentsNATS(); err != nil {
 		return nil, err
@@ -152,17 +192,6 @@ func (s *stack) openGate(ctx context.Context, rest net.Listener) (*identity.Gate
 	s.addresses.Public = audience
 	s.log.Info("agents are let in", "audience", audience, "repositories", strings.Join(o.oidcAllow, " "), "nats", strings.Join(cfg.NATSURLs, ","))
 	return gate, nil
-}
-
-// publicURL is where agents reach the REST API, as far as is known.
-func (s *stack) publicURL(rest net.Listener) string {
-	if s.o.publicURL != "" {
-		return s.o.publicURL
-	}
-	if s.o.identity.restCert != "" {
-		return "https://" + rest.Addr().String()
-	}
-	return "http://" + rest.Addr().String()
 }
 
 // agentsNATS are the addresses of NATS that agents are told. They hold no password: an
@@ -191,9 +220,6 @@ func (s *stack) agentsNATS() ([]string, error) {
 
 // serveTLS puts TLS before a listener, if there is a certificate for it.
 func (o *identityOptions) serveTLS(l net.Listener, log *slog.Logger) (net.Listener, error) {
-	if (o.restCert == "") != (o.restKey == "") {
-		return nil, usageError(errors.New("--rest-cert and --rest-key belong together"))
-	}
 	if o.restCert == "" {
 		return l, nil
 	}

@@ -106,6 +106,9 @@ func (o *options) up(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := o.validIdentity(o.external.URL == ""); err != nil {
+		return usageError(err)
+	}
 	if s.retention, err = store.ParseRetention(o.retention); err != nil {
 		return usageError(fmt.Errorf("--retention: %w", err))
 	}
