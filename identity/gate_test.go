@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
@@ -198,6 +199,20 @@ func TestCredentialOfAJob(t *testing.T) {
 	for name, text := range map[string]string{"of a stranger": forged, "changed": strings.Replace(c.GetJwt(), ".", ".e", 1), "garbage": "x"} {
 		if _, _, err := y.connect(&sallyportv1.Credential{AgentId: "x", Jwt: text}, key); !errors.Is(err, nats.ErrAuthorization) {
 			t.Errorf("a credential that is %s: %v", name, err)
+		}
+	}
+	// Our own key signs agents and nobody else.
+	for _, subject := range []string{">", "sallyport.events.*", "sallyport.findings", stream.EventSubject("y"), "$JS.API.DIRECT.GET.KV_POLICIES.>", ""} {
+		u := jwt.NewUserClaims(nkey)
+		u.Name, u.Expires = "x", time.Now().Add(time.Hour).Unix()
+		u.Pub.Allow.Add(subject) // nothing, the last time
+		u.Sub.Allow.Add(stream.AgentInbox("x") + ".>")
+		text, err := u.Encode(y.signer.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := y.connect(&sallyportv1.Credential{AgentId: "x", Jwt: text}, key); !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("a credential that allows %q: %v", subject, err)
 		}
 	}
 	over, err := y.signer.sign(c.GetAgentId(), nkey, "", time.Now().Add(-time.Second))

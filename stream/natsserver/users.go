@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -112,8 +113,8 @@ func (u *users) checkCredential(c natsserver.ClientAuthentication, o *natsserver
 	if results.IsBlocking(true) || claims.Expires == 0 || claims.BearerToken {
 		return refuse("it is over, or nobody can mean it")
 	}
-	if len(claims.Pub.Allow) == 0 || len(claims.Sub.Allow) == 0 {
-		return refuse("it does not say what it is for") // to NATS that would be everything
+	if !agentRights(claims) {
+		return refuse("it allows more than an agent may, or does not say what it allows")
 	}
 	signature, err := base64.RawURLEncoding.DecodeString(o.Sig)
 	if err != nil {
@@ -134,6 +135,25 @@ func (u *users) checkCredential(c natsserver.ClientAuthentication, o *natsserver
 		},
 	})
 	return true
+}
+
+// agentRights says whether a credential allows something, and nothing but what an agent of
+// its name may: so who has the signer's key can make agents, and nobody else.
+func agentRights(claims *jwt.UserClaims) bool {
+	id := claims.Name
+	publish := []string{stream.EventSubject(id), stream.HeartbeatSubject(id), stream.ReportSubject(id)}
+	for _, subject := range claims.Pub.Allow {
+		policy := strings.HasPrefix(subject, stream.PolicySubject("")) && !strings.ContainsAny(subject, "*>")
+		if !slices.Contains(publish, subject) && !policy {
+			return false
+		}
+	}
+	for _, subject := range claims.Sub.Allow {
+		if subject != stream.AgentInbox(id)+".>" {
+			return false
+		}
+	}
+	return stream.ValidAgentID(id) && len(claims.Pub.Allow) > 0 && len(claims.Sub.Allow) > 0
 }
 
 // enter notes a connection of an nkey, unless it was revoked.
