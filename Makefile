@@ -97,7 +97,7 @@ generate: setup-generate generate-proto generate-github generate-action ## Make 
 generate-proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/protoc-gen-grpc-gateway $(TOOLS)/protoc-gen-openapiv2
 	$(TOOLS)/buf generate
 	@# What the API needs is left out of the agent (tag agent): gRPC alone doubles it.
-	sed -i '1i //go:build !agent\n' proto/sallyport/v1/service_grpc.pb.go proto/sallyport/v1/service.pb.gw.go
+	for f in service identity; do sed -i '1i //go:build !agent\n' proto/sallyport/v1/$${f}_grpc.pb.go proto/sallyport/v1/$$f.pb.gw.go; done
 
 .PHONY: generate-action
 generate-action: action/node_modules

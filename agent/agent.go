@@ -148,6 +148,7 @@ type Agent struct {
 	statuses     int
 	tellUntil    uint64 // another agent goes on from then
 	lifeFailed   bool
+	foreign      map[string]bool // repositories that the agent may not speak for and that ran here
 	malformedLog sync.Once
 
 	out        chan *sallyportv1.EventBatch

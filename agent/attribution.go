@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/bpf"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/stream"
 )
 
 // attribution is a step of a job, or (without a step) what a worker does between
@@ -178,6 +179,11 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 		p.at = w.worker.between() // a program of the worker's own
 		return
 	}
+	if !stream.MaySpeakFor(a.cfg.AgentID, m) {
+		// Nobody would believe it, nor what else is in the same batch.
+		a.notMine(m)
+		return
+	}
 	if m.ExecutionId == "" {
 		m.ExecutionId = executionID(a.cfg.AgentID, w, m)
 	}
@@ -225,6 +231,23 @@ func (a *Agent) begins(self *process) {
 		}
 		return
 	}
+}
+
+// maxNotMine bounds how many repositories are named that the agent may not speak for.
+const maxNotMine = 64
+
+// notMine says, once for each repository, that a job runs here which this agent may not
+// speak for: what it does is told as that of no job.
+func (a *Agent) notMine(m *sallyportv1.Attribution) {
+	if a.foreign[m.GetRepository()] || len(a.foreign) >= maxNotMine {
+		return
+	}
+	if a.foreign == nil {
+		a.foreign = make(map[string]bool)
+	}
+	a.foreign[m.GetRepository()] = true
+	a.log.Warn("a job runs here that this agent's identity does not stand for: it is told as no job's", "agent", a.cfg.AgentID,
+		"repo", m.GetRepository(), "run", m.GetRunId())
 }
 
 // endJobs says that the jobs of a worker are over.

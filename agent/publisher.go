@@ -21,6 +21,7 @@ import (
 type PublisherConfig struct {
 	// JS reaches the streams. Its connection should not buffer while it is away
 	// (nats.ReconnectBufSize(-1)): the spool does that, on disk.
+	// If neither it nor Conn is given, everything stays in the spool.
 	JS jetstream.JetStream
 	// Conn takes the place of JS where nothing may wait for the network: it returns the
 	// connection while there is one, nil while there is none, and at once.
@@ -68,6 +69,7 @@ type packed struct {
 // recognises a batch that it has already.
 type Publisher struct {
 	cfg     PublisherConfig
+	nc      *nats.Conn          // of js; send's
 	js      jetstream.JetStream // nil before the first connection; send's
 	log     *slog.Logger
 	encoder *stream.Encoder
@@ -101,7 +103,12 @@ func NewPublisher(cfg PublisherConfig) (*Publisher, error) {
 		return nil, err
 	}
 	if cfg.Conn == nil {
-		cfg.Conn = func() *nats.Conn { return cfg.JS.Conn() }
+		cfg.Conn = func() *nats.Conn {
+			if cfg.JS == nil {
+				return nil
+			}
+			return cfg.JS.Conn()
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Publisher{
@@ -307,12 +314,14 @@ func (p *Publisher) publish(ctx context.Context, batches []packed) (failed []pac
 	if nc == nil {
 		return batches, errAway
 	}
-	if p.js == nil {
+	if p.nc != nc { // the first, or another that has taken its place
 		// The library counts what was not acknowledged among what is on its way, and takes
 		// no more when that is much: it has to give up when send does.
-		if p.js, err = jetstream.New(nc, jetstream.WithPublishAsyncTimeout(ackTimeout)); err != nil {
+		js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(ackTimeout))
+		if err != nil {
 			return batches, fmt.Errorf("use JetStream: %w", err)
 		}
+		p.nc, p.js = nc, js
 	}
 	subject := stream.EventSubject(p.cfg.AgentID)
 	futures := make([]jetstream.PubAckFuture, len(batches))

@@ -307,9 +307,14 @@ func (d *Detector) handle(ctx context.Context, m jetstream.Msg) error {
 		return nil
 	}
 	batch := new(sallyportv1.EventBatch) // not reused: what is remembered points into it
-	if err := d.decoder.Decode(m.Data(), batch); err != nil {
+	if err := d.decode(m, batch); err != nil {
 		d.deadLetters.Inc()
 		d.log.Warn("malformed batch becomes a dead letter", "subject", m.Subject(), "error", err)
+		if f := foreignFinding(batch, err, d.engine.config.Now()); f != nil && d.insist(ctx, "publish finding", func(ctx context.Context) error {
+			return d.call(ctx, func(ctx context.Context) error { return stream.PublishFinding(ctx, d.js, f) })
+		}) != nil {
+			return d.dropUnsaved()
+		}
 		if d.insist(ctx, "keep dead letter", func(ctx context.Context) error {
 			return d.call(ctx, func(ctx context.Context) error {
 				return stream.PublishDeadLetter(ctx, d.js, "detector", m, err)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/sallyport-ci/sallyport/identity"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/store"
 )
@@ -38,7 +39,10 @@ type Config struct {
 	Verdicts Verdicts
 	// Health asks every part; it must return at once.
 	Health func() []*sallyportv1.PartHealth
-	// Token that every call but GetHealth needs. It must not be empty.
+	// Gate lets agents in; none if nil.
+	Gate *identity.Gate
+	// Token that every call needs but GetHealth and those by which agents get their
+	// credentials. It must not be empty.
 	Token string
 	// Registerer of metrics; none if nil.
 	Registerer prometheus.Registerer
@@ -49,6 +53,8 @@ type Config struct {
 // Server serves the API.
 type Server struct {
 	service *service
+	gate    *gatekeeper
+	callers *callers
 	token   string
 	calls   *prometheus.HistogramVec
 	panics  prometheus.Counter
@@ -60,6 +66,9 @@ const callTimeout = 30 * time.Second
 
 // maxRequest bounds a request's size in bytes: the largest holds a baseline.
 const maxRequest = 4 << 20
+
+// maxTokenless bounds the size of a REST request that needs no token, in bytes.
+const maxTokenless = 64 << 10
 
 // New returns a Server. An error means that the configuration cannot be used.
 func New(c Config) (*Server, error) {
@@ -74,6 +83,8 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		service: &service{store: c.Store, baselines: c.Baselines, teacher: c.Teacher, decisions: c.Decisions, verdicts: c.Verdicts, health: c.Health, log: c.Logger},
+		gate:    &gatekeeper{gate: c.Gate, log: c.Logger},
+		callers: newCallers(),
 		token:   c.Token,
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sallyport_api_call_seconds", Help: "Duration of calls of the API, by method and gRPC status.",
@@ -99,6 +110,7 @@ func New(c Config) (*Server, error) {
 func (s *Server) Serve(ctx context.Context, rpc, rest net.Listener) error {
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.UnaryInterceptor(s.intercept), grpc.ConnectionTimeout(10*time.Second))
 	sallyportv1.RegisterSallyportServiceServer(g, s.service)
+	sallyportv1.RegisterIdentityServiceServer(g, s.gate)
 
 	// The gateway is a client like any other, over memory: one place checks
 	// tokens, counts calls and catches panics.
@@ -168,8 +180,14 @@ func (s *Server) handler(ctx context.Context, client *grpc.ClientConn) (http.Han
 	if err := sallyportv1.RegisterSallyportServiceHandler(ctx, gateway, client); err != nil {
 		return nil, fmt.Errorf("register gateway: %w", err)
 	}
+	if err := sallyportv1.RegisterIdentityServiceHandler(ctx, gateway, client); err != nil {
+		return nil, fmt.Errorf("register gateway: %w", err)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", http.MaxBytesHandler(gateway, maxRequest))
+	for _, path := range []string{"/v1/identity:exchange", "/v1/identity:enrol", "/v1/identity:renew"} {
+		mux.Handle(path, http.MaxBytesHandler(gateway, maxTokenless))
+	}
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(sallyportv1.OpenAPI) // a client that has gone hears nothing
@@ -202,7 +220,13 @@ func (s *Server) intercept(ctx context.Context, q any, info *grpc.UnaryServerInf
 		}
 		s.calls.WithLabelValues(info.FullMethod, strconv.Itoa(int(status.Code(err)))).Observe(time.Since(start).Seconds())
 	}()
-	if info.FullMethod != sallyportv1.SallyportService_GetHealth_FullMethodName {
+	switch {
+	case info.FullMethod == sallyportv1.SallyportService_GetHealth_FullMethodName:
+	case tokenless[info.FullMethod]:
+		if err := s.callers.admit(callerAddress(ctx)); err != nil {
+			return nil, err
+		}
+	default:
 		if err := s.authenticate(ctx); err != nil {
 			return nil, err
 		}

@@ -65,8 +65,8 @@ func NewDecoder() (*Decoder, error) {
 }
 
 // Decode unpacks a message into b, which is reset first, and checks it: the
-// identity is complete, and every index points into its table. An error wraps
-// ErrMalformed.
+// identity is complete, every index points into its table, and every attribution is one
+// that the agent may speak for (ErrForeign). An error wraps ErrMalformed.
 func (d *Decoder) Decode(data []byte, b *sallyportv1.EventBatch) error {
 	var err error
 	d.scratch, err = d.zstd.DecodeAll(data, d.scratch[:0])
@@ -92,6 +92,9 @@ func check(b *sallyportv1.EventBatch) error {
 		return errors.New("first_sequence is missing")
 	case b.GetFirstSequence()+uint64(len(b.GetEvents())) < b.GetFirstSequence():
 		return errors.New("sequences overflow")
+	}
+	if err := checkBinding(b.GetAgentId(), b.GetAttributions()); err != nil {
+		return err
 	}
 	processes, attributions := len(b.GetProcesses()), len(b.GetAttributions())
 	for i, e := range b.GetEvents() {

@@ -110,8 +110,11 @@ func (l Limits) Valid() error {
 
 // Total returns the bytes that all streams and buckets may take together, on one server.
 func (l Limits) Total() int64 {
-	l = l.withDefaults()
-	return l.EventsBytes + l.FindingsBytes + l.DeadLetterBytes + (7+ingestedBuckets)*l.BucketBytes
+	var total int64
+	for _, s := range layout(l.withDefaults()) {
+		total += s.config.MaxBytes
+	}
+	return total
 }
 
 // declared is a stream as it has to be. A bucket is a stream, too.
@@ -201,6 +204,9 @@ func layout(l Limits) []declared {
 		{DecisionsBucket, "What people decided.", []string{PartServer, PartNotify, PartChecks}},
 		{NotifyBucket, "What was delivered to whom.", []string{PartNotify}},
 		{ChecksBucket, "The commits whose checks are kept up to date.", []string{PartChecks}},
+		{TokensBucket, "Which OIDC tokens were exchanged.", []string{PartServer}},
+		{EnrolmentsBucket, "Keys for enrolment, as digests, and who is enrolled.", []string{PartServer}},
+		{RefusalsBucket, "Who was refused a credential.", []string{PartServer}},
 	} {
 		streams = append(streams, declared{
 			what: "bucket " + b.name,
@@ -230,6 +236,14 @@ func layout(l Limits) []declared {
 			streams[i].config.MaxAge = VerdictWindow
 			streams[i].config.Discard = jetstream.DiscardOld
 		}
+		switch streams[i].config.Name {
+		case bucketPrefix + TokensBucket:
+			// Never DiscardOld: a token that is forgotten could be used again.
+			streams[i].config.MaxAge = TokenWindow
+		case bucketPrefix + RefusalsBucket:
+			streams[i].config.MaxAge = RefusalWindow
+			streams[i].config.Discard = jetstream.DiscardOld
+		}
 		streams[i].config.Storage = storage
 		streams[i].config.Replicas = l.Replicas
 	}
@@ -238,6 +252,14 @@ func layout(l Limits) []declared {
 
 // VerdictWindow is how long a verdict is kept.
 const VerdictWindow = 90 * 24 * time.Hour
+
+const (
+	// TokenWindow is how long a token is remembered that was exchanged: longer than any is
+	// accepted.
+	TokenWindow = 26 * time.Hour
+	// RefusalWindow is how long it is kept who was refused a credential.
+	RefusalWindow = 90 * 24 * time.Hour
+)
 
 // bucketPrefix and a bucket's name make that of its stream.
 const bucketPrefix = "KV_"

@@ -40,7 +40,7 @@ func TestDeclareLeavesWhatIsNotSet(t *testing.T) {
 	if text := declare(stream.Limits{EventsBytes: 1 << 20, EventsAge: time.Hour}); !strings.Contains(text, "stream EVENTS: changed: max_bytes is 8589934592 and has to be 1048576, max_age is 0s and has to be 1h0m0s") {
 		t.Errorf("a change is told as\n%s", text)
 	}
-	if text := declare(stream.Limits{}); strings.Contains(text, "changed") || strings.Contains(text, "made") || len(told) != 17 {
+	if text := declare(stream.Limits{}); strings.Contains(text, "changed") || strings.Contains(text, "made") || len(told) != 20 {
 		t.Errorf("declaring again did something:\n%s", text)
 	}
 	c := streamConfig(t, js, stream.EventsStream)

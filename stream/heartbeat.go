@@ -36,6 +36,10 @@ func SubscribeHeartbeats(nc *nats.Conn, heard func(*sallyportv1.Heartbeat), fore
 			foreign(fmt.Errorf("%w: heartbeat of agent %q on %s", ErrMalformed, h.GetAgentId(), m.Subject))
 			return
 		}
+		if err := checkBinding(h.GetAgentId(), h.GetJobs()); err != nil {
+			foreign(fmt.Errorf("%w: heartbeat: %w", ErrMalformed, err))
+			return
+		}
 		heard(h)
 	})
 	if err != nil {

@@ -42,6 +42,16 @@ const (
 	// ChecksBucket holds what is known of commits whose checks are kept, and webhooks that are to
 	// be carried out, for VerdictWindow.
 	ChecksBucket = "CHECKS"
+	// TokensBucket holds which OIDC tokens were exchanged, for TokenWindow.
+	TokensBucket = "TOKENS"
+	// EnrolmentsBucket holds enrolment keys, as digests, and who is enrolled.
+	EnrolmentsBucket = "ENROLMENTS"
+	// RefusalsBucket holds who was refused a credential, for RefusalWindow.
+	RefusalsBucket = "REFUSALS"
+	// PoliciesBucket is to hold what an agent may know of its repository, by PolicyKey.
+	// Nothing is in it yet; agents already have the right to read their own key, by
+	// $JS.API.DIRECT.GET.
+	PoliciesBucket = "POLICIES"
 )
 
 // Parts that run apart, as inboxes and permissions are named for them.
@@ -74,6 +84,23 @@ const (
 
 // EventSubject returns the subject on which an agent publishes.
 func EventSubject(agentID string) string { return eventPrefix + agentID }
+
+// HeartbeatSubject returns the subject of an agent's heartbeats.
+func HeartbeatSubject(agentID string) string { return heartbeatPrefix + agentID }
+
+// ReportSubject returns the subject on which an agent asks for the
+// judgement of a job.
+func ReportSubject(agentID string) string { return reportPrefix + agentID }
+
+// PolicyKey returns the key of a repository, "owner/name", in the bucket POLICIES: its
+// name, with =2E for each dot, which would begin another word of a subject.
+func PolicyKey(repository string) string { return strings.ReplaceAll(repository, ".", "=2E") }
+
+// PolicySubject returns the subject on which the bucket POLICIES is asked for a
+// repository's key and for nothing else.
+func PolicySubject(repository string) string {
+	return "$JS.API.DIRECT.GET." + bucketPrefix + PoliciesBucket + ".$KV." + PoliciesBucket + "." + PolicyKey(repository)
+}
 
 // AgentSubjects are the subjects on which agents may publish, with wildcards.
 func AgentSubjects() []string {

@@ -13,7 +13,7 @@ type command struct {
 
 // commands are all of them, each in a file of its own name.
 var commands = []command{
-	hookCommand, reportCommand, startCommand, statusCommand, stopCommand, installCommand, uninstallCommand, reloadCommand,
+	hookCommand, reportCommand, startCommand, statusCommand, stopCommand, installCommand, uninstallCommand, reloadCommand, enrolCommand,
 }
 
 func commandOf(name string) *command {

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"log/slog"
 
-	"github.com/sallyport-ci/sallyport/cmd/internal/process"
+	"github.com/nats-io/nats.go"
+
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 )
@@ -13,12 +14,12 @@ import (
 // heart sends heartbeats beside the agent, which may not wait for the network: to publish
 // waits while a connection is made.
 type heart struct {
-	connection *process.Connection
-	beats      chan *sallyportv1.Heartbeat
+	conn  func() *nats.Conn // nil while there is none
+	beats chan *sallyportv1.Heartbeat
 }
 
-func newHeart(c *process.Connection) *heart {
-	return &heart{connection: c, beats: make(chan *sallyportv1.Heartbeat, 4)}
+func newHeart(conn func() *nats.Conn) *heart {
+	return &heart{conn: conn, beats: make(chan *sallyportv1.Heartbeat, 4)}
 }
 
 // beat takes a heartbeat; one that has no room is not sent.
@@ -51,7 +52,7 @@ func (h *heart) send(ctx context.Context, log *slog.Logger) error {
 }
 
 func (h *heart) publish(b *sallyportv1.Heartbeat, log *slog.Logger) {
-	nc := h.connection.Conn()
+	nc := h.conn()
 	if nc == nil {
 		return // the spool says that nobody listens
 	}

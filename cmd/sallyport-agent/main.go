@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -16,12 +17,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sallyport-ci/sallyport/agent"
 	"github.com/sallyport-ci/sallyport/agent/control"
+	"github.com/sallyport-ci/sallyport/agent/credential"
 	"github.com/sallyport-ci/sallyport/agent/watchlist"
 	"github.com/sallyport-ci/sallyport/bpf"
 	"github.com/sallyport-ci/sallyport/cmd/internal/process"
@@ -52,6 +53,8 @@ const usage = `Watches this machine and streams what its CI jobs do to NATS JetS
 Usage:
   sallyport-agent --nats nats://agent:PASSWORD@HOST:4222
   sallyport-agent --nats tls://HOST:4222,tls://HOST:4222 --nats-creds FILE --agent-id NAME
+  sallyport-agent --server https://HOST
+  sallyport-agent enrol --server https://HOST [--name NAME] [--enrol-key-file FILE]
   sallyport-agent --check
   sallyport-agent start|status|stop
   sallyport-agent hook completed
@@ -64,6 +67,12 @@ is away events are kept in the state folder and sent later, in order, none twice
 
 Every flag is also an environment variable: --nats is SALLYPORT_NATS. The address
 holds a password; give it by environment, not as an argument that others can read.
+
+With --server the agent asks the server for a credential and for where NATS is: with
+GitHub's OIDC token in a job that has "permissions: id-token: write", or as a machine that
+was enrolled. enrol enrols this machine, once, for the key that "sallyport enrol create"
+printed, from a file or from SALLYPORT_ENROL_KEY; the agent needs no flag after it
+(docs/identity.md). Until the server lets the agent in, it keeps what it sees.
 
 An agent that starts while another one runs on the machine takes its work over: what
 happens meanwhile is told once, by one of them.
@@ -97,13 +106,18 @@ these privileges cannot run it (the message says what is missing).
 `
 
 type options struct {
-	nats      process.NATS
-	state     string
-	agentID   string
-	metrics   string
-	socket    string
-	workers   []string
-	watchList string
+	nats process.NATS
+	// server lets the agent in; empty with --nats, and of an enrolled machine, perhaps.
+	server, serverCA string
+	byServer         bool
+	// Of enrol.
+	name, enrolKey string
+	state          string
+	agentID        string
+	metrics        string
+	socket         string
+	workers        []string
+	watchList      string
 	// requestHosts may be "none".
 	requestHosts []string
 
@@ -189,6 +203,10 @@ func newFlags(o *options) *pflag.FlagSet {
 	o.nats.Flags(f, "nats", "nats://127.0.0.1:4222", "address of NATS, with user and password unless there is --nats-creds; several with commas")
 	f.StringVar(&o.nats.Creds, "creds", "", "as --nats-creds")
 	_ = f.MarkHidden("creds") // there is such a flag; it was called so once
+	f.StringVar(&o.server, "server", "", "address of the server that lets this agent in, https://HOST:PORT, instead of --nats")
+	f.StringVar(&o.serverCA, "server-ca", "", "file with the certificates that the server's is checked against (default: the machine's)")
+	f.StringVar(&o.name, "name", "", "of enrol: name of this machine (default: that of the host)")
+	f.StringVar(&o.enrolKey, "enrol-key-file", "", "of enrol: file with the enrolment key; or the key itself in SALLYPORT_ENROL_KEY")
 	f.StringVar(&o.state, "state", "/var/lib/sallyport-agent", "folder for the agent's identity and its spool")
 	f.StringVar(&o.agentID, "agent-id", "", "identity of this machine (default: kept in the state folder)")
 	f.StringVar(&o.socket, "socket", control.DefaultSocket, "Unix socket on which hooks and the next agent speak to this one")
@@ -238,7 +256,7 @@ func (o *options) parse(f *pflag.FlagSet, args []string, lookup func(string) (st
 		return fmt.Errorf("--agent-id %q is not 1 to 64 characters of [A-Za-z0-9_-]", o.agentID)
 	}
 	if o.command == nil && !o.check && !o.version {
-		if err := o.nats.Valid(); err != nil {
+		if err := o.validWay(f); err != nil {
 			return err
 		}
 	}
@@ -250,12 +268,35 @@ func (o *options) parse(f *pflag.FlagSet, args []string, lookup func(string) (st
 	return err
 }
 
-func (o *options) watch(ctx context.Context) (err error) {
-	if o.agentID == "" {
-		if o.agentID, err = agent.Identity(o.state); err != nil {
-			return err
+// validWay says what is wrong with how the agent is to reach NATS.
+func (o *options) validWay(f *pflag.FlagSet) error {
+	given := f.Lookup("nats").Changed || o.nats.Creds+o.nats.CA+o.nats.Cert+o.nats.Key != ""
+	if o.server == "" {
+		if _, err := credential.LoadEnrolment(o.state); given || errors.Is(err, fs.ErrNotExist) {
+			return o.nats.Valid()
+		}
+	} else if given {
+		return errors.New("--server and --nats do not go together: the server says where NATS is")
+	}
+	o.byServer = true
+	if o.agentID != "" {
+		return errors.New("--agent-id is for --nats: with --server, or when it is enrolled, an agent has the identity that the server gives it")
+	}
+	if o.server != "" {
+		if _, err := credential.ServerURL(o.server); err != nil {
+			return fmt.Errorf("--server: %w", err)
 		}
 	}
+	return nil
+}
+
+func (o *options) watch(ctx context.Context) (err error) {
+	way, err := o.link()
+	if err != nil {
+		return err
+	}
+	defer way.close()
+	o.agentID = way.agentID
 	hostname, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("read host name: %w", err)
@@ -291,12 +332,13 @@ func (o *options) watch(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, sensor.Close())
 	}
-	publisher, connection, err := o.publish(registry)
+	publisher, err := agent.NewPublisher(agent.PublisherConfig{
+		Conn: way.conn, AgentID: way.agentID, Dir: way.spool, MaxSpoolBytes: o.spoolSize, Registerer: registry, Logger: o.log,
+	})
 	if err != nil {
 		return errors.Join(err, sensor.Close())
 	}
-	defer closeConnection(connection)
-	beats := newHeart(connection)
+	beats := newHeart(way.conn)
 	a, err := agent.New(agent.Config{
 		AgentID: o.agentID, Hostname: hostname, Version: version, Self: sensor.Self(), BeginsJob: o.beginsJob,
 		Source: sensor, Watcher: sensor, WatchList: o.files, RequestHosts: agent.RequestHosts(o.requestHosts), Sink: publisher,
@@ -323,22 +365,20 @@ func (o *options) watch(ctx context.Context) (err error) {
 		}
 		serving.Go(func() error {
 			return process.ServeMetrics(beside, l, registry, func() []process.Check {
-				return []process.Check{{Name: "nats", Err: connection.Err()}}
+				return []process.Check{{Name: "nats", Err: way.check()}}
 			})
 		})
 	}
-	reports := &agent.Reports{Agent: a, Judge: func(ctx context.Context, q *sallyportv1.JobJudgementRequest) (*sallyportv1.JobJudgement, error) {
-		nc := connection.Conn()
-		if nc == nil {
-			return nil, errNoServer
-		}
-		return stream.AskJudgement(ctx, nc, o.agentID, q)
-	}}
+	serving.Go(func() error {
+		way.run(beside)
+		return nil
+	})
+	reports := &agent.Reports{Agent: a, Judge: way.judge}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan struct{})
 	var within atomic.Int64 // how long what is left may be sent, once somebody said so
-	status := func() control.Status { return o.status(a, publisher, connection) }
+	status := func() control.Status { return o.status(a, publisher, way) }
 	if l, err := control.Listen(o.socket); err != nil {
 		o.log.Warn("hooks and the next agent cannot speak to this one", "error", err)
 	} else {
@@ -397,36 +437,9 @@ func (o *options) watch(ctx context.Context) (err error) {
 	}
 	close(ended)
 	if n := publisher.Waiting(); n > 0 {
-		o.log.Warn("batches wait in the spool for the next start", "batches", n, "spool", o.spool())
+		o.log.Warn("batches wait in the spool for the next start", "batches", n, "spool", way.spool)
 	}
 	return err
-}
-
-// publish connects to NATS, when it can be reached, and opens the spool. It does not wait
-// for the network.
-func (o *options) publish(registry prometheus.Registerer) (*agent.Publisher, *process.Connection, error) {
-	connection, err := o.nats.ConnectBeside("sallyport-agent "+o.agentID, stream.AgentInbox(o.agentID), o.log)
-	if err != nil {
-		return nil, nil, err
-	}
-	publisher, err := agent.NewPublisher(agent.PublisherConfig{
-		Conn: connection.Conn, AgentID: o.agentID, Dir: o.spool(), MaxSpoolBytes: o.spoolSize,
-		Registerer: registry, Logger: o.log,
-	})
-	if err != nil {
-		closeConnection(connection)
-		return nil, nil, err
-	}
-	return publisher, connection, nil
-}
-
-func (o *options) spool() string { return filepath.Join(o.state, "spool") }
-
-// closeConnection does not wait long for an attempt to connect that leads nowhere.
-func closeConnection(c *process.Connection) {
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	c.Close(ctx)
 }
 
 // check opens and closes the kernel side.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/sallyport-ci/sallyport/agent"
 	"github.com/sallyport-ci/sallyport/agent/control"
-	"github.com/sallyport-ci/sallyport/cmd/internal/process"
 )
 
 // statusCommand says how the agent is.
@@ -55,9 +54,9 @@ func (o *options) noWords(name string) error {
 }
 
 // status is how the agent in this process is.
-func (o *options) status(a *agent.Agent, publisher *agent.Publisher, connection *process.Connection) control.Status {
+func (o *options) status(a *agent.Agent, publisher *agent.Publisher, way *link) control.Status {
 	s := control.Status{
-		AgentID: o.agentID, Version: version, PID: os.Getpid(), BatchesWaiting: publisher.Waiting(), Spool: o.spool(),
+		AgentID: o.agentID, Version: version, PID: os.Getpid(), BatchesWaiting: publisher.Waiting(), Spool: way.spool,
 	}
 	s.EventsSeen, s.EventsLost = a.Account()
 	select {
@@ -65,7 +64,7 @@ func (o *options) status(a *agent.Agent, publisher *agent.Publisher, connection 
 		s.Armed = true
 	default:
 	}
-	if err := connection.Err(); err != nil {
+	if err := way.check(); err != nil {
 		s.NotConnected = strings.ReplaceAll(err.Error(), "\n", ": ")
 	} else {
 		s.Connected = true

@@ -78,6 +78,7 @@ func newDetectorCommand() *cobra.Command {
 	})
 	f := cmd.Flags()
 	o.detectorFlags(f, " (default: the built-in ones alone)")
+	o.publicFlag(f)
 	o.declareFlags(f)
 	o.metricsFlag(f, "", metricsNote)
 	o.logFlags(f, "info", "log as JSON lines")
@@ -110,13 +111,16 @@ func newServerCommand() *cobra.Command {
 	cmd := o.command(&cobra.Command{
 		Use:   "server",
 		Short: "Run the API alone, against an external NATS and ClickHouse",
-		Long:  "Answers gRPC and REST from ClickHouse and from the baselines in NATS. Several may run\nside by side. The token that callers need is in a file or in SALLYPORT_TOKEN. The API\nhas no TLS of its own: put a proxy before it where it leaves the machine." + apartHelp,
+		Long:  "Answers gRPC and REST from ClickHouse and from the baselines in NATS. Several may run\nside by side. The token that callers need is in a file or in SALLYPORT_TOKEN. REST is by\nTLS with --rest-cert; put a proxy before gRPC where it leaves the machine." + apartHelp,
 		Example: `  sallyport server --nats tls://nats-1:4222,tls://nats-2:4222 --nats-ca ca.pem \
     --nats-creds server.creds --declare=false --clickhouse-dsn-file dsn --token-file token`,
 	}, func(ctx context.Context) error {
 		dsn, err := o.neededDSN()
 		if err != nil {
 			return err
+		}
+		if err := o.validIdentity(false); err != nil {
+			return usageError(err)
 		}
 		token := os.Getenv("SALLYPORT_TOKEN")
 		if o.tokenFile != "" {
@@ -134,6 +138,7 @@ func newServerCommand() *cobra.Command {
 	f := cmd.Flags()
 	o.clickhouseFlags(f)
 	o.apiFlags(f)
+	o.publicFlag(f)
 	f.StringVar(&o.tokenFile, "token-file", "", "file with the token that callers of the API need; or the token itself in SALLYPORT_TOKEN")
 	o.declareFlags(f)
 	o.metricsFlag(f, "", metricsNote)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,10 +14,15 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
+	"github.com/sallyport-ci/sallyport/cmd/internal/process"
+	"github.com/sallyport-ci/sallyport/identity"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/test/oidcissuer"
 )
 
 // TestCredentialsOfAnOperator does what docs/cluster.md says of many agents: an operator
@@ -70,7 +76,10 @@ func TestCredentialsOfAnOperator(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, role := range []string{"declare", "detector"} {
+	// With this one the server signs credentials for agents that it lets in.
+	lettingIn, lettingInID := pair(t, nkeys.CreateAccount)
+	account.SigningKeys.Add(lettingInID)
+	for _, role := range []string{"declare", "detector", "server"} {
 		user(role, role)
 	}
 	user("agent", "runner-7")
@@ -143,6 +152,99 @@ resolver_preload { %s: %s, %s: %s }
 		return nil
 	})
 	detector.stop()
+	testLetIn(t, c, lettingIn, accountID)
+}
+
+// testLetIn lets a job's agent in with a signing key of the account, as `sallyport server`
+// does with the rights of its role, and tries what the agent may.
+func testLetIn(t *testing.T, c *cluster, key nkeys.KeyPair, account string) {
+	issuer, err := oidcissuer.New(time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issuer.Close)
+	seed, err := key.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := identity.NewSigner(seed, account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	allow, err := identity.NewAllow([]string{"acme/*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const audience = "https://sallyport.example.test"
+	verifier, err := identity.NewVerifier(identity.VerifierConfig{Issuer: issuer.URL, Audience: audience, Allow: allow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, js, _ := c.connect("server", stream.Inbox(stream.PartServer))
+	gate, err := identity.Open(t.Context(), identity.Config{JetStream: js, Verifier: verifier, Signer: signer, Audience: audience, NATSURLs: strings.Split(c.urls(), ",")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, nkey := pair(t, nkeys.CreateUser)
+	token := issuer.Token(map[string]any{"aud": audience})
+	credential, err := gate.Exchange(t.Context(), token, nkey, "192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gate.Exchange(t.Context(), token, nkey, "192.0.2.1"); err == nil || !strings.Contains(err.Error(), "replayed") {
+		t.Errorf("the same token again: %v", err)
+	}
+	if list, err := gate.Refusals(t.Context(), 10); err != nil || len(list) != 1 {
+		t.Errorf("refusals: %v, %v", list, err)
+	}
+	enrolmentKey, _, err := gate.CreateKey(t.Context(), &sallyportv1.CreateEnrolmentKeyRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, machine := pair(t, nkeys.CreateUser)
+	if _, err := gate.Enrol(t.Context(), enrolmentKey, "vm-1", machine, "192.0.2.1"); err != nil {
+		t.Error(err)
+	}
+	if keys, agents, err := gate.Enrolments(t.Context()); err != nil || len(keys) != 1 || len(agents) != 1 {
+		t.Errorf("enrolments: %v, %v, %v", keys, agents, err)
+	}
+	if _, err := gate.Revoke(t.Context(), "vm-1"); err != nil {
+		t.Error(err)
+	}
+
+	id := credential.GetAgentId()
+	as := &process.NATS{URL: c.urls(), CA: c.path("ca.pem")}
+	nc, err := as.Connect("test", stream.AgentInbox(id), slog.New(slog.DiscardHandler),
+		stream.CredentialOptions(func() (string, error) { return credential.GetJwt(), nil }, mine.Sign)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	refused := make(chan error, 64)
+	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err })
+	eventually(t, time.Minute, func() error { return process.Connected(nc) })
+	agent, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := agent.Publish(t.Context(), stream.EventSubject(id), []byte("batch")); err != nil {
+		t.Errorf("an agent that is let in publishes its own events: %v", err)
+	}
+	for _, subject := range []string{
+		stream.EventSubject("runner-7"), stream.HeartbeatSubject("runner-7"), stream.PolicySubject("acme/bank"), "$JS.API.STREAM.DELETE.EVENTS",
+		"$JS.API.STREAM.INFO.EVENTS", "$KV.ENROLMENTS.agent.x", "sallyport.findings",
+	} {
+		if err := nc.Publish(subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		expectRefusal(t, nc, refused, "Publish", subject)
+	}
+	for _, subject := range []string{stream.AgentInbox("runner-7") + ".>", "_INBOX.>", "sallyport.events.*", ">"} {
+		if _, err := nc.SubscribeSync(subject); err != nil {
+			t.Fatal(err)
+		}
+		expectRefusal(t, nc, refused, "Subscription", subject)
+	}
 }
 
 func pair(t *testing.T, create func() (nkeys.KeyPair, error)) (key nkeys.KeyPair, public string) {

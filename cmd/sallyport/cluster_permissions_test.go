@@ -38,7 +38,7 @@ func testPermissions(t *testing.T, c *cluster) {
 		notHear     []string
 	}{
 		{"runner-1", agent, []string{
-			"sallyport.findings", "sallyport.deadletters.ingest", "$KV.BASELINES.x", "$KV.INGEST.EVENTS.done",
+			"sallyport.findings", "sallyport.deadletters.ingest", "$KV.BASELINES.x", "$KV.TOKENS.x", "$KV.ENROLMENTS.agent.x", "$JS.API.STREAM.MSG.GET.KV_ENROLMENTS", "$KV.INGEST.EVENTS.done",
 			"$JS.API.CONSUMER.MSG.NEXT.EVENTS.ingest", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.detector", "$JS.API.STREAM.MSG.GET.EVENTS",
 			"$JS.API.DIRECT.GET.EVENTS", "$JS.ACK.EVENTS.ingest.1.1.1.1.1", "$JS.API.STREAM.INFO.EVENTS", agent + ".x", stream.Inbox(stream.PartIngest) + ".x",
 		}, []string{"sallyport.heartbeats.*", "sallyport.reports.*", other + ".>", stream.Inbox(stream.PartDetector) + ".>"}},
@@ -58,6 +58,7 @@ func testPermissions(t *testing.T, c *cluster) {
 		{"server", stream.Inbox(stream.PartServer), []string{
 			"sallyport.events.runner-1", "sallyport.findings", "$KV.VERDICTS.x", "$JS.API.STREAM.MSG.GET.EVENTS",
 			"$JS.API.STREAM.MSG.GET.KV_INGEST", "$JS.API.STREAM.PURGE.KV_DECISIONS", "$JS.API.STREAM.PURGE.KV_BASELINES", "$JS.API.CONSUMER.CREATE.KV_BASELINES.mine",
+			"$JS.API.STREAM.PURGE.KV_TOKENS", "$JS.API.STREAM.MSG.DELETE.KV_TOKENS", "$JS.API.CONSUMER.CREATE.KV_ENROLMENTS.mine",
 		}, []string{"sallyport.heartbeats.*", "sallyport.reports.*"}},
 		{"checks", stream.Inbox(stream.PartChecks), []string{
 			"sallyport.events.runner-1", "sallyport.findings", "$KV.VERDICTS.x", "$JS.API.STREAM.MSG.GET.EVENTS", "$JS.API.STREAM.MSG.GET.KV_INGEST",

@@ -43,6 +43,8 @@ type addresses struct {
 	Metrics    string `json:"metrics"`
 	// Webhooks is empty where no checks are kept.
 	Webhooks string `json:"webhooks,omitempty"`
+	// Public is where agents are let in; empty if they are not.
+	Public string `json:"public,omitempty"`
 }
 
 func (a addresses) write(data string) error {

@@ -90,6 +90,7 @@ each job, and says so when a job does something else.
 		newChecksCommand(),
 		newAppCommand(),
 		newDeclareCommand(),
+		newEnrolCommand(),
 		newRecordCommand(),
 		newReplayCommand(),
 		newPolicyCommand(),

@@ -32,6 +32,7 @@ type options struct {
 	declare  bool
 	limits   stream.Limits
 
+	identity      identityOptions
 	rest          string
 	grpc          string
 	tokenFile     string
@@ -85,6 +86,7 @@ func (o *options) declareFlags(f *pflag.FlagSet) {
 func (o *options) apiFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.rest, "rest", "127.0.0.1:7070", "address of the REST API")
 	f.StringVar(&o.grpc, "grpc", "127.0.0.1:7071", "address of the gRPC API")
+	o.identity.flags(f)
 }
 
 func (o *options) metricsFlag(f *pflag.FlagSet, value, note string) {
@@ -105,7 +107,10 @@ func (o *options) detectorFlags(f *pflag.FlagSet, folder string) {
 	o.policyBundle.flags(f)
 	f.IntVar(&o.baselineRuns, "baseline-runs", 5, "clean runs after which a job's baseline can be stable, 1 to 1000")
 	f.StringArrayVar(&o.trustedRefs, "trusted-ref", detector.DefaultTrustedRefs, "reference whose runs may teach baselines, beside those that GitHub protects; * stands for any part without /; repeated")
-	f.StringVar(&o.publicURL, "public-url", "", "address under which people reach the API, for instance https://sallyport.example.test: jobs' summaries link to it (default: they link nowhere)")
+}
+
+func (o *options) publicFlag(f *pflag.FlagSet) {
+	f.StringVar(&o.publicURL, "public-url", "", "address under which people and agents reach the REST API, for instance https://sallyport.example.test: jobs' summaries link to it, and OIDC tokens have to be for it (default: no links; tokens for the address of --rest)")
 }
 
 func (o *options) logFlags(f *pflag.FlagSet, level, json string) {

@@ -24,6 +24,7 @@ import (
 	"github.com/sallyport-ci/sallyport/cmd/internal/process"
 	"github.com/sallyport-ci/sallyport/deadletter"
 	"github.com/sallyport-ci/sallyport/detector"
+	"github.com/sallyport-ci/sallyport/identity"
 	"github.com/sallyport-ci/sallyport/ingest"
 	"github.com/sallyport-ci/sallyport/notify"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -49,6 +50,7 @@ type stack struct {
 	engine    *engine.Process    // nil if ClickHouse is elsewhere
 	nats      *natsserver.Server // nil if NATS is elsewhere
 	js        jetstream.JetStream
+	signer    *identity.Signer // of agents' credentials; nil if there is none
 	store     *store.Store
 	retention store.Retention
 	ingest    *ingest.Ingest
@@ -103,6 +105,9 @@ func (o *options) up(ctx context.Context, out io.Writer) (err error) {
 	dsn, err := o.dsn()
 	if err != nil {
 		return err
+	}
+	if err := o.validIdentity(o.external.URL == ""); err != nil {
+		return usageError(err)
 	}
 	if s.retention, err = store.ParseRetention(o.retention); err != nil {
 		return usageError(fmt.Errorf("--retention: %w", err))
@@ -260,8 +265,15 @@ func (s *stack) startNATS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.signer, err = embeddedSigner(s.o.data); err != nil {
+		return err
+	}
+	signer, err := s.signer.PublicKey()
+	if err != nil {
+		return fmt.Errorf("key for agents' credentials: %w", err)
+	}
 	s.nats, err = natsserver.Start(natsserver.Config{
-		Dir: filepath.Join(s.o.data, "nats"), Host: host, Port: port, AgentPassword: password, OperatorPassword: operator, Logger: s.log,
+		Dir: filepath.Join(s.o.data, "nats"), Host: host, Port: port, AgentPassword: password, AgentSigner: signer, OperatorPassword: operator, Logger: s.log,
 		MaxStore: s.o.limits.Total(),
 	})
 	if err != nil {
@@ -499,17 +511,25 @@ func (s *stack) startDetector(ctx context.Context) error {
 }
 
 func (s *stack) startServer(token string) step {
-	return func(context.Context) error {
-		rest, err := listen("rest", s.o.rest)
+	return func(ctx context.Context) error {
+		clear, err := listen("rest", s.o.rest)
 		if err != nil {
 			return err
+		}
+		rest, err := s.o.identity.serveTLS(clear, s.log)
+		if err != nil {
+			return errors.Join(err, clear.Close())
 		}
 		rpc, err := listen("grpc", s.o.grpc)
 		if err != nil {
 			return errors.Join(err, rest.Close())
 		}
+		gate, err := s.openGate(ctx, rest)
+		if err != nil {
+			return errors.Join(err, rest.Close(), rpc.Close())
+		}
 		api, err := server.New(server.Config{
-			Store: s.store, Baselines: s.baselines, Teacher: s.baselines, Decisions: s.decisions, Verdicts: s.verdicts, Health: s.health, Token: token, Registerer: s.registry, Logger: s.log,
+			Gate: gate, Store: s.store, Baselines: s.baselines, Teacher: s.baselines, Decisions: s.decisions, Verdicts: s.verdicts, Health: s.health, Token: token, Registerer: s.registry, Logger: s.log,
 		})
 		if err != nil {
 			return errors.Join(err, rest.Close(), rpc.Close())
@@ -659,7 +679,14 @@ func (s *stack) banner(took time.Duration) {
 	} else {
 		row("ClickHouse", "not of this process", "database "+s.store.Database())
 	}
-	row("REST", "http://"+s.addresses.REST, "token: "+filepath.Join(s.o.data, tokenFile)+", contract: /openapi.json")
+	scheme := "http://"
+	if s.o.identity.restCert != "" {
+		scheme = "https://"
+	}
+	row("REST", scheme+s.addresses.REST, "token: "+filepath.Join(s.o.data, tokenFile)+", contract: /openapi.json")
+	if s.addresses.Public != "" && len(s.o.identity.oidcAllow) > 0 {
+		row("jobs", "let in by token at "+s.addresses.Public, strings.Join(s.o.identity.oidcAllow, ", "))
+	}
 	row("gRPC", s.addresses.GRPC, "the same token")
 	if s.addresses.Webhooks != "" {
 		row("webhooks", "http://"+s.addresses.Webhooks+webhookPath, "from GitHub, for the checks of pull requests")

@@ -45,6 +45,7 @@ Exit codes: 0 stopped in order, 1 something failed, 2 wrong usage.`,
 	o.clickhouseFlags(f)
 	f.StringVar(&o.retention, "retention", "", "days after which rows are deleted, by table, such as events=90d,findings=400d (default: never)")
 	o.apiFlags(f)
+	o.publicFlag(f)
 	o.metricsFlag(f, "127.0.0.1:7072", "")
 	o.alertFlags(f)
 	o.detectorFlags(f, " (default <data>/policies)")

@@ -11,7 +11,6 @@ import (
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"golang.org/x/crypto/bcrypt"
 
 	"github.com/sallyport-ci/sallyport/stream"
 )
@@ -33,6 +32,9 @@ type Config struct {
 	// OperatorPassword, if set, admits user "operator", who may do everything,
 	// from outside this process.
 	OperatorPassword string
+	// AgentSigner, if set, is the public key ("A…") of who signs credentials for agents:
+	// user JWTs, which are good until they end and for what they say.
+	AgentSigner string
 	// Logger takes the server's own messages.
 	Logger *slog.Logger
 }
@@ -48,21 +50,12 @@ const (
 // Server is an embedded NATS server with JetStream.
 type Server struct {
 	server   *natsserver.Server
+	users    *users
 	password string
 }
 
 // startTimeout is long because a server that was killed checks its files first.
 const startTimeout = 60 * time.Second
-
-// hash is how the server keeps a password. The least cost: the passwords are
-// random, not words that somebody could guess.
-func hash(password string) (string, error) {
-	h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
-	if err != nil {
-		return "", fmt.Errorf("hash a password for NATS: %w", err)
-	}
-	return string(h), nil
-}
 
 // Start starts the server and waits until it takes connections.
 func Start(cfg Config) (*Server, error) {
@@ -81,25 +74,9 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.OperatorPassword == "" {
 		cfg.OperatorPassword = newPassword()
 	}
-	operatorHash, err := hash(cfg.OperatorPassword)
+	known, err := newUsers(cfg)
 	if err != nil {
 		return nil, err
-	}
-	operator := &natsserver.User{Username: OperatorUser, Password: operatorHash}
-	users := []*natsserver.User{operator}
-	if cfg.AgentPassword != "" {
-		agentHash, err := hash(cfg.AgentPassword)
-		if err != nil {
-			return nil, err
-		}
-		users = append(users, &natsserver.User{
-			Username: AgentUser,
-			Password: agentHash,
-			Permissions: &natsserver.Permissions{
-				Publish:   &natsserver.SubjectPermission{Allow: stream.AgentSubjects()},
-				Subscribe: &natsserver.SubjectPermission{Allow: []string{"_INBOX.>"}},
-			},
-		})
 	}
 	s, err := natsserver.NewServer(&natsserver.Options{
 		ServerName:         "sallyport",
@@ -111,11 +88,14 @@ func Start(cfg Config) (*Server, error) {
 		JetStreamMaxMemory: 64 << 20,
 		MaxPayload:         8 << 20,
 		NoSigs:             true,
-		Users:              users,
+		// An agent that has a credential proves by signing it that it has the key, too.
+		AlwaysEnableNonce:          true,
+		CustomClientAuthentication: known,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configure NATS server in %s: %w", cfg.Dir, err)
 	}
+	known.alive = func(id uint64) bool { return s.GetClient(id) != nil }
 	messages := &serverLog{logger: cfg.Logger}
 	s.SetLoggerV2(messages, false, false, false)
 	s.Start()
@@ -136,7 +116,7 @@ func Start(cfg Config) (*Server, error) {
 		s.WaitForShutdown()
 		return nil, fmt.Errorf("start NATS server in %s: JetStream is not available", cfg.Dir)
 	}
-	return &Server{server: s, password: cfg.OperatorPassword}, nil
+	return &Server{server: s, users: known, password: cfg.OperatorPassword}, nil
 }
 
 // URL returns the address for clients on this machine, without credentials.

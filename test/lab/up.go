@@ -30,6 +30,8 @@ type Up struct {
 	REST string `json:"rest"`
 	// Webhooks is where GitHub's webhooks arrive, if there is an App in the data folder.
 	Webhooks string `json:"webhooks"`
+	// Public is where agents are let in by token or enrolment.
+	Public string `json:"public"`
 }
 
 // StartUp starts the program sallyport with a data folder and an incoming webhook

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -25,14 +26,14 @@ type Connection struct {
 
 // ConnectBeside is Connect that does not wait for the first attempt. The error is one of
 // wrong usage. Close it.
-func (n *NATS) ConnectBeside(name, inbox string, log *slog.Logger) (*Connection, error) {
+func (n *NATS) ConnectBeside(name, inbox string, log *slog.Logger, more ...nats.Option) (*Connection, error) {
 	if err := n.Valid(); err != nil {
 		return nil, err
 	}
 	c := &Connection{done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
-		nc, err := n.connect(name, inbox, log, c.options(log)...)
+		nc, err := n.Connect(name, inbox, log, append(more, c.options(log)...)...)
 		if err != nil { // a file that was there is not any more
 			log.Error("there will be no connection to NATS", "error", err)
 			c.failed.Store(&err)
@@ -77,6 +78,20 @@ func (c *Connection) Conn() *nats.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.nc
+}
+
+// Again has it made anew, to show another credential. It does not wait for that.
+func (c *Connection) Again() error {
+	c.mu.Lock()
+	nc := c.nc
+	c.mu.Unlock()
+	if nc == nil {
+		return nil // it will be shown the first time
+	}
+	if err := nc.ForceReconnect(); err != nil {
+		return fmt.Errorf("connect to NATS again: %w", err)
+	}
+	return nil
 }
 
 // Err returns nil while there is a connection, else why there is none.

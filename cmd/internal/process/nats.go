@@ -101,11 +101,7 @@ func (n *NATS) options() ([]nats.Option, error) {
 // again for ever. What is published while it is away fails. name is what an operator of
 // NATS sees, inbox the subject below which answers arrive: whoever may read those of
 // others reads what they asked for. An error is one of wrong usage.
-func (n *NATS) Connect(name, inbox string, log *slog.Logger) (*nats.Conn, error) {
-	return n.connect(name, inbox, log)
-}
-
-func (n *NATS) connect(name, inbox string, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
+func (n *NATS) Connect(name, inbox string, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
 	options, err := n.options()
 	if err != nil {
 		return nil, err
