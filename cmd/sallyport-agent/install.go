@@ -27,7 +27,7 @@ type installOptions struct {
 }
 
 // ownFlags are those that are no settings of the agent that is installed.
-var ownFlags = []string{"runner", "root", "no-hooks", "no-start", "dry-run", "purge", "json", "check", "version", "markdown", "execution", "wait"}
+var ownFlags = []string{"runner", "root", "no-hooks", "no-start", "dry-run", "purge", "json", "check", "version", "markdown", "execution", "wait", "name", "enrol-key-file"}
 
 func (o *installOptions) add(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.runners, "runner", nil, "of install: folder of a runner whose hooks are set up; may be repeated (default: those that are found)")
@@ -91,16 +91,17 @@ func (o *options) runInstall(ctx context.Context) error {
 		}
 		settings["SALLYPORT_"+strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))] = value
 	})
-	if err := o.nats.Valid(); err != nil {
+	if err := o.validWay(o.flags); err != nil {
 		return err
 	}
-	if !o.install.noStart && o.install.root == "/" {
+	// An enrolled machine knows its server.
+	if !o.byServer && !o.install.noStart && o.install.root == "/" {
 		known, err := install.Settings(o.install.root)
 		if err != nil {
 			return err
 		}
 		if !slices.ContainsFunc(addressSettings, func(name string) bool { return settings[name] != "" || slices.Contains(known, name) }) {
-			return errors.New("where does the agent send to? Give SALLYPORT_NATS in the environment, or --no-start")
+			return errors.New("where does the agent send to? Give SALLYPORT_NATS or SALLYPORT_SERVER in the environment, enrol the machine (sallyport-agent enrol), or say --no-start")
 		}
 	}
 	i, err := o.installer(settings)
