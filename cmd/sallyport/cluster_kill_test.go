@@ -44,7 +44,7 @@ func TestCluster(t *testing.T) {
 		"--dead-letter-bytes", "20000000", "--bucket-bytes", "20000000"); !strings.Contains(out, "stream EVENTS: made\n") {
 		t.Errorf("sallyport declare says\n%s", out)
 	}
-	if out := c.declare(); strings.Count(out, ": as it has to be\n") != 16 || strings.Count(out, "\n") != 16 {
+	if out := c.declare(); strings.Count(out, ": as it has to be\n") != 19 || strings.Count(out, "\n") != 19 {
 		t.Errorf("sallyport declare, again, says\n%s", out)
 	}
 	t.Run("permissions", func(t *testing.T) { testPermissions(t, c) })
