@@ -270,9 +270,8 @@ func (b *Baselines) change(ctx context.Context, repository, workflow, job string
 		if err == nil {
 			return baseline, nil
 		}
-		var api *jetstream.APIError
-		wrongRevision := errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
-		if !wrongRevision && !errors.Is(err, jetstream.ErrKeyExists) {
+		// With replicas both say so by another code, which only the first of these knows.
+		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) && !errors.Is(err, jetstream.ErrKeyExists) {
 			return nil, fmt.Errorf("save baseline %s: %w", key, err)
 		}
 	}
