@@ -28,6 +28,12 @@ type Config struct {
 	Lock *Lock
 	// Update asks also about what is in the lock, and tells what has moved.
 	Update bool
+	// MinAge is how old what a reference stands for has to be to be taken; 0 for any age. It is
+	// known by a Resolver that is an Origin.
+	MinAge time.Duration
+	// Repository is whose files these are, OWNER/NAME; empty if it is not known. With a Resolver that
+	// is Reputable it is asked for.
+	Repository string
 	// Rules are those in force; all if there are none.
 	Rules []string
 	// Exempt are patterns (path.Match) of repositories, OWNER/NAME, and images that stay as
@@ -106,7 +112,7 @@ func newHardener(c Config) (*hardener, error) {
 			return nil, fmt.Errorf("harden: the agent's action %q is not of the form OWNER/REPO@REF", c.Agent)
 		}
 	}
-	return &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, day(c.Now())}, make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}, nil
+	return &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, c.MinAge, c.Now}, make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}, nil
 }
 
 // Text hardens one file that is in memory. The error is about the configuration or ctx; what is
