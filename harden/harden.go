@@ -213,7 +213,7 @@ func (h *hardener) round(ctx context.Context, name string, kind Kind, text []byt
 			findings = append(findings, h.approvals(ctx, d, kind)...)
 		}
 		if on("audit") {
-			findings = append(findings, append(h.audit(d, kind), h.reputation(d, kind)...)...)
+			findings = append(findings, append(h.audit(d, kind), h.reputation(ctx, d, kind)...)...)
 		}
 	}
 	fixes = slices.DeleteFunc(fixes, func(f Fix) bool { return len(f.edits) == 0 })

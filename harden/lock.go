@@ -241,7 +241,7 @@ func (r *resolver) action(ctx context.Context, ref Reference) (take Resolution, 
 		take, said.young, said.ageless, err = r.aged(ctx, ref, now)
 		if locked != nil && said.young != nil && (err != nil || take.Commit == locked.Commit || older(take.Version, locked.Version)) {
 			said.young.took = cmp.Or(locked.Version, locked.Commit)
-			return known, said, nil
+			return known, said, nil //nolint:nilerr // it is said as young
 		}
 		if err != nil {
 			return Resolution{}, said, err

@@ -376,32 +376,3 @@ func (d *Document) grantNothing() (*Fix, *Finding) {
 		},
 	}, nil
 }
-
-// reputation tells of what the catalogue says of actions themselves: that they were taken over once,
-// that nobody looks after them any more.
-func (h *hardener) reputation(d *Document, kind Kind) (findings []Finding) {
-	for _, u := range d.uses(kind) {
-		if u.image {
-			continue
-		}
-		ref, ok := ParseReference(u.node.Value)
-		if !ok {
-			continue
-		}
-		e, known := h.Catalogue.Lookup(u.node.Value)
-		if !known {
-			continue
-		}
-		if e.Archived {
-			instead := ""
-			if e.ReplacedBy != "" {
-				instead = "; " + e.ReplacedBy + " takes its place"
-			}
-			findings = append(findings, Finding{"archived", SeverityWarning, position(u.node), fmt.Sprintf("%s is archived: nobody mends it any more%s", ref.Repository, instead)})
-		}
-		for _, i := range e.Incidents {
-			findings = append(findings, Finding{"incident", SeverityNote, position(u.node), strings.TrimSpace(fmt.Sprintf("%s was taken over once (%s %s): %s", ref.Repository, i.When, i.ID, i.What))})
-		}
-	}
-	return findings
-}

@@ -81,8 +81,8 @@ func (h *hardener) inUse(ctx context.Context, d *Document, u use, ref Reference)
 		if locked.Version != "" {
 			version = locked.Version
 		}
-	} else if ref.Pinned() && version == "" && h.Resolver != nil {
-		if now, _, err := h.resolver.action(ctx, ref); err == nil {
+	} else if _, ok := h.Resolver.(Reputable); ok && ref.Pinned() && version == "" {
+		if now, err := h.Resolver.Resolve(ctx, ref.Repository, ref.Ref); err == nil {
 			version = now.Version
 		}
 	}

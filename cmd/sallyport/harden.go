@@ -131,7 +131,7 @@ found, or if a file could not be read; 2 wrong usage.`,
 	f.BoolVar(&o.json, "json", false, "print JSON, one file a line")
 	f.BoolVar(&o.sarif, "sarif", false, "print a SARIF 2.1.0 log")
 	f.StringVar(&o.lock, "lock", "", "lock file (default "+harden.LockFile+" in the first PATH that is a folder, or the current one)")
-	o.hardenRules.flags(f)
+	o.flags(f)
 	o.github.flags(cmd)
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
 		o.asks = o.server == publicGitHub || cmd.Flags().Changed("github-api")

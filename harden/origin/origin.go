@@ -28,6 +28,8 @@ type GitHub struct {
 	commits  map[string]*answer[github.Commit]
 	contains map[string]*answer[bool]
 	about    map[string]*answer[harden.About]
+
+	advisories map[string]*answer[[]github.Advisory]
 }
 
 // The interfaces that it is for.
@@ -44,7 +46,7 @@ func New(client *github.Client, remote *harden.Remote) *GitHub {
 	return &GitHub{
 		client: client, remote: remote, tags: make(map[string]*answer[map[string]string]), branches: make(map[string]*answer[[]github.Tag]),
 		releases: make(map[string]*answer[github.Release]), commits: make(map[string]*answer[github.Commit]), contains: make(map[string]*answer[bool]),
-		about: make(map[string]*answer[harden.About]),
+		about: make(map[string]*answer[harden.About]), advisories: make(map[string]*answer[[]github.Advisory]),
 	}
 }
 
@@ -303,7 +305,7 @@ func (g *GitHub) About(ctx context.Context, repository string) (harden.About, er
 
 // Advisories implements harden.Reputable.
 func (g *GitHub) Advisories(ctx context.Context, action string) ([]harden.Advisory, error) {
-	list, err := g.client.ActionAdvisories(ctx, action)
+	list, err := once(ctx, g, g.advisories, action, func() ([]github.Advisory, error) { return g.client.ActionAdvisories(ctx, action) })
 	if err != nil {
 		return nil, err
 	}

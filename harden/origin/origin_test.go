@@ -302,3 +302,32 @@ func TestTrouble(t *testing.T) {
 		t.Errorf("what nobody waited for is kept: %+v, %v", got, err)
 	}
 }
+
+// What GitHub says of an action itself: archived, advisories about the version in use.
+func TestReputation(t *testing.T) {
+	w := newWorld(t)
+	w.action.Archived = true
+	w.github.Advisory("acme/deploy", "GHSA-aaaa-bbbb-cccc", "high", "It runs what it is told.", ">= 1.1, < 1.2.0")
+	w.github.Advisory("acme/deploy", "GHSA-dddd-eeee-ffff", "low", "It is slow", "= 1.3.0")
+	w.github.Advisory("acme/other", "GHSA-gggg-hhhh-iiii", "critical", "Something else", ">= 0")
+	for uses, want := range map[string][]string{
+		"acme/deploy@v1.1.0":                 {"error: acme/deploy v1.1.0 has a vulnerability that is known (GHSA-aaaa-bbbb-cccc, high): It runs what it is told; nothing mends it yet"},
+		"acme/deploy@v1":                     {"warning: acme/deploy v1.3.0 has a vulnerability that is known (GHSA-dddd-eeee-ffff, low): It is slow; nothing mends it yet"},
+		"acme/deploy@" + w.commits["v1.1.0"]: {"error: acme/deploy v1.1.0 has a vulnerability that is known (GHSA-aaaa-bbbb-cccc, high): It runs what it is told; nothing mends it yet"},
+		"acme/deploy@v1.0.0":                 nil,
+		"acme/deploy@main":                   {"warning: acme/deploy v1.3.0 has a vulnerability that is known (GHSA-dddd-eeee-ffff, low): It is slow; nothing mends it yet"},
+	} {
+		r := hardenWith(t, harden.Config{Resolver: w.resolver(t)}, uses)
+		if got := said(r, "vulnerable"); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", uses, got, want)
+		}
+		if got := said(r, "archived"); len(got) != 1 {
+			t.Errorf("%s: %q", uses, got)
+		}
+	}
+	w.github.Break(githubfake.Fault{Path: "/advisories", Status: 403, Times: 100})
+	r := hardenWith(t, harden.Config{Resolver: w.resolver(t)}, "acme/deploy@v1.1.0", "acme/deploy@v1.0.0")
+	if got := said(r, "vulnerable"); len(got) != 2 || !strings.HasPrefix(got[0], "note: whether there are advisories") {
+		t.Errorf("%q", got)
+	}
+}
