@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sallyport-ci/sallyport/harden/catalogue"
+	"github.com/sallyport-ci/sallyport/harden/routes"
 )
 
 // Config says what is done.
@@ -82,6 +83,7 @@ type Result struct {
 type hardener struct {
 	Config
 	resolver *resolver
+	routes   *routes.Table
 	replaced map[*yaml.Node]bool      // uses that are somebody else's after this round
 	chains   map[string][]saidOfChain // what was said of actions
 }
@@ -112,7 +114,11 @@ func newHardener(c Config) (*hardener, error) {
 			return nil, fmt.Errorf("harden: the agent's action %q is not of the form OWNER/REPO@REF", c.Agent)
 		}
 	}
-	return &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, c.MinAge, c.Now}, make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}, nil
+	table, err := routes.Embedded()
+	if err != nil {
+		return nil, fmt.Errorf("harden: %w", err)
+	}
+	return &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, c.MinAge, c.Now}, table, make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}, nil
 }
 
 // Text hardens one file that is in memory. The error is about the configuration or ctx; what is

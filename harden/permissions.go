@@ -19,8 +19,25 @@ type grant struct {
 	by     map[catalogue.Scope][]string
 	// unknown are what nobody knows the needs of.
 	unknown []string
+	// pulls and others say whether the workflow is started by pull requests and by other things.
+	pulls, others bool
 	// dated are actions of which the catalogue has read a version too old to run.
 	dated []string
+}
+
+func newGrant(triggers map[string]*yaml.Node) *grant {
+	g := &grant{access: make(map[catalogue.Scope]catalogue.Access), by: make(map[catalogue.Scope][]string)}
+	for event := range triggers {
+		switch {
+		case strings.HasPrefix(event, "pull_request"):
+			g.pulls = true
+		case event == "issue_comment": // of both
+			g.pulls, g.others = true, true
+		default:
+			g.others = true
+		}
+	}
+	return g
 }
 
 func (g *grant) need(scope catalogue.Scope, access catalogue.Access, by string) {
@@ -64,7 +81,7 @@ func (h *hardener) permissions(d *Document) (fixes []Fix, findings []Finding) {
 			findings = append(findings, Finding{"permissions", SeverityNote, position(j.key), fmt.Sprintf("job %s calls a workflow, whose needs are its own: say what it may do, or let the called workflow say it", j.name)})
 			continue
 		}
-		g := h.needs(j, workflowEnv)
+		g := h.needs(j, workflowEnv, d.triggers())
 		if len(g.unknown) > 0 {
 			severity, said := SeverityWarning, "they get nothing for it"
 			if h.Permissive {
@@ -130,8 +147,8 @@ var (
 )
 
 // needs works out what the token of a job has to be able to do.
-func (h *hardener) needs(j job, workflowEnv map[string]string) *grant {
-	g := &grant{access: make(map[catalogue.Scope]catalogue.Access), by: make(map[catalogue.Scope][]string)}
+func (h *hardener) needs(j job, workflowEnv map[string]string, triggers map[string]*yaml.Node) *grant {
+	g := newGrant(triggers)
 	jobEnv := environment(workflowEnv, value(j.node, "env"))
 	steps := value(j.node, "steps")
 	if steps == nil || steps.Kind != yaml.SequenceNode {
@@ -144,7 +161,7 @@ func (h *hardener) needs(j job, workflowEnv map[string]string) *grant {
 			h.needsOfAction(g, uses, environment(nil, value(s, "with")), env)
 		}
 		if run := value(s, "run"); run != nil {
-			needsOfScript(g, text(run), env)
+			h.needsOfScript(g, text(run), env)
 		}
 	}
 	return g
@@ -172,6 +189,10 @@ func (h *hardener) needsOfAction(g *grant, uses string, with, env map[string]str
 	}
 	for _, n := range append(slices.Clone(needs.Sure), needs.Maybe...) {
 		g.need(n.Scope, n.Access, name)
+	}
+	if script, given := with["script"]; given && needs.Token != catalogue.Out && strings.EqualFold(name, "actions/github-script") {
+		h.needsOfJavaScript(g, script)
+		return
 	}
 	if needs.Dated && needs.Token != catalogue.Out {
 		g.dated = append(g.dated, name)
@@ -214,8 +235,8 @@ var ghNeeds = map[string]map[string]map[catalogue.Scope]catalogue.Access{
 	"repo":     {"view": {"contents": catalogue.Read}, "clone": {"contents": catalogue.Read}},
 }
 
-// needsOfScript reads the script of a run line, its comments apart.
-func needsOfScript(g *grant, script string, env map[string]string) {
+// needsOfLines reads a script that is none of bash line by line, its comments apart.
+func needsOfLines(g *grant, script string, env map[string]string) {
 	script = comments.ReplaceAllString(script, "")
 	if gitPush.MatchString(script) {
 		g.need("contents", catalogue.Write, "git push")
@@ -227,20 +248,8 @@ func needsOfScript(g *grant, script string, env map[string]string) {
 	read := false
 	for _, m := range ghCommand.FindAllStringSubmatch(script, -1) {
 		read = true
-		command, sub := m[1], m[2]
-		if !holds {
-			continue // it has another token, or none
-		}
-		needs, known := ghNeeds[command][sub]
-		if !known {
-			needs, known = ghNeeds[command][""]
-		}
-		if !known {
-			g.unsure("%s", strings.TrimSpace("gh "+command+" "+sub))
-			continue
-		}
-		for scope, access := range needs {
-			g.need(scope, access, strings.TrimSpace("gh "+command+" "+sub))
+		if holds {
+			ghCommandNeeds(g, m[1], m[2])
 		}
 	}
 	if holds && !read {
