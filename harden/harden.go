@@ -52,6 +52,8 @@ type Config struct {
 	// Permissive leaves the token of a job as it is if it is not known what one of its steps
 	// needs.
 	Permissive bool
+	// Observed are requests that jobs were seen to make: their tokens are granted what these need.
+	Observed []Observation
 	// Approvals say which actions may be used; all if it is nil.
 	Approvals *Approvals
 	// Catalogue says what actions need; the embedded one by default.
@@ -118,7 +120,8 @@ func newHardener(c Config) (*hardener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("harden: %w", err)
 	}
-	return &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, c.MinAge, c.Now}, table, make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}, nil
+	h := &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, c.MinAge, c.Now}, table, make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}
+	return h, h.checkObserved()
 }
 
 // Text hardens one file that is in memory. The error is about the configuration or ctx; what is

@@ -19,6 +19,8 @@ type grant struct {
 	by     map[catalogue.Scope][]string
 	// unknown are what nobody knows the needs of.
 	unknown []string
+	// settled is why what was not known is taken for known.
+	settled string
 	// pulls and others say whether the workflow is started by pull requests and by other things.
 	pulls, others bool
 	// dated are actions of which the catalogue has read a version too old to run.
@@ -82,6 +84,7 @@ func (h *hardener) permissions(d *Document) (fixes []Fix, findings []Finding) {
 			continue
 		}
 		g := h.needs(j, workflowEnv, d.triggers())
+		h.observed(g, d.Name, j.name)
 		if len(g.unknown) > 0 {
 			severity, said := SeverityWarning, "they get nothing for it"
 			if h.Permissive {
@@ -314,6 +317,9 @@ func (d *Document) grantJob(j job, g *grant) (*Fix, *Finding) {
 		}
 	} else {
 		why = []string{"nothing that is known needs any"}
+	}
+	if g.settled != "" {
+		why = append(why, g.settled)
 	}
 	return &Fix{
 		Rule: "permissions", At: position(j.key), edits: []Edit{d.insertLines(insert, lines)},

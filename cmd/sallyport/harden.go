@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,10 +23,10 @@ import (
 
 type hardenOptions struct {
 	hardenRules
-	github                    githubOptions
-	asks                      bool // GitHub's interface, whatever --github-url is
-	write, check, json, sarif bool
-	lock                      string
+	github                     githubOptions
+	asks                       bool // GitHub's interface, whatever --github-url is
+	write, check, json, sarif  bool
+	lock, observed, repository string
 }
 
 // hardenRules say what is done to workflows, wherever they are.
@@ -133,6 +135,8 @@ found, or if a file could not be read; 2 wrong usage.`,
 	f.StringVar(&o.lock, "lock", "", "lock file (default "+harden.LockFile+" in the first PATH that is a folder, or the current one)")
 	o.flags(f)
 	o.github.flags(cmd)
+	f.StringVar(&o.observed, "observed", "", "requests that jobs were seen to make, JSON lines (docs/queries.md): their tokens are granted what these need; - reads standard input")
+	f.StringVar(&o.repository, "repository", "", "whose checkout it is, OWNER/NAME (default by the address that git came from)")
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
 		o.asks = o.server == publicGitHub || cmd.Flags().Changed("github-api")
 	}
@@ -171,7 +175,10 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 	if err != nil {
 		return err
 	}
-	c.Lock, c.Repository = lock, checkoutOf(paths[0], o.server)
+	c.Lock, c.Repository = lock, cmp.Or(o.repository, checkoutOf(paths[0], o.server))
+	if c.Observed, err = readObserved(o.observed); err != nil {
+		return err
+	}
 	if remote, ok := c.Resolver.(*harden.Remote); ok && o.asks {
 		if c.Resolver, err = o.github.resolver(ctx, c.Repository, remote, said); err != nil {
 			return err
@@ -209,6 +216,28 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 		return &exitError{exitFailed}
 	}
 	return nil
+}
+
+// readObserved reads what jobs were seen to do; "" is nothing, - standard input.
+func readObserved(name string) ([]harden.Observation, error) {
+	if name == "" {
+		return nil, nil
+	}
+	var text []byte
+	var err error
+	if name == "-" {
+		text, err = io.ReadAll(os.Stdin)
+	} else {
+		text, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read observations: %w", err)
+	}
+	out, err := harden.ReadObservations(bytes.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("read observations %s: %w", name, err)
+	}
+	return out, nil
 }
 
 // publicGitHub is where repositories are if nobody says otherwise.
