@@ -63,7 +63,7 @@ type Config struct {
 }
 
 // Rules are the names of what can be done.
-var Rules = []string{"pin", "permissions", "credentials", "agent", "dependabot", "audit", "approvals"}
+var Rules = []string{"pin", "permissions", "credentials", "agent", "dependabot", "audit", "approvals", "injection"}
 
 // Result is what came of one file.
 type Result struct {
@@ -87,6 +87,7 @@ type hardener struct {
 	resolver *resolver
 	routes   *routes.Table
 	replaced map[*yaml.Node]bool      // uses that are somebody else's after this round
+	handed   map[*yaml.Node]bool      // steps whose script gets by variables what is not trusted
 	chains   map[string][]saidOfChain // what was said of actions
 }
 
@@ -120,7 +121,7 @@ func newHardener(c Config) (*hardener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("harden: %w", err)
 	}
-	h := &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, c.MinAge, c.Now}, table, make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}
+	h := &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, c.MinAge, c.Now}, table, make(map[*yaml.Node]bool), make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}
 	return h, h.checkObserved()
 }
 
@@ -137,31 +138,47 @@ func Text(ctx context.Context, c Config, name string, text []byte) (*Result, err
 // maxRounds bounds how often a file is looked at again: what is new in it may ask for more.
 const maxRounds = 3
 
+// file hardens a text. What is done to scripts is given up before all else is.
 func (h *hardener) file(ctx context.Context, name string, text []byte) *Result {
-	r := &Result{File: name, Before: text, Fixes: []Fix{}, Findings: []Finding{}}
+	r, scripts := h.attempt(ctx, name, text)
+	if r.Problem == nil || !scripts {
+		return r
+	}
+	rules := h.Rules
+	h.Rules = slices.DeleteFunc(slices.Clone(rules), func(rule string) bool { return rule == "injection" })
+	defer func() { h.Rules = rules }()
+	r, _ = h.attempt(ctx, name, text)
+	return r
+}
+
+// attempt hardens a text, and says whether it did something to scripts.
+func (h *hardener) attempt(ctx context.Context, name string, text []byte) (r *Result, scripts bool) {
+	r = &Result{File: name, Before: text, Fixes: []Fix{}, Findings: []Finding{}}
 	kind := KindOf(name)
 	now := text
 	for round := range maxRounds {
 		fixes, findings, out, err := h.round(ctx, name, kind, now)
 		if err != nil {
+			scripts = scripts || len(h.handed) > 0
 			var problem *ProblemError
 			if !errors.As(err, &problem) {
 				problem = &ProblemError{File: name, Message: err.Error()}
 			}
 			r.Problem, r.Fixes, r.After = problem, []Fix{}, nil
-			return r
+			return r, scripts
 		}
 		if round == 0 {
 			r.Findings = append(r.Findings, findings...)
 		}
 		r.Fixes = append(r.Fixes, fixes...)
+		scripts = scripts || slices.ContainsFunc(fixes, func(f Fix) bool { return f.Rule == "template-injection" })
 		if len(fixes) == 0 {
 			break
 		}
 		if round == maxRounds-1 {
 			r.Problem = &ProblemError{File: name, Message: "each run would change it again"}
 			r.Fixes, r.After = []Fix{}, nil
-			return r
+			return r, scripts
 		}
 		now = out
 	}
@@ -169,13 +186,13 @@ func (h *hardener) file(ctx context.Context, name string, text []byte) *Result {
 		if fresh := newLint(kind, name, text, now); fresh != "" {
 			r.Problem = &ProblemError{File: name, Message: "after the change actionlint says: " + fresh}
 			r.Fixes = []Fix{}
-			return r
+			return r, scripts
 		}
 		r.After = now
 	}
 	slices.SortStableFunc(r.Fixes, func(a, b Fix) int { return cmp.Or(a.At.Line-b.At.Line, a.At.Column-b.At.Column) })
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Or(a.At.Line-b.At.Line, a.At.Column-b.At.Column) })
-	return r
+	return r, scripts
 }
 
 // round finds what to do about a text and does it.
@@ -218,11 +235,14 @@ func (h *hardener) round(ctx context.Context, name string, kind Kind, text []byt
 		if on("credentials") && kind == KindWorkflow {
 			add(h.credentials(d))
 		}
+		if on("injection") {
+			add(h.injections(d, kind), nil)
+		}
 		if on("approvals") {
 			findings = append(findings, h.approvals(ctx, d, kind)...)
 		}
 		if on("audit") {
-			findings = append(findings, append(h.audit(d, kind), h.reputation(ctx, d, kind)...)...)
+			findings = append(findings, append(h.audit(ctx, d, kind), h.reputation(ctx, d, kind)...)...)
 		}
 	}
 	fixes = slices.DeleteFunc(fixes, func(f Fix) bool { return len(f.edits) == 0 })

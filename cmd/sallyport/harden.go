@@ -103,6 +103,7 @@ current folder) and shows as a diff, with reasons, how they would be safer:
   agent       the agent as first step of every job that runs steps (with --agent)
   dependabot  updates for github-actions, so that pins are kept up to date
   approvals   what ` + harden.ApprovalsFile + ` does not approve, if there is such a file
+  injection   what strangers choose is handed to scripts by variables, where it means the same
   audit       static findings, which a person has to settle: template injection, a stranger's
               code with secrets, permissions, secrets and more
 

@@ -331,3 +331,20 @@ func TestReputation(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Whether a machine of one's own is open to everybody depends on who may see the repository.
+func TestSelfHosted(t *testing.T) {
+	w := newWorld(t)
+	w.github.Repository("acme/open").Commit("main", "alice", "x", map[string]string{"x": "y"})
+	w.github.Repository("acme/closed").Private = true
+	for repository, want := range map[string]string{"acme/open": "error: job a runs pull requests on a machine of your own: the repository is public", "acme/closed": "note: ", "acme/nothing": "warning: ", "": "warning: "} {
+		r, err := harden.Text(t.Context(), harden.Config{Resolver: w.resolver(t), Rules: []string{"audit"}, Repository: repository}, ".github/workflows/x.yml",
+			[]byte("on: pull_request\npermissions: {}\njobs:\n  a:\n    runs-on: [self-hosted, linux]\n    steps:\n      - run: make\n"))
+		if err != nil || r.Problem != nil {
+			t.Fatal(err, r.Problem)
+		}
+		if got := said(r, "self-hosted"); len(got) != 1 || !strings.HasPrefix(got[0], want) {
+			t.Errorf("%q: %q, want %q", repository, got, want)
+		}
+	}
+}
