@@ -23,17 +23,17 @@ import (
 
 type hardenOptions struct {
 	hardenRules
-	github                     githubOptions
-	asks                       bool // GitHub's interface, whatever --github-url is
-	write, check, json, sarif  bool
-	lock, observed, repository string
+	github                    githubOptions
+	asks                      bool // GitHub's interface, whatever --github-url is
+	write, check, json, sarif bool
+	lock, repository          string
 }
 
 // hardenRules say what is done to workflows, wherever they are.
 type hardenRules struct {
 	offline, update, replaceHardenRunner, permissive, transitive bool
 	only, exempt, selfHosted                                     []string
-	agent, server, approvals, approvalPolicy                     string
+	agent, server, approvals, approvalPolicy, observed           string
 	minAge                                                       int // days
 }
 
@@ -50,6 +50,7 @@ func (h *hardenRules) flags(f *pflag.FlagSet) {
 	f.StringVar(&h.approvals, "catalog", "", "file of approved actions (default "+harden.ApprovalsFile+" beside the lock file, if it is there)")
 	f.StringVar(&h.approvalPolicy, "approval-policy", "", "Rego policy that judges by it, in the place of the built-in one")
 	f.IntVar(&h.minAge, "min-age", 7, "take nothing that is younger than so many days, but the newest older one that is meant; 0 takes all")
+	f.StringVar(&h.observed, "observed", "", "requests that jobs were seen to make, JSON lines (docs/queries.md): their tokens are granted what these need; - reads standard input")
 	f.StringVar(&h.server, "github-url", publicGitHub, "where repositories are")
 }
 
@@ -86,7 +87,9 @@ func (h *hardenRules) config(ctx context.Context, approvals string) (harden.Conf
 	if !h.offline {
 		c.Resolver = &harden.Remote{Server: h.server}
 	}
-	return c, nil
+	var err error
+	c.Observed, err = readObserved(h.observed)
+	return c, err
 }
 
 func newHardenCommand() *cobra.Command {
@@ -136,7 +139,6 @@ found, or if a file could not be read; 2 wrong usage.`,
 	f.StringVar(&o.lock, "lock", "", "lock file (default "+harden.LockFile+" in the first PATH that is a folder, or the current one)")
 	o.flags(f)
 	o.github.flags(cmd)
-	f.StringVar(&o.observed, "observed", "", "requests that jobs were seen to make, JSON lines (docs/queries.md): their tokens are granted what these need; - reads standard input")
 	f.StringVar(&o.repository, "repository", "", "whose checkout it is, OWNER/NAME (default by the address that git came from)")
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
 		o.asks = o.server == publicGitHub || cmd.Flags().Changed("github-api")
@@ -177,9 +179,6 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 		return err
 	}
 	c.Lock, c.Repository = lock, cmp.Or(o.repository, checkoutOf(paths[0], o.server))
-	if c.Observed, err = readObserved(o.observed); err != nil {
-		return err
-	}
 	if remote, ok := c.Resolver.(*harden.Remote); ok && o.asks {
 		if c.Resolver, err = o.github.resolver(ctx, c.Repository, remote, said); err != nil {
 			return err

@@ -135,6 +135,7 @@ Stopped, the same command goes on where it was, within a day.
 Exit codes: 0 done; 1 if a repository failed, or if it was stopped; 2 wrong usage.`,
 		Example: `  sallyport harden org acme --dry-run
   sallyport harden org acme --dry-run --diff --match shop
+  sallyport harden org acme --observed observed.jsonl
   sallyport harden org acme --max-new 10 --exclude 'legacy-*'
   sallyport harden org acme --app-id 12345 --app-key app.pem --json >harden.json`,
 		Args: cobra.ExactArgs(1),
@@ -184,8 +185,8 @@ func (o *orgOptions) run(ctx context.Context, org string, out, said io.Writer) e
 	if remote, ok := config.Resolver.(*harden.Remote); ok && o.github.somebody() {
 		config.Resolver = origin.New(client, remote)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %q %q %q %s %v %v %v %v %d %s %d %+v", version, o.github.api, o.match, o.exclude, o.topics, o.visibility,
-		o.forks, o.draft, o.reopen, o.dryRun, o.maxNew, o.branch, o.github.appID, o.hardenRules))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %q %q %q %s %v %v %v %v %d %s %d %+v %v", version, o.github.api, o.match, o.exclude, o.topics, o.visibility,
+		o.forks, o.draft, o.reopen, o.dryRun, o.maxNew, o.branch, o.github.appID, o.hardenRules, config.Observed))
 	of := org + " " + hex.EncodeToString(sum[:8])
 	name := filepath.Join(defaultStateDir(), "harden", strings.ToLower(filepath.Base(org))+".jsonl")
 	state, err := rollout.OpenState(name, of, o.restart || o.diff, o.now())
