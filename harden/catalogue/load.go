@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -27,8 +28,12 @@ type Catalogue struct {
 	incidents map[string][]Incident // of repositories, OWNER/NAME in lower case
 }
 
-// Embedded loads the catalogue that is part of the program.
-func Embedded() (*Catalogue, error) {
+// Embedded is the catalogue that is part of the program. It is read once.
+func Embedded() (*Catalogue, error) { return readEmbedded() }
+
+var readEmbedded = sync.OnceValues(loadEmbedded)
+
+func loadEmbedded() (*Catalogue, error) {
 	c, err := Load(embedded)
 	if err != nil {
 		return nil, fmt.Errorf("embedded catalogue: %w", err)
