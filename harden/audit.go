@@ -130,15 +130,12 @@ func auditPermissions(d *Document, add adder) {
 }
 
 func (h *hardener) auditSteps(steps *yaml.Node, triggers map[string]*yaml.Node, add adder) {
-	steps = follow(steps)
-	if steps == nil || steps.Kind != yaml.SequenceNode {
-		return
-	}
 	untrustedCode := false
-	for _, s := range steps.Content {
-		if s.Kind == yaml.AliasNode {
-			continue
+	for _, s := range flat(steps) {
+		if h.audited[s] {
+			continue // an alias of what was looked at
 		}
+		h.audited[s] = true
 		ref, isAction := ParseReference(text(value(s, "uses")))
 		if key, run := field(s, "run"); run != nil {
 			if !h.handed[s] {

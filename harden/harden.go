@@ -88,6 +88,7 @@ type hardener struct {
 	routes   *routes.Table
 	replaced map[*yaml.Node]bool      // uses that are somebody else's after this round
 	handed   map[*yaml.Node]bool      // steps whose script gets by variables what is not trusted
+	audited  map[*yaml.Node]bool      // steps that were looked at
 	chains   map[string][]saidOfChain // what was said of actions
 }
 
@@ -121,7 +122,7 @@ func newHardener(c Config) (*hardener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("harden: %w", err)
 	}
-	h := &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, c.MinAge, c.Now}, table, make(map[*yaml.Node]bool), make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}
+	h := &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, c.MinAge, c.Now}, table, make(map[*yaml.Node]bool), make(map[*yaml.Node]bool), make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}
 	return h, h.checkObserved()
 }
 

@@ -37,10 +37,7 @@ func (h *hardener) injections(d *Document, kind Kind) (fixes []Fix) {
 }
 
 func (h *hardener) injectionsOf(d *Document, steps *yaml.Node, shell string, env map[string]string) (fixes []Fix) {
-	if steps == nil || steps.Kind != yaml.SequenceNode {
-		return nil
-	}
-	for _, s := range steps.Content {
+	for _, s := range flat(steps) {
 		if s.Kind != yaml.MappingNode || s.Style&yaml.FlowStyle != 0 || s.Anchor != "" {
 			continue
 		}

@@ -153,12 +153,7 @@ var (
 func (h *hardener) needs(j job, workflowEnv map[string]string, triggers map[string]*yaml.Node) *grant {
 	g := newGrant(triggers)
 	jobEnv := environment(workflowEnv, value(j.node, "env"))
-	steps := value(j.node, "steps")
-	if steps == nil || steps.Kind != yaml.SequenceNode {
-		return g
-	}
-	for _, s := range steps.Content {
-		s = follow(s)
+	for _, s := range flat(value(j.node, "steps")) {
 		env := environment(jobEnv, value(s, "env"))
 		if uses := text(value(s, "uses")); uses != "" {
 			h.needsOfAction(g, uses, environment(nil, value(s, "with")), env)
