@@ -23,6 +23,9 @@ func (h *hardener) credentials(d *Document) (fixes []Fix, findings []Finding) {
 		seen[steps] = true
 		all := flat(steps)
 		for i, s := range all {
+			if slices.Contains(all[:i], s) {
+				continue // an alias of what was looked at
+			}
 			later := all[i+1:]
 			if !slices.ContainsFunc(steps.Content, func(top *yaml.Node) bool { return follow(top) == s }) {
 				later = all // what runs beside it may come after it

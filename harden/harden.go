@@ -156,6 +156,8 @@ func (h *hardener) file(ctx context.Context, name string, text []byte) *Result {
 func (h *hardener) attempt(ctx context.Context, name string, text []byte) (r *Result, scripts bool) {
 	r = &Result{File: name, Before: text, Fixes: []Fix{}, Findings: []Finding{}}
 	kind := KindOf(name)
+	clear(h.audited) // nodes of files that are done
+	clear(h.handed)
 	now := text
 	for round := range maxRounds {
 		fixes, findings, out, err := h.round(ctx, name, kind, now)

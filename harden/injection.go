@@ -247,6 +247,9 @@ var inert = []string{
 	"echo", "printf", "git", "gh", "test", "[", "true", ":", "mkdir", "cd", "cp", "mv", "rm", "cat", "touch", "ls", "tee", "grep", "head", "tail", "wc", "tr", "cut", "sort", "uniq", "base64", "curl", "wget", "basename", "dirname", "sha256sum",
 }
 
+// forAll are the files by which a step sets variables and folders of programs for those after it.
+var forAll = regexp.MustCompile(`GITHUB_(?:ENV|PATH)\b|(?i:github\s*\.\s*(?:env|path)\b)`)
+
 // handOvers are the expressions of a script that somebody else chooses; none if one of them cannot
 // come by a variable.
 func handOvers(script string) (out []handOver) {
@@ -268,7 +271,9 @@ func handOvers(script string) (out []handOver) {
 			wanted = append(wanted, handOver{begin: m[0], end: m[1], inside: inside})
 		}
 	}
-	if len(wanted) == 0 {
+	// A variable would end the one hole and hide the other: a stranger's line in these files becomes a
+	// variable or a folder of programs for all later steps.
+	if len(wanted) == 0 || forAll.MatchString(script) {
 		return nil
 	}
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(bytes.NewReader(masked), "")
