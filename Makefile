@@ -114,6 +114,7 @@ GITHUB_GRAPHQL = @octokit/graphql-schema@15.26.1
 .PHONY: generate-github
 generate-github: $(TOOLS)/github/api.github.com.json $(TOOLS)/github/schema.graphql
 	go run ./test/githubfake/contract/cut -rest $(TOOLS)/github/api.github.com.json -graphql $(TOOLS)/github/schema.graphql -dir test/githubfake/contract
+	go run ./harden/routes/list -rest $(TOOLS)/github/api.github.com.json -out harden/routes/operations.txt
 
 $(TOOLS)/github/api.github.com.json: PACKAGE = $(GITHUB_REST)
 $(TOOLS)/github/schema.graphql:      PACKAGE = $(GITHUB_GRAPHQL)

@@ -86,7 +86,10 @@ func (h *hardener) agentReference(ctx context.Context) (Reference, string) {
 	if !slices.Contains(h.Rules, "pin") || ref.Pinned() || h.exempt(ref.Repository) {
 		return ref, ""
 	}
-	now, _, err := h.resolver.action(ctx, ref)
+	now, news, err := h.resolver.action(ctx, ref)
+	if news.young != nil { // whoever names the agent knows it: its age is not asked
+		now, err = news.current(now), nil
+	}
 	if err != nil {
 		return ref, "" // told as not pinned when the file is looked at again
 	}

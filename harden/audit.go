@@ -1,6 +1,7 @@
 package harden
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -35,12 +36,12 @@ var dangerous = []string{"pull_request_target", "workflow_run", "issue_comment"}
 
 // audit finds what a person should change: there is no fix that is safe without knowing what
 // the workflow is for.
-func (h *hardener) audit(d *Document, kind Kind) (findings []Finding) {
+func (h *hardener) audit(ctx context.Context, d *Document, kind Kind) (findings []Finding) {
 	add := func(rule string, s Severity, n *yaml.Node, format string, args ...any) {
 		findings = append(findings, Finding{rule, s, position(n), fmt.Sprintf(format, args...)})
 	}
 	if kind == KindAction {
-		auditSteps(value(value(d.Root, "runs"), "steps"), nil, add)
+		h.auditSteps(value(value(d.Root, "runs"), "steps"), nil, add)
 		return findings
 	}
 	triggers := d.triggers()
@@ -60,8 +61,8 @@ func (h *hardener) audit(d *Document, kind Kind) (findings []Finding) {
 		if key, v := field(j.node, "secrets"); v != nil && text(v) == "inherit" {
 			add("secrets-inherit", SeverityWarning, key, "job %s hands all secrets to the workflow that it calls; name those that it needs", j.name)
 		}
-		auditSteps(value(j.node, "steps"), triggers, add)
-		auditRunner(j, triggers, add)
+		h.auditSteps(value(j.node, "steps"), triggers, add)
+		h.auditRunner(ctx, j, triggers, add)
 	}
 	auditSecrets(d.Root, add)
 	return findings
@@ -128,19 +129,18 @@ func auditPermissions(d *Document, add adder) {
 	}
 }
 
-func auditSteps(steps *yaml.Node, triggers map[string]*yaml.Node, add adder) {
-	steps = follow(steps)
-	if steps == nil || steps.Kind != yaml.SequenceNode {
-		return
-	}
+func (h *hardener) auditSteps(steps *yaml.Node, triggers map[string]*yaml.Node, add adder) {
 	untrustedCode := false
-	for _, s := range steps.Content {
-		if s.Kind == yaml.AliasNode {
-			continue
+	for _, s := range flat(steps) {
+		if h.audited[s] {
+			continue // an alias of what was looked at
 		}
+		h.audited[s] = true
 		ref, isAction := ParseReference(text(value(s, "uses")))
 		if key, run := field(s, "run"); run != nil {
-			auditScript(key, text(run), "a shell", add)
+			if !h.handed[s] {
+				auditScript(key, text(run), "a shell", add)
+			}
 			if download.MatchString(text(run)) {
 				add("download-and-run", SeverityWarning, key, "what is downloaded is run at once, whatever it is today: fetch it at a digest, and check it")
 			}
@@ -192,7 +192,7 @@ func auditScript(at *yaml.Node, script, where string, add adder) {
 	}
 }
 
-func auditRunner(j job, triggers map[string]*yaml.Node, add adder) {
+func (h *hardener) auditRunner(ctx context.Context, j job, triggers map[string]*yaml.Node, add adder) {
 	on := value(j.node, "runs-on")
 	own := text(on) == "self-hosted"
 	if on != nil && on.Kind == yaml.SequenceNode {
@@ -200,9 +200,18 @@ func auditRunner(j job, triggers map[string]*yaml.Node, add adder) {
 			own = own || text(n) == "self-hosted"
 		}
 	}
-	if own && (triggers["pull_request"] != nil || triggers["pull_request_target"] != nil) {
-		add("self-hosted", SeverityWarning, on, "job %s runs pull requests on a machine of your own: in a public repository anybody's code runs there, and what it leaves behind is there for the next job", j.name)
+	if !own || triggers["pull_request"] == nil && triggers["pull_request_target"] == nil {
+		return
 	}
+	severity, where := SeverityWarning, "in a public repository anybody's code runs there"
+	if from, ok := h.Resolver.(Reputable); ok && h.Repository != "" {
+		if about, err := from.About(ctx, h.Repository); err == nil && about.Private {
+			severity, where = SeverityNote, "the repository is not public: the code of all who may read it runs there"
+		} else if err == nil {
+			severity, where = SeverityError, "the repository is public: anybody's code runs there"
+		}
+	}
+	add("self-hosted", severity, on, "job %s runs pull requests on a machine of your own: %s, and what it leaves behind is there for the next job", j.name, where)
 }
 
 // auditSecrets looks for all secrets at once in any text.

@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // everything resolves whatever it is asked.
@@ -128,8 +130,15 @@ func common(a, b [][]byte) int {
 	return n
 }
 
-// FuzzText: whatever a file holds, what comes out parses and a second run is empty, and lines
-// are only added or changed where fixes say so.
+// unreasonable is how long no small file takes, on a machine that is busy with other things.
+const unreasonable = 20 * time.Second
+
+// inserted is what is put into Dockerfiles.
+var inserted = regexp.MustCompile(`@sha256:[0-9a-f]{64}`)
+
+// FuzzText: whatever a file holds and whatever is asked for, it takes no time to speak of, what comes
+// out parses, a second run is empty, a Dockerfile gets digests and nothing else, and a file that is
+// left alone says why or has no fixes.
 func FuzzText(f *testing.F) {
 	for name, data := range realFiles(f) {
 		if KindOf(name) == KindWorkflow && len(data) < 4000 {
@@ -149,21 +158,48 @@ func FuzzText(f *testing.F) {
 		before, _, _ := bytes.Cut(rest, []byte("---- after\n"))
 		for kind := range byte(4) {
 			f.Add(before, kind)
+			f.Add(bytes.ReplaceAll(before, []byte("\n"), []byte("\r\n")), kind|4)
+			f.Add(append([]byte("\uFEFF"), before...), kind|24)
 		}
 	}
-	f.Fuzz(func(t *testing.T, data []byte, kind byte) {
-		name := []string{"x/.github/workflows/x.yml", "x/action.yml", "x/Dockerfile", "x/.github/dependabot.yml"}[kind%4]
-		r, err := Text(t.Context(), everythingConfig(), name, data)
+	f.Fuzz(func(t *testing.T, data []byte, how byte) {
+		name := []string{"x/.github/workflows/x.yml", "x/action.yml", "x/Dockerfile", "x/.github/dependabot.yml"}[how%4]
+		config := func() Config {
+			c := everythingConfig()
+			c.Permissive, c.ReplaceHardenRunner = how&4 != 0, how&8 != 0
+			if how&16 != 0 {
+				c.Agent = ""
+			}
+			if how&32 != 0 {
+				c.Observed = []Observation{{Repository: "acme/shop", File: ".github/workflows/x.yml", Job: "build", Method: "POST", Host: "api.github.com", Path: "/repos/acme/shop/releases", Runs: 12, Of: 12}}
+			}
+			return c
+		}
+		began := time.Now()
+		r, err := Text(t.Context(), config(), name, data)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if took := time.Since(began); took > unreasonable {
+			t.Fatalf("it takes %s", took)
+		}
+		if !bytes.Equal(r.Before, data) {
+			t.Fatal("the text that was given is changed")
+		}
+		if (r.After == nil) != (len(r.Fixes) == 0) || r.Problem != nil && r.After != nil {
+			t.Fatalf("%d fixes and the problem %v, and it is changed: %v", len(r.Fixes), r.Problem, r.After != nil)
 		}
 		if r.After == nil {
 			return
 		}
-		if len(r.Fixes) == 0 {
-			t.Fatal("changed without a fix")
+		if KindOf(name) == KindDockerfile {
+			if !bytes.Equal(inserted.ReplaceAll(r.After, nil), inserted.ReplaceAll(data, nil)) {
+				t.Fatalf("more than digests is changed:\n%q", r.After)
+			}
+		} else if _, err := Parse(name, r.After); err != nil {
+			t.Fatalf("what comes out does not parse: %v\n%q", err, r.After)
 		}
-		again, err := Text(t.Context(), everythingConfig(), name, r.After)
+		again, err := Text(t.Context(), config(), name, r.After)
 		if err != nil || again.Problem != nil || again.After != nil {
 			t.Fatalf("a second run: %v, %v\n%q", err, again.Problem, r.After)
 		}

@@ -21,9 +21,16 @@ func (h *hardener) credentials(d *Document) (fixes []Fix, findings []Finding) {
 			continue
 		}
 		seen[steps] = true
-		for i, s := range steps.Content {
-			if s.Kind == yaml.AliasNode {
-				continue
+		all := flat(steps)
+		for i, s := range all {
+			if slices.Contains(all[:i], s) {
+				continue // an alias of what was looked at
+			}
+			later := all[i+1:]
+			if !slices.ContainsFunc(steps.Content, func(top *yaml.Node) bool { return follow(top) == s }) {
+				later = all // what runs beside it may come after it
+			} else if !slices.Contains(steps.Content, s) {
+				continue // an alias
 			}
 			uses := value(s, "uses")
 			ref, ok := ParseReference(text(uses))
@@ -39,7 +46,7 @@ func (h *hardener) credentials(d *Document) (fixes []Fix, findings []Finding) {
 			leave := func(why string) {
 				findings = append(findings, Finding{"persisted-credentials", SeverityNote, position(uses), fmt.Sprintf("the token stays in .git/config, where every later step can read it; persist-credentials: false takes it away, but %s", why)})
 			}
-			if why := h.needsCredentials(steps.Content[i+1:]); why != "" {
+			if why := h.needsCredentials(later); why != "" {
 				leave(why)
 				continue
 			}
@@ -58,7 +65,6 @@ func (h *hardener) credentials(d *Document) (fixes []Fix, findings []Finding) {
 // does.
 func (h *hardener) needsCredentials(steps []*yaml.Node) string {
 	for _, s := range steps {
-		s = follow(s)
 		script := comments.ReplaceAllString(text(value(s, "run")), "")
 		if m := remoteGit.FindString(script); m != "" {
 			return "a later step runs " + strings.Join(strings.Fields(strings.TrimLeft(m, ";&|( \n")), " ")

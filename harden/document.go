@@ -275,3 +275,14 @@ func duplicate(n *yaml.Node, seen map[*yaml.Node]bool) *yaml.Node {
 	}
 	return nil
 }
+
+// commentBehind is the comment behind a scalar, with its #; empty if there is none that can be
+// told.
+func (d *Document) commentBehind(n *yaml.Node) string {
+	_, end, ok := d.scalar(n)
+	if !ok || inFlow(d.Root, n) {
+		return ""
+	}
+	_, lineEnd, _ := d.lineOf(end)
+	return string(bytes.TrimSpace(d.Text[end:lineEnd]))
+}

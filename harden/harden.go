@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sallyport-ci/sallyport/harden/catalogue"
+	"github.com/sallyport-ci/sallyport/harden/routes"
 )
 
 // Config says what is done.
@@ -28,6 +29,12 @@ type Config struct {
 	Lock *Lock
 	// Update asks also about what is in the lock, and tells what has moved.
 	Update bool
+	// MinAge is how old what a reference stands for has to be to be taken; 0 for any age. It is
+	// known by a Resolver that is an Origin.
+	MinAge time.Duration
+	// Repository is whose files these are, OWNER/NAME; empty if it is not known. With a Resolver that
+	// is Reputable it is asked for.
+	Repository string
 	// Rules are those in force; all if there are none.
 	Rules []string
 	// Exempt are patterns (path.Match) of repositories, OWNER/NAME, and images that stay as
@@ -45,6 +52,8 @@ type Config struct {
 	// Permissive leaves the token of a job as it is if it is not known what one of its steps
 	// needs.
 	Permissive bool
+	// Observed are requests that jobs were seen to make: their tokens are granted what these need.
+	Observed []Observation
 	// Approvals say which actions may be used; all if it is nil.
 	Approvals *Approvals
 	// Catalogue says what actions need; the embedded one by default.
@@ -54,7 +63,7 @@ type Config struct {
 }
 
 // Rules are the names of what can be done.
-var Rules = []string{"pin", "permissions", "credentials", "agent", "dependabot", "audit", "approvals"}
+var Rules = []string{"pin", "permissions", "credentials", "agent", "dependabot", "audit", "approvals", "injection"}
 
 // Result is what came of one file.
 type Result struct {
@@ -76,7 +85,10 @@ type Result struct {
 type hardener struct {
 	Config
 	resolver *resolver
+	routes   *routes.Table
 	replaced map[*yaml.Node]bool      // uses that are somebody else's after this round
+	handed   map[*yaml.Node]bool      // steps whose script gets by variables what is not trusted
+	audited  map[*yaml.Node]bool      // steps that were looked at
 	chains   map[string][]saidOfChain // what was said of actions
 }
 
@@ -106,7 +118,12 @@ func newHardener(c Config) (*hardener, error) {
 			return nil, fmt.Errorf("harden: the agent's action %q is not of the form OWNER/REPO@REF", c.Agent)
 		}
 	}
-	return &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, day(c.Now())}, make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}, nil
+	table, err := routes.Embedded()
+	if err != nil {
+		return nil, fmt.Errorf("harden: %w", err)
+	}
+	h := &hardener{c, &resolver{c.Lock, c.Resolver, c.Update, c.MinAge, c.Now}, table, make(map[*yaml.Node]bool), make(map[*yaml.Node]bool), make(map[*yaml.Node]bool), make(map[string][]saidOfChain)}
+	return h, h.checkObserved()
 }
 
 // Text hardens one file that is in memory. The error is about the configuration or ctx; what is
@@ -122,31 +139,49 @@ func Text(ctx context.Context, c Config, name string, text []byte) (*Result, err
 // maxRounds bounds how often a file is looked at again: what is new in it may ask for more.
 const maxRounds = 3
 
+// file hardens a text. What is done to scripts is given up before all else is.
 func (h *hardener) file(ctx context.Context, name string, text []byte) *Result {
-	r := &Result{File: name, Before: text, Fixes: []Fix{}, Findings: []Finding{}}
+	r, scripts := h.attempt(ctx, name, text)
+	if r.Problem == nil || !scripts {
+		return r
+	}
+	rules := h.Rules
+	h.Rules = slices.DeleteFunc(slices.Clone(rules), func(rule string) bool { return rule == "injection" })
+	defer func() { h.Rules = rules }()
+	r, _ = h.attempt(ctx, name, text)
+	return r
+}
+
+// attempt hardens a text, and says whether it did something to scripts.
+func (h *hardener) attempt(ctx context.Context, name string, text []byte) (r *Result, scripts bool) {
+	r = &Result{File: name, Before: text, Fixes: []Fix{}, Findings: []Finding{}}
 	kind := KindOf(name)
+	clear(h.audited) // nodes of files that are done
+	clear(h.handed)
 	now := text
 	for round := range maxRounds {
 		fixes, findings, out, err := h.round(ctx, name, kind, now)
 		if err != nil {
+			scripts = scripts || len(h.handed) > 0
 			var problem *ProblemError
 			if !errors.As(err, &problem) {
 				problem = &ProblemError{File: name, Message: err.Error()}
 			}
 			r.Problem, r.Fixes, r.After = problem, []Fix{}, nil
-			return r
+			return r, scripts
 		}
 		if round == 0 {
 			r.Findings = append(r.Findings, findings...)
 		}
 		r.Fixes = append(r.Fixes, fixes...)
+		scripts = scripts || slices.ContainsFunc(fixes, func(f Fix) bool { return f.Rule == "template-injection" })
 		if len(fixes) == 0 {
 			break
 		}
 		if round == maxRounds-1 {
 			r.Problem = &ProblemError{File: name, Message: "each run would change it again"}
 			r.Fixes, r.After = []Fix{}, nil
-			return r
+			return r, scripts
 		}
 		now = out
 	}
@@ -154,13 +189,13 @@ func (h *hardener) file(ctx context.Context, name string, text []byte) *Result {
 		if fresh := newLint(kind, name, text, now); fresh != "" {
 			r.Problem = &ProblemError{File: name, Message: "after the change actionlint says: " + fresh}
 			r.Fixes = []Fix{}
-			return r
+			return r, scripts
 		}
 		r.After = now
 	}
 	slices.SortStableFunc(r.Fixes, func(a, b Fix) int { return cmp.Or(a.At.Line-b.At.Line, a.At.Column-b.At.Column) })
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Or(a.At.Line-b.At.Line, a.At.Column-b.At.Column) })
-	return r
+	return r, scripts
 }
 
 // round finds what to do about a text and does it.
@@ -203,11 +238,14 @@ func (h *hardener) round(ctx context.Context, name string, kind Kind, text []byt
 		if on("credentials") && kind == KindWorkflow {
 			add(h.credentials(d))
 		}
+		if on("injection") {
+			add(h.injections(d, kind), nil)
+		}
 		if on("approvals") {
 			findings = append(findings, h.approvals(ctx, d, kind)...)
 		}
 		if on("audit") {
-			findings = append(findings, append(h.audit(d, kind), h.reputation(d, kind)...)...)
+			findings = append(findings, append(h.audit(ctx, d, kind), h.reputation(ctx, d, kind)...)...)
 		}
 	}
 	fixes = slices.DeleteFunc(fixes, func(f Fix) bool { return len(f.edits) == 0 })

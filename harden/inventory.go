@@ -100,9 +100,9 @@ func newUsedAction(c *catalogue.Catalogue, name string) *UsedAction {
 	u := &UsedAction{Name: name}
 	if e, ok := c.Lookup(name + "@v0"); ok {
 		u.Known, u.Archived, u.ReplacedBy, u.Endpoints = true, e.Archived, e.ReplacedBy, e.Endpoints
-		for _, i := range e.Incidents {
-			u.Incidents = append(u.Incidents, strings.TrimSpace(i.When+" "+i.ID))
-		}
+	}
+	for _, i := range c.Incidents(name) {
+		u.Incidents = append(u.Incidents, strings.TrimSpace(i.When+" "+i.ID))
 	}
 	return u
 }

@@ -2,6 +2,7 @@ package harden
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,9 @@ type LockedAction struct {
 	Commit  string `yaml:"commit"`
 	Version string `yaml:"version,omitempty"`
 	Branch  bool   `yaml:"branch,omitempty"`
-	Seen    string `yaml:"seen"` // the day on which it was first seen so
+	// Immutable says that it was the tag of an immutable release.
+	Immutable bool   `yaml:"immutable,omitempty"`
+	Seen      string `yaml:"seen"` // the day on which it was first seen so
 }
 
 // LockedImage is what an image's name stood for.
@@ -180,7 +183,8 @@ type resolver struct {
 	lock   *Lock
 	remote Resolver // nil: offline
 	update bool     // ask also of what is in the lock
-	today  string
+	minAge time.Duration
+	now    func() time.Time
 }
 
 var errOffline = errors.New("it is not in " + LockFile + ", and nobody is asked (--offline)")
@@ -191,38 +195,74 @@ type move struct {
 	now    Resolution
 }
 
-// action returns the commit to take for a reference, and how it has moved if it has. A branch
-// and a tag such as v4 are followed; the tag of a whole version is not: it stays at the commit
-// that was seen first, and so does the lock.
-func (r *resolver) action(ctx context.Context, ref Reference) (take Resolution, moved *move, err error) {
+// news is what is to be said of a reference beside what to take for it.
+type news struct {
+	moved *move
+	young *young
+	// ageless is why nobody knows how old it is, if somebody asked.
+	ageless string
+}
+
+// current is what a reference stands for, whether that is taken or not.
+func (n news) current(take Resolution) Resolution {
+	if n.young != nil {
+		return n.young.now
+	}
+	return take
+}
+
+// action returns the commit to take for a reference, and what is to be said of it. A branch and a
+// tag such as v4 are followed; the tag of a whole version is not: it stays at the commit that was
+// seen first, and so does the lock. What is too young is not taken: errors wrap ErrYoung if there
+// is nothing older that the reference means.
+func (r *resolver) action(ctx context.Context, ref Reference) (take Resolution, said news, err error) {
 	key := ref.Repository + "@" + ref.Ref
 	locked := r.lock.action(key)
 	known := Resolution{}
 	if locked != nil {
-		known = Resolution{Commit: locked.Commit, Version: locked.Version, Branch: locked.Branch}
+		known = Resolution{Commit: locked.Commit, Version: locked.Version, Branch: locked.Branch, Immutable: locked.Immutable}
 		if !r.update || r.remote == nil {
-			return known, nil, nil
+			return known, said, nil
 		}
 	}
 	if r.remote == nil {
-		return Resolution{}, nil, errOffline
+		return Resolution{}, said, errOffline
 	}
 	now, err := r.remote.Resolve(ctx, ref.Repository, ref.Ref)
 	if err != nil {
-		return Resolution{}, nil, err
+		return Resolution{}, said, err
 	}
-	entry := LockedAction{Uses: key, Commit: now.Commit, Version: now.Version, Branch: now.Branch, Seen: r.today}
+	if locked != nil && locked.Commit != now.Commit && !moves(ref.Ref, now.Branch) {
+		said.moved = &move{*locked, now}
+		return known, said, nil
+	}
+	take = now
+	if locked == nil || locked.Commit != now.Commit {
+		take, said.young, said.ageless, err = r.aged(ctx, ref, now)
+		if locked != nil && said.young != nil && (err != nil || take.Commit == locked.Commit || older(take.Version, locked.Version)) {
+			said.young.took = cmp.Or(locked.Version, locked.Commit)
+			return known, said, nil //nolint:nilerr // it is said as young
+		}
+		if err != nil {
+			return Resolution{}, said, err
+		}
+	}
+	entry := LockedAction{Uses: key, Commit: take.Commit, Version: take.Version, Branch: take.Branch, Immutable: take.Immutable, Seen: day(r.now())}
 	switch {
 	case locked == nil:
 		r.lock.Actions, r.lock.changed = append(r.lock.Actions, entry), true
-	case locked.Commit != now.Commit:
-		moved = &move{*locked, now}
-		if !moves(ref.Ref, now.Branch) {
-			return known, moved, nil
-		}
+	case locked.Commit != take.Commit:
+		said.moved = &move{*locked, take}
 		*locked, r.lock.changed = entry, true
 	}
-	return now, moved, nil
+	return take, said, nil
+}
+
+// older says whether one version comes before another, or cannot be held against it.
+func older(a, b string) bool {
+	x, ok := versionParts(a)
+	y, ok2 := versionParts(b)
+	return !ok || !ok2 || slices.Compare(x, y) < 0
 }
 
 // moves says whether a reference is one that moves with every release.
@@ -245,7 +285,7 @@ func (r *resolver) image(ctx context.Context, image string) (digest string, move
 	if !digestForm.MatchString(digest) {
 		return "", nil, fmt.Errorf("image %s: %q is no digest", image, digest)
 	}
-	now := LockedImage{Image: image, Digest: digest, Seen: r.today}
+	now := LockedImage{Image: image, Digest: digest, Seen: day(r.now())}
 	switch {
 	case locked == nil:
 		r.lock.Images, r.lock.changed = append(r.lock.Images, now), true

@@ -19,8 +19,27 @@ type grant struct {
 	by     map[catalogue.Scope][]string
 	// unknown are what nobody knows the needs of.
 	unknown []string
+	// settled is why what was not known is taken for known.
+	settled string
+	// pulls and others say whether the workflow is started by pull requests and by other things.
+	pulls, others bool
 	// dated are actions of which the catalogue has read a version too old to run.
 	dated []string
+}
+
+func newGrant(triggers map[string]*yaml.Node) *grant {
+	g := &grant{access: make(map[catalogue.Scope]catalogue.Access), by: make(map[catalogue.Scope][]string)}
+	for event := range triggers {
+		switch {
+		case strings.HasPrefix(event, "pull_request"):
+			g.pulls = true
+		case event == "issue_comment": // of both
+			g.pulls, g.others = true, true
+		default:
+			g.others = true
+		}
+	}
+	return g
 }
 
 func (g *grant) need(scope catalogue.Scope, access catalogue.Access, by string) {
@@ -64,7 +83,8 @@ func (h *hardener) permissions(d *Document) (fixes []Fix, findings []Finding) {
 			findings = append(findings, Finding{"permissions", SeverityNote, position(j.key), fmt.Sprintf("job %s calls a workflow, whose needs are its own: say what it may do, or let the called workflow say it", j.name)})
 			continue
 		}
-		g := h.needs(j, workflowEnv)
+		g := h.needs(j, workflowEnv, d.triggers())
+		h.observed(g, d.Name, j.name)
 		if len(g.unknown) > 0 {
 			severity, said := SeverityWarning, "they get nothing for it"
 			if h.Permissive {
@@ -130,21 +150,16 @@ var (
 )
 
 // needs works out what the token of a job has to be able to do.
-func (h *hardener) needs(j job, workflowEnv map[string]string) *grant {
-	g := &grant{access: make(map[catalogue.Scope]catalogue.Access), by: make(map[catalogue.Scope][]string)}
+func (h *hardener) needs(j job, workflowEnv map[string]string, triggers map[string]*yaml.Node) *grant {
+	g := newGrant(triggers)
 	jobEnv := environment(workflowEnv, value(j.node, "env"))
-	steps := value(j.node, "steps")
-	if steps == nil || steps.Kind != yaml.SequenceNode {
-		return g
-	}
-	for _, s := range steps.Content {
-		s = follow(s)
+	for _, s := range flat(value(j.node, "steps")) {
 		env := environment(jobEnv, value(s, "env"))
 		if uses := text(value(s, "uses")); uses != "" {
 			h.needsOfAction(g, uses, environment(nil, value(s, "with")), env)
 		}
 		if run := value(s, "run"); run != nil {
-			needsOfScript(g, text(run), env)
+			h.needsOfScript(g, text(run), env)
 		}
 	}
 	return g
@@ -172,6 +187,10 @@ func (h *hardener) needsOfAction(g *grant, uses string, with, env map[string]str
 	}
 	for _, n := range append(slices.Clone(needs.Sure), needs.Maybe...) {
 		g.need(n.Scope, n.Access, name)
+	}
+	if script, given := with["script"]; given && needs.Token != catalogue.Out && strings.EqualFold(name, "actions/github-script") {
+		h.needsOfJavaScript(g, script)
+		return
 	}
 	if needs.Dated && needs.Token != catalogue.Out {
 		g.dated = append(g.dated, name)
@@ -214,8 +233,8 @@ var ghNeeds = map[string]map[string]map[catalogue.Scope]catalogue.Access{
 	"repo":     {"view": {"contents": catalogue.Read}, "clone": {"contents": catalogue.Read}},
 }
 
-// needsOfScript reads the script of a run line, its comments apart.
-func needsOfScript(g *grant, script string, env map[string]string) {
+// needsOfLines reads a script that is none of bash line by line, its comments apart.
+func needsOfLines(g *grant, script string, env map[string]string) {
 	script = comments.ReplaceAllString(script, "")
 	if gitPush.MatchString(script) {
 		g.need("contents", catalogue.Write, "git push")
@@ -227,20 +246,8 @@ func needsOfScript(g *grant, script string, env map[string]string) {
 	read := false
 	for _, m := range ghCommand.FindAllStringSubmatch(script, -1) {
 		read = true
-		command, sub := m[1], m[2]
-		if !holds {
-			continue // it has another token, or none
-		}
-		needs, known := ghNeeds[command][sub]
-		if !known {
-			needs, known = ghNeeds[command][""]
-		}
-		if !known {
-			g.unsure("%s", strings.TrimSpace("gh "+command+" "+sub))
-			continue
-		}
-		for scope, access := range needs {
-			g.need(scope, access, strings.TrimSpace("gh "+command+" "+sub))
+		if holds {
+			ghCommandNeeds(g, m[1], m[2])
 		}
 	}
 	if holds && !read {
@@ -305,6 +312,9 @@ func (d *Document) grantJob(j job, g *grant) (*Fix, *Finding) {
 		}
 	} else {
 		why = []string{"nothing that is known needs any"}
+	}
+	if g.settled != "" {
+		why = append(why, g.settled)
 	}
 	return &Fix{
 		Rule: "permissions", At: position(j.key), edits: []Edit{d.insertLines(insert, lines)},
@@ -375,33 +385,4 @@ func (d *Document) grantNothing() (*Fix, *Finding) {
 			d.Root.Content = append(d.Root.Content, scalarNode("permissions"), &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"})
 		},
 	}, nil
-}
-
-// reputation tells of what the catalogue says of actions themselves: that they were taken over once,
-// that nobody looks after them any more.
-func (h *hardener) reputation(d *Document, kind Kind) (findings []Finding) {
-	for _, u := range d.uses(kind) {
-		if u.image {
-			continue
-		}
-		ref, ok := ParseReference(u.node.Value)
-		if !ok {
-			continue
-		}
-		e, known := h.Catalogue.Lookup(u.node.Value)
-		if !known {
-			continue
-		}
-		if e.Archived {
-			instead := ""
-			if e.ReplacedBy != "" {
-				instead = "; " + e.ReplacedBy + " takes its place"
-			}
-			findings = append(findings, Finding{"archived", SeverityWarning, position(u.node), fmt.Sprintf("%s is archived: nobody mends it any more%s", ref.Repository, instead)})
-		}
-		for _, i := range e.Incidents {
-			findings = append(findings, Finding{"incident", SeverityNote, position(u.node), strings.TrimSpace(fmt.Sprintf("%s was taken over once (%s %s): %s", ref.Repository, i.When, i.ID, i.What))})
-		}
-	}
-	return findings
 }

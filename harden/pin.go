@@ -78,22 +78,13 @@ func (h *hardener) pinAction(ctx context.Context, d *Document, u use) ([]Fix, []
 	case !ok || h.exempt(ref.Repository):
 		return nil, nil
 	}
-	_, end, editable := d.scalar(u.node)
-	comment := ""
-	if editable && !inFlow(d.Root, u.node) {
-		_, lineEnd, _ := d.lineOf(end)
-		comment = strings.TrimSpace(string(d.Text[end:lineEnd]))
-	}
 	if ref.Pinned() {
-		return h.checkPin(ctx, d, u, ref, comment)
+		return h.checkPin(ctx, d, u, ref, d.commentBehind(u.node))
 	}
-	now, moved, err := h.resolver.action(ctx, ref)
+	now, said, err := h.resolver.action(ctx, ref)
+	findings := said.findings(at, ref)
 	if err != nil {
-		return nil, found("unpinned", unpinnedSeverity(err), "%s is not pinned to a commit: %v", ref, err)
-	}
-	var findings []Finding
-	if moved != nil {
-		findings = []Finding{moveOf(at, ref, moved)}
+		return nil, append(findings, found("unpinned", unpinnedSeverity(err), "%s is not pinned to a commit: %v", ref, err)...)
 	}
 	version := now.Version
 	if version == "" {
@@ -107,14 +98,37 @@ func (h *hardener) pinAction(ctx context.Context, d *Document, u use) ([]Fix, []
 	if now.Branch {
 		kind = "a branch, which moves"
 	}
+	if now.Immutable && !moves(ref.Ref, now.Branch) {
+		kind = "the tag of an immutable release, which GitHub lets nobody move, as long as there is the release"
+	}
 	fix.Reason = fmt.Sprintf("%s is %s; pinned to the commit that it stands for", ref, kind)
+	if said.young != nil {
+		fix.Reason = fmt.Sprintf("%s is %s; pinned to the newest of its versions that is old enough", ref, kind)
+	}
 	return []Fix{fix}, findings
+}
+
+// findings are what is said of a reference.
+func (n news) findings(at Position, ref Reference) (out []Finding) {
+	if n.moved != nil {
+		out = append(out, moveOf(at, ref, n.moved))
+	}
+	if n.young != nil && n.young.took != "" {
+		out = append(out, youngOf(at, ref, n.young))
+	}
+	if n.ageless != "" {
+		out = append(out, Finding{"cool-down", SeverityNote, at, fmt.Sprintf("how old %s is is not known: %s", ref, n.ageless)})
+	}
+	return out
 }
 
 // moveOf tells of a reference that stands for another commit than before.
 func moveOf(at Position, ref Reference, m *move) Finding {
 	if moves(ref.Ref, m.now.Branch) {
 		return Finding{"moved", SeverityNote, at, fmt.Sprintf("%s was %s since %s and is %s now", ref, m.before.Commit, m.before.Seen, m.now.Commit)}
+	}
+	if m.before.Immutable {
+		return Finding{"moved-immutable", SeverityError, at, fmt.Sprintf("%s was %s since %s and is %s now, though its release was immutable, which GitHub lets nobody move: the repository is another than it was, or its release was taken away; use nothing of it until you know why. It stays at what it was", ref, m.before.Commit, m.before.Seen, m.now.Commit)}
 	}
 	return Finding{"moved", SeverityError, at, fmt.Sprintf("%s was %s since %s and is %s now: that is how actions were taken over; it stays at what it was until somebody takes it out of %s", ref, m.before.Commit, m.before.Seen, m.now.Commit, LockFile)}
 }
@@ -140,8 +154,22 @@ func (h *hardener) pinTo(d *Document, u use, ref Reference, commit, version stri
 	return Fix{Rule: "pin", At: position(u.node), edits: edits, mutate: func() { u.node.Value = ref.String() }}, nil
 }
 
-// checkPin holds the comment behind a pin to what the commit is.
+// checkPin holds a pin to the repository that it names, and the comment behind it to the commit.
 func (h *hardener) checkPin(ctx context.Context, d *Document, u use, ref Reference, comment string) ([]Fix, []Finding) {
+	at := position(u.node)
+	why, unknown := h.resolver.foreign(ctx, ref)
+	if why != "" {
+		return nil, []Finding{{"impostor-commit", SeverityError, at, why}}
+	}
+	fixes, findings := h.checkComment(ctx, d, u, ref, comment)
+	if unknown != "" {
+		findings = append(findings, Finding{"impostor-commit", SeverityNote, at, fmt.Sprintf("whether commit %s is of %s is not known: %s", ref.Ref, ref.Repository, unknown)})
+	}
+	return fixes, findings
+}
+
+// checkComment holds the comment behind a pin to what the commit is.
+func (h *hardener) checkComment(ctx context.Context, d *Document, u use, ref Reference, comment string) ([]Fix, []Finding) {
 	at := position(u.node)
 	said := versionComment(comment)
 	if comment != "" && said == "" || inFlow(d.Root, u.node) {
@@ -160,15 +188,16 @@ func (h *hardener) checkPin(ctx context.Context, d *Document, u use, ref Referen
 		return []Fix{fix}, nil
 	}
 	named := Reference{Repository: ref.Repository, Ref: said}
-	now, moved, err := h.resolver.action(ctx, named)
+	take, news, err := h.resolver.action(ctx, named)
+	now := news.current(take)
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return nil, []Finding{{"pin-comment", SeverityWarning, at, fmt.Sprintf("the comment says %s, and %s has no such tag", said, ref.Repository)}}
-	case err != nil:
+	case err != nil && news.young == nil:
 		return nil, nil // nobody can be asked
 	}
-	if moved != nil {
-		return nil, []Finding{moveOf(at, named, moved)}
+	if news.moved != nil {
+		return nil, []Finding{moveOf(at, named, news.moved)}
 	}
 	if now.Commit == ref.Ref {
 		return nil, nil

@@ -32,6 +32,8 @@ type Resolution struct {
 	Tags []string
 	// Branch says that the reference is a branch.
 	Branch bool
+	// Immutable says that the reference is the tag of an immutable release, which nobody can move.
+	Immutable bool
 }
 
 // Resolver finds out what references stand for. It is safe for concurrent use.
@@ -54,6 +56,8 @@ type Remote struct {
 	// Timeout bounds each question; 30 s by default.
 	Timeout time.Duration
 
+	depth int // of the history that is looked at; maxHistory by default
+
 	mu    sync.Mutex
 	known map[string]*remoteRefs
 	trees map[string]*object.Tree // by OWNER/NAME@COMMIT
@@ -70,6 +74,12 @@ type remoteRefs struct {
 	err      error
 	tags     map[string]string // name to commit, annotated tags followed
 	branches map[string]string
+	// annotated are the objects of annotated tags.
+	annotated map[string]string
+
+	walk    sync.Once
+	walkErr error
+	past    history
 }
 
 // Resolve implements Resolver.
@@ -154,8 +164,9 @@ func (r *Remote) read(ctx context.Context, repository string, into *remoteRefs) 
 			into.branches[branch] = hash
 		}
 	}
+	into.annotated = make(map[string]string)
 	for tag, commit := range peeled {
-		into.tags[tag] = commit
+		into.annotated[tag], into.tags[tag] = into.tags[tag], commit
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package harden
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -14,6 +17,11 @@ var ruleTexts = map[string]string{
 	"pin-comment":           "The comment behind a pin says another version than the commit is",
 	"transitive":            "A pinned action uses something that is not pinned",
 	"moved":                 "A reference stands for something else than when it was seen first",
+	"moved-immutable":       "The tag of an immutable release, which nobody should be able to move, has moved",
+	"cool-down":             "Something is too young to be taken, or its age is not known",
+	"impostor-commit":       "A pinned commit is not of the repository that it is named under",
+	"compromised":           "A version of an action that was an attacker's",
+	"vulnerable":            "A version of an action with a vulnerability that is known",
 	"permissions":           "The token may do more than the job needs, or nobody knows what it needs",
 	"archived":              "An action that nobody looks after any more",
 	"not-approved":          "An action that the organisation has not approved",
@@ -63,6 +71,9 @@ type sarifResult struct {
 	Level     Severity        `json:"level"`
 	Message   sarifText       `json:"message"`
 	Locations []sarifLocation `json:"locations"`
+	// Fingerprints tell whether a result is one that was there before, also when lines above it
+	// come and go.
+	Fingerprints map[string]string `json:"partialFingerprints"`
 }
 
 // SARIF is what came of files as a SARIF 2.1.0 log: findings, and fixes that were not written,
@@ -71,25 +82,26 @@ func SARIF(version string, results []*Result) ([]byte, error) {
 	rules := []sarifRule{}
 	index := make(map[string]int)
 	out := []sarifResult{}
-	add := func(file, rule string, level Severity, at Position, message string) {
+	seen := make(map[string]int)
+	add := func(of *Result, rule string, level Severity, at Position, message string) {
 		if _, known := index[rule]; !known {
 			index[rule] = len(rules)
 			rules = append(rules, sarifRule{rule, sarifText{ruleTexts[rule]}, "https://github.com/sallyport-ci/sallyport/blob/main/docs/harden.md"})
 		}
 		var l sarifLocation
-		l.PhysicalLocation.ArtifactLocation.URI = filepath.ToSlash(file)
+		l.PhysicalLocation.ArtifactLocation.URI = filepath.ToSlash(of.File)
 		l.PhysicalLocation.Region = sarifRegion{max(at.Line, 1), max(at.Column, 1)}
-		out = append(out, sarifResult{rule, index[rule], level, sarifText{message}, []sarifLocation{l}})
+		out = append(out, sarifResult{rule, index[rule], level, sarifText{message}, []sarifLocation{l}, map[string]string{fingerprint: fingerprintOf(of, rule, at, seen)}})
 	}
 	for _, r := range results {
 		if r.Problem != nil {
-			add(r.File, "problem", SeverityError, r.Problem.At, r.Problem.Message)
+			add(r, "problem", SeverityError, r.Problem.At, r.Problem.Message)
 		}
 		for _, f := range r.Fixes {
-			add(r.File, f.Rule, SeverityWarning, f.At, f.Reason)
+			add(r, f.Rule, SeverityWarning, f.At, f.Reason)
 		}
 		for _, f := range r.Findings {
-			add(r.File, f.Rule, f.Severity, f.At, f.Message)
+			add(r, f.Rule, f.Severity, f.At, f.Message)
 		}
 	}
 	log := map[string]any{
@@ -106,4 +118,20 @@ func SARIF(version string, results []*Result) ([]byte, error) {
 		return nil, fmt.Errorf("write SARIF: %w", err)
 	}
 	return append(data, '\n'), nil
+}
+
+// fingerprint is the name of the fingerprints, with the version of how they are made.
+const fingerprint = "sallyport/v1"
+
+// fingerprintOf is the same for a result of a rule in a file as long as its line says the same; of
+// several such each has its own.
+func fingerprintOf(of *Result, rule string, at Position, seen map[string]int) string {
+	line := ""
+	if lines := bytes.Split(of.Before, []byte("\n")); at.Line >= 1 && at.Line <= len(lines) {
+		line = string(bytes.TrimSpace(lines[at.Line-1]))
+	}
+	key := filepath.ToSlash(of.File) + "\x00" + rule + "\x00" + line
+	seen[key]++
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d", key, seen[key]))
+	return hex.EncodeToString(sum[:16])
 }

@@ -3,6 +3,7 @@ package harden
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
@@ -46,5 +47,38 @@ func TestSARIF(t *testing.T) {
 		if n := len(whole.Runs[0].Results); of != nil && n != 4 {
 			t.Errorf("%d results, want 2 fixes, a finding and a problem", n)
 		}
+	}
+}
+
+// Fingerprints stay when lines above come and go, and tell results of one line apart.
+func TestFingerprints(t *testing.T) {
+	prints := func(above string) (out []string) {
+		t.Helper()
+		c := settings()
+		c.Rules = []string{"pin"}
+		r, err := Text(t.Context(), c, "a/.github/workflows/x.yml", []byte(above+"jobs:\n  a:\n    steps:\n      - uses: nobody/nothing@v1\n      - uses: nobody/nothing@v1\n      - uses: actions/checkout@v4\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := SARIF("1", []*Result{r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log struct {
+			Runs []struct {
+				Results []struct{ PartialFingerprints map[string]string }
+			}
+		}
+		if err := json.Unmarshal(data, &log); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range log.Runs[0].Results {
+			out = append(out, r.PartialFingerprints[fingerprint])
+		}
+		return out
+	}
+	a, b := prints(""), prints("# more\n\n")
+	if len(a) != 3 || !slices.Equal(a, b) || a[0] == a[1] || a[1] == a[2] || a[0] == "" {
+		t.Errorf("%v, %v", a, b)
 	}
 }

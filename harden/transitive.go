@@ -130,9 +130,16 @@ func (h *hardener) follow(ctx context.Context, reader Reader, ref Reference, cha
 	say := func(s Severity, format string, args ...any) {
 		out = append(out, saidOfChain{"transitive", strings.Join(chain, " uses ") + fmt.Sprintf(format, args...), s})
 	}
-	now, moved, err := h.resolver.action(ctx, ref)
-	if moved != nil && len(chain) > 1 {
-		f := moveOf(Position{}, ref, moved)
+	now, news, err := h.resolver.action(ctx, ref)
+	if news.young != nil {
+		now, err = news.current(now), nil // it runs what it is now, however young
+	}
+	if why, _ := h.resolver.foreign(ctx, ref); why != "" && len(chain) > 1 {
+		out = append(out, saidOfChain{"impostor-commit", strings.Join(chain, " uses ") + ": " + why, SeverityError})
+		return out
+	}
+	if news.moved != nil && len(chain) > 1 {
+		f := moveOf(Position{}, ref, news.moved)
 		out = append(out, saidOfChain{f.Rule, strings.Join(chain[:len(chain)-1], " uses ") + " uses " + f.Message, f.Severity})
 	}
 	if err != nil {

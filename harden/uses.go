@@ -83,23 +83,14 @@ func (d *Document) uses(kind Kind) []use {
 			out = append(out, use{n, image, job})
 		}
 	}
-	var steps func(n *yaml.Node, job string, depth int)
-	steps = func(n *yaml.Node, job string, depth int) {
-		n = follow(n)
-		if n == nil || n.Kind != yaml.SequenceNode || depth > 10 {
-			return
-		}
-		for _, s := range n.Content {
-			s = follow(s)
+	steps := func(n *yaml.Node, job string) {
+		for _, s := range flat(n) {
 			add(value(s, "uses"), false, job)
-			for _, nested := range []string{"parallel", "steps"} { // steps that run side by side
-				steps(value(s, nested), job, depth+1)
-			}
 		}
 	}
 	if kind == KindAction {
 		runs := value(d.Root, "runs")
-		steps(value(runs, "steps"), "", 0)
+		steps(value(runs, "steps"), "")
 		if image := value(runs, "image"); strings.HasPrefix(text(image), "docker://") {
 			add(image, false, "")
 		}
@@ -107,7 +98,7 @@ func (d *Document) uses(kind Kind) []use {
 	}
 	for _, j := range d.jobs() {
 		add(value(j.node, "uses"), false, j.name)
-		steps(value(j.node, "steps"), j.name, 0)
+		steps(value(j.node, "steps"), j.name)
 		container := value(j.node, "container")
 		if container != nil && container.Kind == yaml.ScalarNode {
 			add(container, true, j.name)
@@ -119,6 +110,33 @@ func (d *Document) uses(kind Kind) []use {
 			}
 		}
 	}
+	return out
+}
+
+// maxNested bounds how deep steps stand in steps.
+const maxNested = 10
+
+// flat are the steps of a sequence in their order, those that run side by side (parallel) too,
+// aliases followed.
+func flat(steps *yaml.Node) []*yaml.Node {
+	var out []*yaml.Node
+	var walk func(n *yaml.Node, depth int)
+	walk = func(n *yaml.Node, depth int) {
+		n = follow(n)
+		if n == nil || n.Kind != yaml.SequenceNode || depth > maxNested {
+			return
+		}
+		for _, s := range n.Content {
+			if s = follow(s); s == nil {
+				continue
+			}
+			out = append(out, s)
+			for _, nested := range []string{"parallel", "steps"} {
+				walk(value(s, nested), depth+1)
+			}
+		}
+	}
+	walk(steps, 0)
 	return out
 }
 

@@ -147,8 +147,14 @@ func fillForQueries(t *testing.T, s *Store) {
 	row("file_accesses", "operation, path, rule, category, times", "2:04", "test", "", "30", "10", "x", "'written', '/work/app/main.go', 'source_file', 'source', 1")
 	row("dns", "name, type", "2:05", "upload", upload, "22", "21", "curl", "'cdn.evil.example.test', 'A'")
 	row("http_requests", "method, host, path, version, library", "2:07", "upload", upload, "22", "21", "curl", "'POST', 'cdn.evil.example.test', '/', '2', 'openssl'")
+	row("http_requests", "method, host, path, version, library", "2:08", "test", "", "41", "40", "node", "'GET', 'api.github.com', '/repos/example/app/pulls/7', '1.1', 'openssl'")
+	row("http_requests", "method, host, path, version, library", "2:09", "test", "", "42", "40", "git", "'POST', 'github.com', '/example/app.git/git-receive-pack', '2', 'gnutls'")
 	row("process_accesses", "kind, target_process_id, target_program, target_is_worker", "2:03", "test", "", "30", "10", "x", "'proc_mem', 5, 'Runner.Worker', true")
 	row("privileges", "kind, capabilities, effective_uid_before, effective_uid", "2:06", "test", "", "31", "30", "sudo", "'gained', ['CAP_SYS_ADMIN', 'CAP_BPF'], 1001, 0")
+	exec(t, s, `INSERT INTO job_events (agent_id, epoch, sequence, time, kind, repository, workflow, run_id, run_attempt, job, execution_id, workflow_ref) VALUES
+		('agent', 1, 1, '2026-11-18 08:00:00', 'started', 'example/app', 'ci', '3', 1, 'build', 'e3', 'example/app/.github/workflows/ci.yml@refs/heads/main'),
+		('agent', 1, 2, '2026-11-17 08:00:00', 'started', 'example/app', 'ci', '2', 1, 'build', 'e2', 'example/app/.github/workflows/ci.yml@refs/heads/main'),
+		('agent', 1, 3, '2026-11-17 08:00:00', 'started', 'example/app', 'ci', '2', 1, 'lint', 'e4', 'example/app/.github/workflows/ci.yml@refs/heads/main')`)
 	exec(t, s, `INSERT INTO findings (id, time, repository, workflow, run_id, job, policy, severity) VALUES
 		('f1', '2026-11-18 08:02:06', 'example/app', 'ci', '3', 'build', 'new_destination', 'high'),
 		('f2', '2026-11-18 08:02:03', 'example/app', 'ci', '3', 'build', 'worker_memory', 'critical'),

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-git/go-git/v5"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -20,15 +23,18 @@ import (
 
 type hardenOptions struct {
 	hardenRules
+	github                    githubOptions
+	asks                      bool // GitHub's interface, whatever --github-url is
 	write, check, json, sarif bool
-	lock                      string
+	lock, repository          string
 }
 
 // hardenRules say what is done to workflows, wherever they are.
 type hardenRules struct {
 	offline, update, replaceHardenRunner, permissive, transitive bool
 	only, exempt, selfHosted                                     []string
-	agent, server, approvals, approvalPolicy                     string
+	agent, server, approvals, approvalPolicy, observed           string
+	minAge                                                       int // days
 }
 
 func (h *hardenRules) flags(f *pflag.FlagSet) {
@@ -43,12 +49,17 @@ func (h *hardenRules) flags(f *pflag.FlagSet) {
 	f.BoolVar(&h.replaceHardenRunner, "replace-harden-runner", false, "let the agent take the place of step-security/harden-runner, with its inputs")
 	f.StringVar(&h.approvals, "catalog", "", "file of approved actions (default "+harden.ApprovalsFile+" beside the lock file, if it is there)")
 	f.StringVar(&h.approvalPolicy, "approval-policy", "", "Rego policy that judges by it, in the place of the built-in one")
-	f.StringVar(&h.server, "github-url", "https://github.com", "where repositories are")
+	f.IntVar(&h.minAge, "min-age", 7, "take nothing that is younger than so many days, but the newest older one that is meant; 0 takes all")
+	f.StringVar(&h.observed, "observed", "", "requests that jobs were seen to make, JSON lines (docs/queries.md): their tokens are granted what these need; - reads standard input")
+	f.StringVar(&h.server, "github-url", publicGitHub, "where repositories are")
 }
 
 // config makes the configuration but for its lock. approvals is the file of approved actions
 // where none was given; empty for none.
 func (h *hardenRules) config(ctx context.Context, approvals string) (harden.Config, error) {
+	if h.minAge < 0 {
+		return harden.Config{}, usageError(errors.New("--min-age is not below 0"))
+	}
 	if h.offline && h.update {
 		return harden.Config{}, usageError(errors.New("--update asks, and --offline asks nobody"))
 	}
@@ -59,7 +70,7 @@ func (h *hardenRules) config(ctx context.Context, approvals string) (harden.Conf
 	}
 	c := harden.Config{
 		Update: h.update, Rules: h.only, Exempt: h.exempt, Agent: h.agent, SelfHosted: h.selfHosted,
-		ReplaceHardenRunner: h.replaceHardenRunner, Permissive: h.permissive, Transitive: h.transitive,
+		MinAge: time.Duration(h.minAge) * 24 * time.Hour, ReplaceHardenRunner: h.replaceHardenRunner, Permissive: h.permissive, Transitive: h.transitive,
 	}
 	if h.approvals != "" {
 		if _, err := os.Stat(h.approvals); err != nil {
@@ -76,7 +87,9 @@ func (h *hardenRules) config(ctx context.Context, approvals string) (harden.Conf
 	if !h.offline {
 		c.Resolver = &harden.Remote{Server: h.server}
 	}
-	return c, nil
+	var err error
+	c.Observed, err = readObserved(h.observed)
+	return c, err
 }
 
 func newHardenCommand() *cobra.Command {
@@ -93,6 +106,7 @@ current folder) and shows as a diff, with reasons, how they would be safer:
   agent       the agent as first step of every job that runs steps (with --agent)
   dependabot  updates for github-actions, so that pins are kept up to date
   approvals   what ` + harden.ApprovalsFile + ` does not approve, if there is such a file
+  injection   what strangers choose is handed to scripts by variables, where it means the same
   audit       static findings, which a person has to settle: template injection, a stranger's
               code with secrets, permissions, secrets and more
 
@@ -101,7 +115,8 @@ stay. Each change is proved before it is shown: the file parses, means what it m
 the change, actionlint has nothing new to say, and a second run is empty. What cannot be
 proved is reported and left alone.
 
-What references stand for is asked by the git protocol and from image registries, and kept in
+What references stand for is asked from GitHub's API with the token in GITHUB_TOKEN or GH_TOKEN
+(or of an App), by the git protocol without one, and from image registries, and kept in
 the file ` + harden.LockFile + `, which belongs into the repository: what is in it is not asked
 again, and --update says what has moved since. The tag of a whole version that has moved is an
 error, and stays at what it was.
@@ -123,6 +138,11 @@ found, or if a file could not be read; 2 wrong usage.`,
 	f.BoolVar(&o.sarif, "sarif", false, "print a SARIF 2.1.0 log")
 	f.StringVar(&o.lock, "lock", "", "lock file (default "+harden.LockFile+" in the first PATH that is a folder, or the current one)")
 	o.flags(f)
+	o.github.flags(cmd)
+	f.StringVar(&o.repository, "repository", "", "whose checkout it is, OWNER/NAME (default by the address that git came from)")
+	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
+		o.asks = o.server == publicGitHub || cmd.Flags().Changed("github-api")
+	}
 	cmd.AddCommand(newHardenOrgCommand())
 	return cmd
 }
@@ -158,7 +178,12 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 	if err != nil {
 		return err
 	}
-	c.Lock = lock
+	c.Lock, c.Repository = lock, cmp.Or(o.repository, checkoutOf(paths[0], o.server))
+	if remote, ok := c.Resolver.(*harden.Remote); ok && o.asks {
+		if c.Resolver, err = o.github.resolver(ctx, c.Repository, remote, said); err != nil {
+			return err
+		}
+	}
 	results, err := harden.Files(ctx, c, names)
 	if err != nil {
 		return usageError(err)
@@ -191,6 +216,58 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 		return &exitError{exitFailed}
 	}
 	return nil
+}
+
+// readObserved reads what jobs were seen to do; "" is nothing, - standard input.
+func readObserved(name string) ([]harden.Observation, error) {
+	if name == "" {
+		return nil, nil
+	}
+	var text []byte
+	var err error
+	if name == "-" {
+		text, err = io.ReadAll(os.Stdin)
+	} else {
+		text, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read observations: %w", err)
+	}
+	out, err := harden.ReadObservations(bytes.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("read observations %s: %w", name, err)
+	}
+	return out, nil
+}
+
+// publicGitHub is where repositories are if nobody says otherwise.
+const publicGitHub = "https://github.com"
+
+// checkoutOf is the repository, OWNER/NAME, that a path is a checkout of: by the job that runs this,
+// or by the address that git came from, if that is at a server. Empty if it is not known.
+func checkoutOf(path, server string) string {
+	if name := os.Getenv("GITHUB_REPOSITORY"); name != "" && path == "." {
+		return name
+	}
+	repo, err := git.PlainOpenWithOptions(path, &git.PlainOpenOptions{DetectDotGit: true})
+	if err != nil {
+		return ""
+	}
+	remote, err := repo.Remote(git.DefaultRemoteName)
+	if err != nil || len(remote.Config().URLs) == 0 {
+		return ""
+	}
+	from := remote.Config().URLs[0]
+	_, host, _ := strings.Cut(server, "://")
+	_, name, ok := strings.Cut(from, host)
+	if host == "" || !ok || name == "" || !strings.ContainsAny(name[:1], ":/") {
+		return ""
+	}
+	name = strings.TrimSuffix(strings.Trim(name[1:], "/"), ".git")
+	if strings.Count(name, "/") != 1 {
+		return ""
+	}
+	return name
 }
 
 func (o *hardenOptions) print(out io.Writer, results []*harden.Result) error {

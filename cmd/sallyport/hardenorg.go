@@ -20,6 +20,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/github"
 	"github.com/sallyport-ci/sallyport/harden"
+	"github.com/sallyport-ci/sallyport/harden/origin"
 	"github.com/sallyport-ci/sallyport/harden/rollout"
 	"github.com/sallyport-ci/sallyport/report/terminal"
 )
@@ -77,6 +78,30 @@ func (g *githubOptions) client(ctx context.Context, org string, pause time.Durat
 	return app.Installation(ctx, org)
 }
 
+// somebody says whether there is an App or a token.
+func (g *githubOptions) somebody() bool {
+	return g.appID != 0 || g.appKey != "" || cmp.Or(os.Getenv("GITHUB_TOKEN"), os.Getenv("GH_TOKEN")) != ""
+}
+
+// resolver makes what asks GitHub's interface what references stand for, as an App in the owner of
+// a repository or by the token in the environment; with neither it is remote alone.
+func (g *githubOptions) resolver(ctx context.Context, repository string, remote *harden.Remote, said io.Writer) (harden.Resolver, error) {
+	if !g.somebody() {
+		return remote, nil
+	}
+	owner, _, _ := strings.Cut(repository, "/")
+	if g.appID != 0 && owner == "" {
+		return nil, usageError(errors.New("--app-id: an App acts in an organisation, and it is not known whose checkout this is: give a token"))
+	}
+	client, err := g.client(ctx, owner, 0, func(until time.Time) {
+		fmt.Fprintf(said, "sallyport: GitHub's rate limit: waiting until %s\n", until.Local().Format(time.TimeOnly))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return origin.New(client, remote), nil
+}
+
 // defaultStateDir is where what can be gone on with is kept.
 func defaultStateDir() string {
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
@@ -110,6 +135,7 @@ Stopped, the same command goes on where it was, within a day.
 Exit codes: 0 done; 1 if a repository failed, or if it was stopped; 2 wrong usage.`,
 		Example: `  sallyport harden org acme --dry-run
   sallyport harden org acme --dry-run --diff --match shop
+  sallyport harden org acme --observed observed.jsonl
   sallyport harden org acme --max-new 10 --exclude 'legacy-*'
   sallyport harden org acme --app-id 12345 --app-key app.pem --json >harden.json`,
 		Args: cobra.ExactArgs(1),
@@ -156,8 +182,11 @@ func (o *orgOptions) run(ctx context.Context, org string, out, said io.Writer) e
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %q %q %q %s %v %v %v %v %d %s %d %+v", version, o.github.api, o.match, o.exclude, o.topics, o.visibility,
-		o.forks, o.draft, o.reopen, o.dryRun, o.maxNew, o.branch, o.github.appID, o.hardenRules))
+	if remote, ok := config.Resolver.(*harden.Remote); ok && o.github.somebody() {
+		config.Resolver = origin.New(client, remote)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %q %q %q %s %v %v %v %v %d %s %d %+v %v", version, o.github.api, o.match, o.exclude, o.topics, o.visibility,
+		o.forks, o.draft, o.reopen, o.dryRun, o.maxNew, o.branch, o.github.appID, o.hardenRules, config.Observed))
 	of := org + " " + hex.EncodeToString(sum[:8])
 	name := filepath.Join(defaultStateDir(), "harden", strings.ToLower(filepath.Base(org))+".jsonl")
 	state, err := rollout.OpenState(name, of, o.restart || o.diff, o.now())

@@ -115,3 +115,33 @@ func TestHardenOrg(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// Each repository's tokens are granted what its own jobs were seen to ask for.
+func TestHardenOrgObserved(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("XDG_STATE_HOME", filepath.Join(home, "state"))
+	t.Setenv("XDG_CACHE_HOME", filepath.Join(home, "cache"))
+	s := githubfake.New(t)
+	t.Setenv("GH_TOKEN", s.Token("alice", true))
+	t.Setenv("GITHUB_TOKEN", "")
+	for _, name := range []string{"shop", "till"} {
+		s.Repository("acme/"+name).Commit("main", "alice", "begin", map[string]string{
+			".github/workflows/ci.yml": "on: push\njobs:\n  " + name + ":\n    runs-on: ubuntu-latest\n    steps:\n      - run: ./release.sh\n        env:\n          GH_TOKEN: ${{ github.token }}\n",
+		})
+	}
+	seen := filepath.Join(home, "seen.jsonl")
+	lines := `{"repository":"acme/shop","file":".github/workflows/ci.yml","job":"shop","method":"POST","host":"api.github.com","path":"/repos/acme/shop/releases","runs":12,"of":12}
+{"repository":"acme/till","file":".github/workflows/ci.yml","job":"till","method":"GET","host":"api.github.com","path":"/repos/acme/till/issues","runs":"11","of":"12"}
+`
+	if err := os.WriteFile(seen, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := inOrganisation(t, s, "--dry-run", "--diff", "--only", "permissions", "--observed", seen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(out, "--- a/acme/till")
+	if at < 0 || !strings.Contains(out[:at], "+      contents: write") || !strings.Contains(out[at:], "+      issues: read") || strings.Contains(out[:at], "issues") {
+		t.Errorf("it prints\n%s", out)
+	}
+}

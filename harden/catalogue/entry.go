@@ -160,13 +160,3 @@ type Condition struct {
 	// Default is the action's own value of an input that the step does not set.
 	Default string `yaml:"default,omitempty"`
 }
-
-// Incident is a published compromise of an action.
-type Incident struct {
-	// ID is a CVE or GHSA number, or empty where none is known.
-	ID string `yaml:"id,omitempty"`
-	// When is the month, YYYY-MM, or the year.
-	When string `yaml:"when"`
-	// What happened, in one sentence.
-	What string `yaml:"what"`
-}

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -22,15 +23,26 @@ var embedded []byte
 // Catalogue holds entries by name. It does not change once loaded, so that any number of
 // goroutines may ask it.
 type Catalogue struct {
-	entries []*Entry
-	byName  map[string]*Entry // key in lower case
+	entries   []*Entry
+	byName    map[string]*Entry     // key in lower case
+	incidents map[string][]Incident // of repositories, OWNER/NAME in lower case
 }
 
-// Embedded loads the catalogue that is part of the program.
-func Embedded() (*Catalogue, error) {
+// Embedded is the catalogue that is part of the program. It is read once.
+func Embedded() (*Catalogue, error) { return readEmbedded() }
+
+var readEmbedded = sync.OnceValues(loadEmbedded)
+
+func loadEmbedded() (*Catalogue, error) {
 	c, err := Load(embedded)
 	if err != nil {
 		return nil, fmt.Errorf("embedded catalogue: %w", err)
+	}
+	if c.incidents, err = loadIncidents(embeddedIncidents); err != nil {
+		return nil, fmt.Errorf("embedded incidents: %w", err)
+	}
+	for _, e := range c.entries {
+		e.Incidents = append(e.Incidents, c.incidents[strings.ToLower(repositoryOf(e.Name))]...)
 	}
 	return c, nil
 }
@@ -162,8 +174,8 @@ func (e *Entry) faults() []string {
 		add("replaced_by %q is no action", e.ReplacedBy)
 	}
 	for _, in := range e.Incidents {
-		if !whenForm.MatchString(in.When) || in.What == "" {
-			add("incident %q has no month, or does not say what happened", in.ID)
+		for _, fault := range in.faults() {
+			add("incident %s: %s", in.ID, fault)
 		}
 	}
 	return f
@@ -219,7 +231,7 @@ func (s *Source) complete(name string, read time.Time) {
 // Over gives a catalogue of both, in which an entry of c takes the place of base's of the
 // same name: an organisation's own file over the one in the program. Neither changes.
 func (c *Catalogue) Over(base *Catalogue) *Catalogue {
-	both := &Catalogue{byName: maps.Clone(base.byName)}
+	both := &Catalogue{byName: maps.Clone(base.byName), incidents: base.incidents}
 	maps.Copy(both.byName, c.byName)
 	for _, name := range slices.Sorted(maps.Keys(both.byName)) {
 		both.entries = append(both.entries, both.byName[name])

@@ -96,6 +96,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"two documents", good, good + "---\nread: 2026-11-24\n", "more than one document"},
 		{"endpoint", "  token:", "  endpoints: [\"https://example.test/\"]\n  token:", "endpoint"},
 		{"incident without a month", "  token:", "  incidents: [{when: lately, what: stolen}]\n  token:", "no month"},
+		{"incident of no time", "  token:", "  incidents: [{when: 2026-01, what: stolen, tags: [v1]}]\n  token:", "from when"},
+		{"incident with a short commit", "  token:", "  incidents: [{when: 2026-01, what: stolen, commits: [abc], from: 2026-01-01T00:00:00Z}]\n  token:", "40 hex digits"},
 		{"not YAML", good, "\t{", "read catalogue"},
 		{"nothing", good, "", "read catalogue"},
 	} {
@@ -142,8 +144,8 @@ func TestEmbeddedIsAsLargeAsPromised(t *testing.T) {
 	if n := len(c.Entries()); n < 150 {
 		t.Errorf("%d actions, want at least 150", n)
 	}
-	for _, name := range []string{"tj-actions/changed-files", "reviewdog/action-setup", "aquasecurity/trivy-action", "aquasecurity/setup-trivy"} {
-		if e, ok := c.Lookup(name); !ok || len(e.Incidents) == 0 {
+	for _, name := range []string{"tj-actions/changed-files", "reviewdog/action-setup", "aquasecurity/trivy-action", "aquasecurity/setup-trivy", "Checkmarx/ast-github-action", "checkmarx/kics-github-action@v2"} {
+		if len(c.Incidents(name)) == 0 {
 			t.Errorf("the compromise of %s is not there", name)
 		}
 	}

@@ -66,7 +66,8 @@ Add an entry to ` + "`harden/catalogue/catalogue.yaml`" + `, in the order of nam
 ` + "`go generate ./harden/catalogue`" + `. Read the action's own ` + "`action.yml`" + ` at a commit and name
 both; write down only what it says. An unknown field, scope or access, an entry without a
 source and a condition on nothing are refused, with the name of the entry. All fields are
-explained in ` + "`harden/catalogue/entry.go`" + `.
+explained in ` + "`harden/catalogue/entry.go`" + `. A compromise goes into
+` + "`harden/catalogue/incidents.yaml`" + `, also of an action that has no entry, with the pages that tell of it.
 
 ## Actions
 
@@ -98,14 +99,14 @@ func pageText(c *Catalogue) []byte {
 			fmt.Fprintf(&b, "| %s | %s |\n", e.Name, e.ReplacedBy)
 		}
 	}
-	b.WriteString("\n## Known compromises\n\n| action | when | what |\n|---|---|---|\n")
-	for _, e := range c.Entries() {
-		for _, in := range e.Incidents {
+	b.WriteString("\n## Known compromises\n\n| action | when (UTC) | which | what | source |\n|---|---|---|---|---|\n")
+	for _, name := range c.Compromised() {
+		for _, in := range c.Incidents(name) {
 			what := in.What
 			if in.ID != "" {
 				what += " (" + in.ID + ")"
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", e.Name, in.When, what)
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, in.Span(), in.Affected(), what, sourcesCell(in.Sources))
 		}
 	}
 	b.WriteString("\n## Hosts that the files name\n\nNot all that an action may contact: only what was read.\n\n| action | hosts |\n|---|---|\n")
@@ -220,4 +221,12 @@ func sourceCell(e *Entry) string {
 		lines = append(lines, "*old*")
 	}
 	return strings.Join(lines, "<br>")
+}
+
+func sourcesCell(pages []string) string {
+	var cells []string
+	for i, p := range pages {
+		cells = append(cells, fmt.Sprintf("[%d](%s)", i+1, p))
+	}
+	return strings.Join(cells, " ")
 }

@@ -65,3 +65,9 @@ func (a *Access) UnmarshalText(text []byte) error {
 	}
 	return nil
 }
+
+// Allows says whether there is such an access of the scope.
+func (s Scope) Allows(a Access) bool {
+	limit, ok := scopes[s]
+	return ok && a >= limit.least && a <= limit.most
+}

@@ -200,6 +200,7 @@ func blobSHA(text []byte) string {
 // harden makes the changes.
 func (p *proposal) harden(ctx context.Context) error {
 	c := p.Harden
+	c.Repository = p.repo.Name
 	var err error
 	if c.Lock, err = p.lock(ctx, p.baseFiles); err != nil {
 		return err

@@ -209,6 +209,30 @@ func TestProposals(t *testing.T) {
 	}
 }
 
+// Whatever is changed, the pull request says what, why and how it is rolled back.
+func TestEachRuleIsExplained(t *testing.T) {
+	w := newWorld(t)
+	w.options.Harden.Rules, w.options.Harden.Agent = nil, "acme/setup@v4"
+	shop := w.Repository("acme/shop")
+	shop.Commit("main", "alice", "begin", map[string]string{
+		workflow: "on: pull_request\njobs:\n  build:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: acme/setup@v5\n" +
+			"  title:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo \"${{ github.event.pull_request.title }}\"\n" +
+			"  read:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@" + commitOf("checkout") + "\n",
+	})
+	w.wants(t, "shop", rollout.Opened, "")
+	p := shop.Issues()[0]
+	for _, want := range []string{"### Pins", "### Permissions", "### Credentials", "### Agent", "### Updates", "### Scripts"} {
+		_, part, found := strings.Cut(p.Body, want)
+		part, _, _ = strings.Cut(part, "\n### ")
+		if !found || !strings.Contains(part, "**Roll back:**") || !strings.Contains(part, "`.github/") {
+			t.Errorf("the text lacks %q, or what it is about:\n%s", want, p.Body)
+		}
+	}
+	if !strings.Contains(p.Title, "keep what strangers choose out of scripts") {
+		t.Errorf("title %q", p.Title)
+	}
+}
+
 // A pull request follows the default branch, on the same branch and with a person's words.
 func TestUpdates(t *testing.T) {
 	w := newWorld(t)

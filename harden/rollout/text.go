@@ -55,6 +55,11 @@ var explanations = []explained{
 		"A pin that nobody updates is a version that nobody repairs. Dependabot opens a pull request for each new one.",
 		"take the `github-actions` entry out of `.github/dependabot.yml`.",
 	},
+	{
+		"template-injection", "Scripts", "keep what strangers choose out of scripts",
+		"A title, a branch's name or an input was put into the text of a shell, so that whoever chooses it could write commands. Now it comes by a variable, whose value is not run.",
+		"put the expression back in the place of the variable, and take the variable out of `env`.",
+	},
 	{"approvals", "Approvals", "use approved actions", "Your organisation says which actions may be used.", "revert the change."},
 	{"audit", "Repairs", "repair what is unsafe", "What was found is safer in another form that does the same.", "revert the change."},
 }

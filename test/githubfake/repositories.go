@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing/object"
 )
@@ -50,6 +51,7 @@ func (s *Server) repositoryHandlers() map[string]handler {
 			}
 			return s.commitJSON(repo, c), nil
 		}),
+		"GET /repos/{owner}/{repo}/commits":             s.in("contents", "read", s.listCommits),
 		"GET /repos/{owner}/{repo}/compare/{basehead}":  s.in("contents", "read", s.compare),
 		"GET /repos/{owner}/{repo}/contents/{path}":     s.in("contents", "read", s.contents),
 		"GET /repos/{owner}/{repo}/community/profile":   s.in("contents", "read", s.profile),
@@ -118,6 +120,39 @@ func (s *Server) named(r *request, repo *Repository, prefix string) []any {
 		out = append(out, entry)
 	}
 	return out
+}
+
+// listCommits are those on the way to a reference, newest first.
+func (s *Server) listCommits(r *request, repo *Repository) (any, error) {
+	q := r.URL.Query()
+	ref := q.Get("sha")
+	if ref == "" {
+		ref = repo.DefaultBranch
+	}
+	h, ok := repo.resolve(ref)
+	if !ok {
+		return nil, errNotFound
+	}
+	until, err := time.Parse(time.RFC3339, q.Get("until"))
+	if q.Get("until") != "" && err != nil {
+		return nil, fail(http.StatusUnprocessableEntity, "until is no time")
+	}
+	var list []*object.Commit
+	for h := range repo.ancestors(h) {
+		c, err := object.GetCommit(repo.store, h)
+		if err != nil {
+			return nil, errNotFound
+		}
+		if until.IsZero() || !c.Committer.When.After(until) {
+			list = append(list, c)
+		}
+	}
+	slices.SortFunc(list, func(a, b *object.Commit) int { return b.Committer.When.Compare(a.Committer.When) })
+	out := []any{}
+	for _, c := range page(r, list) {
+		out = append(out, s.commitJSON(repo, c))
+	}
+	return out, nil
 }
 
 func (s *Server) compare(r *request, repo *Repository) (any, error) {
