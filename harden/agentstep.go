@@ -40,8 +40,30 @@ func (h *hardener) agentSteps(ctx context.Context, d *Document) (fixes []Fix, fi
 		if finding != nil {
 			findings = append(findings, *finding)
 		}
+		if at := d.withoutIdentity(j); h.AgentServer != "" && at != nil {
+			findings = append(findings, Finding{
+				"agent", SeverityWarning, position(at),
+				fmt.Sprintf("job %s: its token may not ask who the job is, so that the agent is not let in and keeps what it sees: grant it id-token: write", j.name),
+			})
+		}
 	}
 	return fixes, findings
+}
+
+// withoutIdentity returns the declared permissions that keep a job from asking for its identity;
+// nil if none do.
+func (d *Document) withoutIdentity(j job) *yaml.Node {
+	for _, of := range []*yaml.Node{j.node, d.Root} {
+		key, v := field(of, "permissions")
+		switch {
+		case v == nil:
+			continue
+		case text(v) == "write-all", text(value(v, "id-token")) == "write":
+			return nil
+		}
+		return key
+	}
+	return nil
 }
 
 // elsewhere says why a job needs no step: it runs where the agent is on the machine, or where
@@ -160,6 +182,9 @@ func (h *hardener) agentStep(d *Document, j job, key, given, steps *yaml.Node, o
 	if comment != "" {
 		lines[1] += " # " + comment
 	}
+	if h.AgentServer != "" {
+		lines = append(lines, indent+"  with:", indent+"    server: "+h.AgentServer)
+	}
 	if d.apart(steps, next) {
 		lines = append(lines, "")
 	}
@@ -168,6 +193,9 @@ func (h *hardener) agentStep(d *Document, j job, key, given, steps *yaml.Node, o
 		{Kind: yaml.ScalarNode, Tag: "!!str", Value: "name"}, {Kind: yaml.ScalarNode, Tag: "!!str", Value: agentStepName},
 		{Kind: yaml.ScalarNode, Tag: "!!str", Value: "uses"}, {Kind: yaml.ScalarNode, Tag: "!!str", Value: ours.String()},
 	}}
+	if h.AgentServer != "" {
+		made.Content = append(made.Content, scalarNode("with"), &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{scalarNode("server"), scalarNode(h.AgentServer)}})
+	}
 	return &Fix{
 		Rule: "agent", At: position(key), edits: []Edit{edit},
 		mutate: func() { steps.Content = append([]*yaml.Node{made}, steps.Content...) },

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,6 +44,9 @@ type Config struct {
 	// Agent is the action that starts the agent, OWNER/REPO[/PATH]@REF; without it no job gets a
 	// step.
 	Agent string
+	// AgentServer is the address that agents show their job's identity to, https://HOST: the step
+	// gets it, and the job's token the right to ask for that identity.
+	AgentServer string
 	// SelfHosted are labels of machines that have the agent.
 	SelfHosted []string
 	// ReplaceHardenRunner lets the agent take the place of Harden-Runner.
@@ -116,6 +120,11 @@ func newHardener(c Config) (*hardener, error) {
 	if c.Agent != "" {
 		if _, ok := ParseReference(c.Agent); !ok {
 			return nil, fmt.Errorf("harden: the agent's action %q is not of the form OWNER/REPO@REF", c.Agent)
+		}
+	}
+	if c.AgentServer != "" {
+		if u, err := url.Parse(c.AgentServer); err != nil || u.Scheme != "https" || u.Host == "" || strings.ContainsAny(c.AgentServer, " #'\"{}[],&*!|>%@`") {
+			return nil, fmt.Errorf("harden: the agents' server %q is no https address", c.AgentServer)
 		}
 	}
 	table, err := routes.Embedded()

@@ -84,6 +84,8 @@ func TestCases(t *testing.T) {
 					name = value
 				case "agent":
 					c.Agent = value
+				case "server":
+					c.AgentServer = value
 				case "only":
 					c.Rules = strings.Split(value, ",")
 				case "permissive":

@@ -85,6 +85,9 @@ func (h *hardener) permissions(d *Document) (fixes []Fix, findings []Finding) {
 		}
 		g := h.needs(j, workflowEnv, d.triggers())
 		h.observed(g, d.Name, j.name)
+		if h.Agent != "" && h.AgentServer != "" && slices.Contains(h.Rules, "agent") && h.elsewhere(j.node) == "" {
+			g.need("id-token", catalogue.Write, "the agent, which shows by it whose job it watches")
+		}
 		if len(g.unknown) > 0 {
 			severity, said := SeverityWarning, "they get nothing for it"
 			if h.Permissive {

@@ -31,10 +31,10 @@ type hardenOptions struct {
 
 // hardenRules say what is done to workflows, wherever they are.
 type hardenRules struct {
-	offline, update, replaceHardenRunner, permissive, transitive bool
-	only, exempt, selfHosted                                     []string
-	agent, server, approvals, approvalPolicy, observed           string
-	minAge                                                       int // days
+	offline, update, replaceHardenRunner, permissive, transitive    bool
+	only, exempt, selfHosted                                        []string
+	agent, agentServer, server, approvals, approvalPolicy, observed string
+	minAge                                                          int // days
 }
 
 func (h *hardenRules) flags(f *pflag.FlagSet) {
@@ -43,6 +43,7 @@ func (h *hardenRules) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&h.only, "only", nil, "do only this, several with commas: "+strings.Join(harden.Rules, ", "))
 	f.StringSliceVar(&h.exempt, "exempt", nil, "repositories (OWNER/NAME, also with *) and images that stay as they are")
 	f.StringVar(&h.agent, "agent", "", "action that starts the agent, OWNER/REPO[/PATH]@REF; without it no job gets a step")
+	f.StringVar(&h.agentServer, "agent-server", "", "https address that agents show their job's identity to (docs/identity.md): it goes into the step, and id-token: write into the job's permissions")
 	f.StringSliceVar(&h.selfHosted, "self-hosted-label", nil, "label of machines that have the agent: their jobs need no step")
 	f.BoolVar(&h.transitive, "transitive", false, "look into the actions themselves: what do they use that is not pinned?")
 	f.BoolVar(&h.permissive, "permissive", false, "leave the token of a job as it is if it is not known what one of its steps needs")
@@ -69,7 +70,7 @@ func (h *hardenRules) config(ctx context.Context, approvals string) (harden.Conf
 		}
 	}
 	c := harden.Config{
-		Update: h.update, Rules: h.only, Exempt: h.exempt, Agent: h.agent, SelfHosted: h.selfHosted,
+		Update: h.update, Rules: h.only, Exempt: h.exempt, Agent: h.agent, AgentServer: h.agentServer, SelfHosted: h.selfHosted,
 		MinAge: time.Duration(h.minAge) * 24 * time.Hour, ReplaceHardenRunner: h.replaceHardenRunner, Permissive: h.permissive, Transitive: h.transitive,
 	}
 	if h.approvals != "" {
