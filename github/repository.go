@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/http"
 	"strings"
 	"time"
 
@@ -218,4 +219,24 @@ func (c *Client) Contains(ctx context.Context, repository, ref, sha string) (boo
 		return false, said(fmt.Sprintf("compare %s of %s with %s", sha, repository, ref), err)
 	}
 	return cmp.GetStatus() == "behind" || cmp.GetStatus() == "identical", nil
+}
+
+// Resolve returns the commit that a reference (branch, tag, whole or short SHA) stands for. Errors
+// wrap ErrNotFound if there is none.
+func (c *Client) Resolve(ctx context.Context, repository, ref string) (Commit, error) {
+	owner, name := split(repository)
+	got, resp, err := c.api.Repositories.GetCommit(ctx, owner, name, ref, &gh.ListOptions{PerPage: 1})
+	if err != nil {
+		if resp != nil && resp.StatusCode == http.StatusUnprocessableEntity { // its word for a reference that there is not
+			return Commit{}, fmt.Errorf("resolve %s@%s: %w", repository, ref, ErrNotFound)
+		}
+		return Commit{}, said(fmt.Sprintf("resolve %s@%s", repository, ref), err)
+	}
+	out := commitOf(got.GetCommit())
+	out.SHA = got.GetSHA()
+	out.Parents = nil
+	for _, p := range got.Parents {
+		out.Parents = append(out.Parents, p.GetSHA())
+	}
+	return out, nil
 }
