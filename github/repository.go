@@ -240,3 +240,119 @@ func (c *Client) Resolve(ctx context.Context, repository, ref string) (Commit, e
 	}
 	return out, nil
 }
+
+// Release is a published version.
+type Release struct {
+	Tag       string
+	Published time.Time
+	// Immutable says that GitHub keeps its tag and its assets as they are.
+	Immutable bool
+}
+
+// Releases returns the newest, at most 100.
+func (c *Client) Releases(ctx context.Context, repository string) ([]Release, error) {
+	owner, name := split(repository)
+	list, _, err := c.api.Repositories.ListReleases(ctx, owner, name, &gh.ListOptions{PerPage: 100})
+	if err != nil {
+		return nil, said("list the releases of "+repository, err)
+	}
+	var out []Release
+	for _, r := range list {
+		if !r.GetDraft() {
+			out = append(out, Release{r.GetTagName(), r.GetPublishedAt().Time, r.GetImmutable()})
+		}
+	}
+	return out, nil
+}
+
+// Release returns that of a tag. Errors wrap ErrNotFound if there is none.
+func (c *Client) Release(ctx context.Context, repository, tag string) (Release, error) {
+	owner, name := split(repository)
+	r, _, err := c.api.Repositories.GetReleaseByTag(ctx, owner, name, tag)
+	if err != nil {
+		return Release{}, said(fmt.Sprintf("ask for release %s of %s", tag, repository), err)
+	}
+	return Release{r.GetTagName(), r.GetPublishedAt().Time, r.GetImmutable()}, nil
+}
+
+// maxPages bounds how many pages of 100 tags or branches are asked for.
+const maxPages = 10
+
+// Tags returns tags with their commits, at most a thousand; whole says that these are all.
+func (c *Client) Tags(ctx context.Context, repository string) (tags map[string]string, whole bool, err error) {
+	owner, name := split(repository)
+	tags = make(map[string]string)
+	opts := gh.ListOptions{PerPage: 100}
+	for range maxPages {
+		list, resp, err := c.api.Repositories.ListTags(ctx, owner, name, &opts)
+		if err != nil {
+			return nil, false, said("list the tags of "+repository, err)
+		}
+		for _, t := range list {
+			tags[t.GetName()] = t.GetCommit().GetSHA()
+		}
+		if resp.NextPage == 0 {
+			return tags, true, nil
+		}
+		opts.Page = resp.NextPage
+	}
+	return tags, false, nil
+}
+
+// Branches returns their names, at most 100; whole says that these are all.
+func (c *Client) Branches(ctx context.Context, repository string) (names []string, whole bool, err error) {
+	owner, name := split(repository)
+	list, resp, err := c.api.Repositories.ListBranches(ctx, owner, name, &gh.BranchListOptions{ListOptions: gh.ListOptions{PerPage: 100}})
+	if err != nil {
+		return nil, false, said("list the branches of "+repository, err)
+	}
+	for _, b := range list {
+		names = append(names, b.GetName())
+	}
+	return names, resp.NextPage == 0, nil
+}
+
+// Verified says whether an owner of repositories is an organisation, and whether GitHub has
+// verified its domain.
+func (c *Client) Verified(ctx context.Context, owner string) (organisation, verified bool, err error) {
+	o, _, err := c.api.Organizations.Get(ctx, owner)
+	if errors.Is(said("", err), ErrNotFound) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, said("ask about "+owner, err)
+	}
+	return true, o.GetIsVerified(), nil
+}
+
+// Advisory is a published one about an action.
+type Advisory struct {
+	ID, Severity, Summary, URL string
+	// Versions that are affected, as GitHub writes them: "<= 45.0.7", "= 1.2.3" or several with
+	// commas between.
+	Versions []string
+}
+
+// Advisories returns those about an action, OWNER/NAME, that GitHub has reviewed.
+func (c *Client) Advisories(ctx context.Context, action string) ([]Advisory, error) {
+	list, _, err := c.api.SecurityAdvisories.ListGlobalSecurityAdvisories(ctx, &gh.ListGlobalSecurityAdvisoriesOptions{
+		Ecosystem: gh.Ptr("actions"), Affects: gh.Ptr(action), ListCursorOptions: gh.ListCursorOptions{PerPage: 100},
+	})
+	if err != nil {
+		return nil, said("ask for advisories about "+action, err)
+	}
+	var out []Advisory
+	for _, a := range list {
+		x := Advisory{ID: a.GetGHSAID(), Severity: a.GetSeverity(), Summary: a.GetSummary(), URL: a.GetHTMLURL()}
+		if !a.GetWithdrawnAt().IsZero() {
+			continue
+		}
+		for _, v := range a.Vulnerabilities {
+			if strings.EqualFold(v.GetPackage().GetName(), action) {
+				x.Versions = append(x.Versions, v.GetVulnerableVersionRange())
+			}
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}

@@ -1,6 +1,7 @@
 package harden
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,4 +115,9 @@ func (i *Inventory) Follow(ctx context.Context, from Follower) (problems []error
 		follow(d.ref, nil, d.places)
 	}
 	return problems, ctx.Err()
+}
+
+// MostPrecise returns the most precise version among tags, or otherwise if there is none.
+func MostPrecise(tags []string, otherwise string) string {
+	return cmp.Or(mostPrecise(tags), otherwise)
 }

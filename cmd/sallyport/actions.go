@@ -28,7 +28,7 @@ func newActionsCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		newActionsListCommand(), newActionsShowCommand(), newActionsDiffCommand(),
+		newActionsListCommand(), newActionsShowCommand(), newActionsScoreCommand(), newActionsDiffCommand(),
 		newActionsDecideCommand("approve", false), newActionsDecideCommand("deny", true),
 	)
 	return cmd

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sallyport-ci/sallyport/harden"
 	"github.com/sallyport-ci/sallyport/test/githubfake"
@@ -120,5 +121,67 @@ func TestActionsDiff(t *testing.T) {
 	}
 	if _, _, err = actions(t, s, "diff", file); exitCode(err) != exitUsage {
 		t.Errorf("one inventory: %v", err)
+	}
+}
+
+// TestActionsScore: the commit in use is scored by what GitHub says, with reasons, and saved facts
+// score to the same without GitHub.
+func TestActionsScore(t *testing.T) {
+	s := aGitHub(t)
+	s.Organisation("tools").Verified = true
+	scan := s.Repository("tools/scan")
+	scan.Stars = 1234
+	commit := scan.Commit("main", "bob", "policy", map[string]string{"SECURITY.md": "tell us\n"})
+	scan.Tag("v2.1.0", commit)
+	scan.Release("v2.1.0", time.Now().AddDate(0, 0, -100), true)
+	s.Advisory("tools/scan", "GHSA-aaaa-bbbb-cccc", "critical", "It printed secrets", "< 2.1.0")
+	dir := t.TempDir()
+	seen, facts := filepath.Join(dir, "seen.json"), filepath.Join(dir, "facts.json")
+	if err := os.WriteFile(seen, []byte(`{"action":"tools/scan@v2.1.0","domain":"exfil.example.test","address":"192.0.2.1"}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	online, said, err := actions(t, s, "score", "tools/scan@v2.1.0", "--seen", seen, "--facts", facts)
+	if err != nil || said != "" {
+		t.Fatal(err, said)
+	}
+	for _, want := range []string{
+		"tools/scan@v2.1.0 (" + commit[:12] + "): ", " of 10, 9 of 10 parts known\n",
+		"incidents      7  weight 4  GHSA-aaaa-bbbb-cccc (critical, not of this version): It printed secrets\n",
+		"origin         6  weight 4  in tag v2.1.0, without a signature", "maintenance   10  weight 3  last push 0 days before\n",
+		"dependencies   0  weight 3  1 of the 1 that it uses are not pinned: tools/leaf@v1\n", "owner         10  weight 2",
+		"permissions    ?  weight 2  the catalogue does not know it\n", "destinations   6  weight 2  hosts that the catalogue does not name: exfil.example.test\n",
+		"release       10  weight 2  v2.1.0, published 100 days before, immutable\n", "popularity     8  weight 1  1234 stars\n", "policy        10  weight 1",
+	} {
+		if !strings.Contains(online, want) {
+			t.Errorf("%q is not in\n%s", want, online)
+		}
+	}
+	s.Forget()
+	offline, _, err := actions(t, s, "score", "--offline", "--facts", facts)
+	if err != nil || offline != online || len(s.Requests()) != 0 {
+		t.Errorf("%v, %d requests\n%s\nwant\n%s", err, len(s.Requests()), offline, online)
+	}
+
+	// An older version is the one of the advisory; a commit of a fork is in no branch.
+	out, _, err := actions(t, s, "score", "tools/scan@v2", "tools/scan@"+scan.Loose(commit, "eve", "x", map[string]string{"action.yml": "runs: {using: node24, main: x.js}\n"}), "--min", "1")
+	if exitCode(err) != exitFailed || !strings.Contains(out, "at most 0: the commit is in no branch or tag of the repository") || !strings.Contains(out, "at most 0: GHSA-aaaa-bbbb-cccc is about this version") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	// What is in use in the organisation, as JSON, and never a number without reasons.
+	if out, _, err = actions(t, s, "score", "tools/leaf", "--org", "acme", "--json"); err != nil || strings.Count(out, "\n") != 1 || strings.Count(out, `"reason":"`) != 10 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	// What GitHub does not tell is said, and not counted.
+	s.Break(githubfake.Fault{Path: "/advisories", Status: 404, Times: 100})
+	if out, _, err = actions(t, s, "score", "tools/leaf@v1"); err != nil || !strings.Contains(out, "7 of 10 parts known") || !strings.Contains(out, "incidents      ?  weight 4  ask for advisories about tools/leaf") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for _, args := range [][]string{{"--offline"}, {"x"}, {"--org", "acme", "--path", "."}, {"--app-id", "7", "--app-key", "x"}} {
+		if _, _, err := actions(t, s, append([]string{"score"}, args...)...); exitCode(err) != exitUsage {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	if _, _, err := actions(t, s, "score", "nobody/nothing", "--org", "acme"); exitCode(err) != exitNotFound {
+		t.Errorf("what nobody uses: %v", err)
 	}
 }
