@@ -29,7 +29,7 @@ func newActionsCommand() *cobra.Command {
 	}
 	cmd.AddCommand(
 		newActionsListCommand(), newActionsShowCommand(), newActionsScoreCommand(), newActionsDiffCommand(),
-		newActionsDecideCommand("approve", false), newActionsDecideCommand("deny", true),
+		newActionsDecideCommand("approve", false), newActionsDecideCommand("deny", true), newActionsRequestCommand(),
 	)
 	return cmd
 }

@@ -165,16 +165,22 @@ func (o *actionsScore) wanted(ctx context.Context, args []string, said io.Writer
 		if len(args) > 0 && !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, u.Name) }) {
 			continue
 		}
-		for i, v := range u.Versions {
-			if slices.ContainsFunc(u.Versions[:i], func(b harden.UsedVersion) bool { return b.Ref == v.Ref }) {
-				continue // the same with another comment
-			}
-			if ref, ok := harden.ParseReference(u.Name + "@" + v.Ref); ok {
-				out = append(out, wantedAction{ref, v.Version})
-			}
-		}
+		out = append(out, versionsOf(u)...)
 	}
 	return out, failed
+}
+
+// versionsOf are the versions of an action that are in use.
+func versionsOf(u *harden.UsedAction) (out []wantedAction) {
+	for i, v := range u.Versions {
+		if slices.ContainsFunc(u.Versions[:i], func(b harden.UsedVersion) bool { return b.Ref == v.Ref }) {
+			continue // the same with another comment
+		}
+		if ref, ok := harden.ParseReference(u.Name + "@" + v.Ref); ok {
+			out = append(out, wantedAction{ref, v.Version})
+		}
+	}
+	return out
 }
 
 // chosen are the facts that were asked for; all if nothing was.

@@ -14,12 +14,14 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/sallyport-ci/sallyport/github"
 	"github.com/sallyport-ci/sallyport/harden"
 	"github.com/sallyport-ci/sallyport/report/terminal"
 )
 
 type hardenOptions struct {
 	hardenRules
+	github                    githubOptions
 	write, check, json, sarif bool
 	lock                      string
 }
@@ -28,7 +30,8 @@ type hardenOptions struct {
 type hardenRules struct {
 	offline, update, replaceHardenRunner, permissive, transitive bool
 	only, exempt, selfHosted                                     []string
-	agent, server, approvals, approvalPolicy                     string
+	agent, server, approvalPolicy                                string
+	approvals                                                    approvalSource
 }
 
 func (h *hardenRules) flags(f *pflag.FlagSet) {
@@ -41,14 +44,15 @@ func (h *hardenRules) flags(f *pflag.FlagSet) {
 	f.BoolVar(&h.transitive, "transitive", false, "look into the actions themselves: what do they use that is not pinned?")
 	f.BoolVar(&h.permissive, "permissive", false, "leave the token of a job as it is if it is not known what one of its steps needs")
 	f.BoolVar(&h.replaceHardenRunner, "replace-harden-runner", false, "let the agent take the place of step-security/harden-runner, with its inputs")
-	f.StringVar(&h.approvals, "catalog", "", "file of approved actions (default "+harden.ApprovalsFile+" beside the lock file, if it is there)")
+	f.StringVar(&h.approvals.file, "catalog", "", "file of approved actions (default "+harden.ApprovalsFile+" beside the lock file, if it is there); with --catalog-repo its path there")
+	f.StringVar(&h.approvals.repository, "catalog-repo", "", "repository at GitHub, OWNER/REPO, that holds it, on its default branch")
 	f.StringVar(&h.approvalPolicy, "approval-policy", "", "Rego policy that judges by it, in the place of the built-in one")
 	f.StringVar(&h.server, "github-url", "https://github.com", "where repositories are")
 }
 
 // config makes the configuration but for its lock. approvals is the file of approved actions
-// where none was given; empty for none.
-func (h *hardenRules) config(ctx context.Context, approvals string) (harden.Config, error) {
+// where none was given; empty for none. client is asked for theirs if they are in a repository.
+func (h *hardenRules) config(ctx context.Context, approvals string, client func(owner string) (*github.Client, error)) (harden.Config, error) {
 	if h.offline && h.update {
 		return harden.Config{}, usageError(errors.New("--update asks, and --offline asks nobody"))
 	}
@@ -61,22 +65,38 @@ func (h *hardenRules) config(ctx context.Context, approvals string) (harden.Conf
 		Update: h.update, Rules: h.only, Exempt: h.exempt, Agent: h.agent, SelfHosted: h.selfHosted,
 		ReplaceHardenRunner: h.replaceHardenRunner, Permissive: h.permissive, Transitive: h.transitive,
 	}
-	if h.approvals != "" {
-		if _, err := os.Stat(h.approvals); err != nil {
-			return c, fmt.Errorf("read approvals: %w", err)
-		}
-		approvals = h.approvals
-	}
-	if approvals != "" {
-		var err error
-		if c.Approvals, err = harden.ReadApprovals(ctx, approvals, h.approvalPolicy, time.Now()); err != nil {
-			return c, err
-		}
+	var err error
+	if c.Approvals, err = h.approved(ctx, approvals, client); err != nil {
+		return c, err
 	}
 	if !h.offline {
 		c.Resolver = &harden.Remote{Server: h.server}
 	}
 	return c, nil
+}
+
+// approved reads the approved actions; nil if there are none.
+func (h *hardenRules) approved(ctx context.Context, otherwise string, client func(owner string) (*github.Client, error)) (*harden.Approvals, error) {
+	switch {
+	case h.approvals.repository != "":
+		if err := h.approvals.check(); err != nil {
+			return nil, err
+		}
+		owner, _, _ := strings.Cut(h.approvals.repository, "/")
+		c, err := client(owner)
+		if err != nil {
+			return nil, err
+		}
+		return h.approvals.fetch(ctx, c, h.approvalPolicy)
+	case h.approvals.file != "":
+		if _, err := os.Stat(h.approvals.file); err != nil {
+			return nil, fmt.Errorf("read approvals: %w", err)
+		}
+		otherwise = h.approvals.file
+	case otherwise == "":
+		return nil, nil
+	}
+	return harden.ReadApprovals(ctx, otherwise, h.approvalPolicy, time.Now())
 }
 
 func newHardenCommand() *cobra.Command {
@@ -123,6 +143,7 @@ found, or if a file could not be read; 2 wrong usage.`,
 	f.BoolVar(&o.sarif, "sarif", false, "print a SARIF 2.1.0 log")
 	f.StringVar(&o.lock, "lock", "", "lock file (default "+harden.LockFile+" in the first PATH that is a folder, or the current one)")
 	o.flags(f)
+	o.github.flags(cmd)
 	cmd.AddCommand(newHardenOrgCommand())
 	return cmd
 }
@@ -154,7 +175,9 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 	if err != nil {
 		return usageError(err)
 	}
-	c, err := o.config(ctx, filepath.Join(filepath.Dir(o.lock), harden.ApprovalsFile))
+	c, err := o.config(ctx, filepath.Join(filepath.Dir(o.lock), harden.ApprovalsFile), func(owner string) (*github.Client, error) {
+		return o.github.client(ctx, owner, time.Second, nil)
+	})
 	if err != nil {
 		return err
 	}

@@ -149,16 +149,21 @@ func (o *orgOptions) run(ctx context.Context, org string, out, said io.Writer) e
 	if o.maxNew < 0 || o.parallel < 1 {
 		return usageError(errors.New("--max-new is not below 0, --parallel not below 1"))
 	}
-	config, err := o.config(ctx, "")
-	if err != nil {
-		return err
-	}
 	bar := &progress{out: said}
 	if f, ok := said.(*os.File); ok {
 		bar = newProgress(f)
 	}
 	client, err := o.github.client(ctx, org, cmp.Or(o.writePause, -1), func(until time.Time) {
 		bar.say("GitHub's rate limit: waiting until %s", until.Local().Format(time.TimeOnly))
+	})
+	if err != nil {
+		return err
+	}
+	config, err := o.config(ctx, "", func(owner string) (*github.Client, error) {
+		if strings.EqualFold(owner, org) {
+			return client, nil
+		}
+		return o.github.client(ctx, owner, time.Second, nil)
 	})
 	if err != nil {
 		return err
