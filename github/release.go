@@ -50,7 +50,27 @@ func (c *Client) Release(ctx context.Context, repository, tag string) (Release, 
 	if err != nil {
 		return Release{}, said(fmt.Sprintf("ask for release %s of %s", tag, repository), err)
 	}
-	return Release{r.GetTagName(), r.GetPublishedAt().Time, r.GetImmutable(), r.GetPrerelease()}, nil
+	return releaseOf(r), nil
+}
+
+func releaseOf(r *gh.RepositoryRelease) Release {
+	return Release{r.GetTagName(), r.GetPublishedAt().Time, r.GetImmutable(), r.GetPrerelease()}
+}
+
+// Releases returns the newest, at most 100.
+func (c *Client) Releases(ctx context.Context, repository string) ([]Release, error) {
+	owner, name := split(repository)
+	list, _, err := c.api.Repositories.ListReleases(ctx, owner, name, &gh.ListOptions{PerPage: 100})
+	if err != nil {
+		return nil, said("list the releases of "+repository, err)
+	}
+	var out []Release
+	for _, r := range list {
+		if !r.GetDraft() {
+			out = append(out, releaseOf(r))
+		}
+	}
+	return out, nil
 }
 
 // Find returns the commit that a whole or short hash, a branch or a tag names. It may be of a
@@ -62,7 +82,10 @@ func (c *Client) Find(ctx context.Context, repository, ref string) (Commit, erro
 		return Commit{}, noCommit(fmt.Sprintf("ask for %s of %s", ref, repository), err)
 	}
 	out := commitOf(commit.GetCommit())
-	out.SHA = commit.GetSHA()
+	out.SHA, out.Parents = commit.GetSHA(), nil
+	for _, p := range commit.Parents {
+		out.Parents = append(out.Parents, p.GetSHA())
+	}
 	return out, nil
 }
 

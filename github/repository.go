@@ -219,3 +219,16 @@ func (c *Client) Contains(ctx context.Context, repository, ref, sha string) (boo
 	}
 	return cmp.GetStatus() == "behind" || cmp.GetStatus() == "identical", nil
 }
+
+// Verified says whether an owner of repositories is an organisation, and whether GitHub has
+// verified its domain.
+func (c *Client) Verified(ctx context.Context, owner string) (organisation, verified bool, err error) {
+	o, _, err := c.api.Organizations.Get(ctx, owner)
+	if errors.Is(said("", err), ErrNotFound) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, said("ask about "+owner, err)
+	}
+	return true, o.GetIsVerified(), nil
+}

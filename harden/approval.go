@@ -64,6 +64,11 @@ func ReadApprovals(ctx context.Context, name, policy string, now time.Time) (*Ap
 	if err != nil {
 		return nil, fmt.Errorf("read approvals: %w", err)
 	}
+	return ParseApprovals(ctx, name, data, policy, now)
+}
+
+// ParseApprovals reads approvals that are in memory, as ReadApprovals does; name is for messages.
+func ParseApprovals(ctx context.Context, name string, data []byte, policy string, now time.Time) (*Approvals, error) {
 	list, err := parseApprovals(name, data)
 	if err != nil {
 		return nil, err
@@ -82,6 +87,47 @@ func ReadApprovals(ctx context.Context, name, policy string, now time.Time) (*Ap
 		return nil, fmt.Errorf("read approval policy: %w", err)
 	}
 	return &Approvals{list, query, day(now)}, nil
+}
+
+// Ending is an approval that has ended, or ends soon.
+type Ending struct {
+	// Until is its last day, Days how many there are until then; below 0 if it has ended.
+	Until string
+	Days  int
+	// Owner answers for it.
+	Owner string
+}
+
+// String says so for people.
+func (e Ending) String() string {
+	if e.Days < 0 {
+		return fmt.Sprintf("approval by %s ended %s", e.Owner, e.Until)
+	}
+	return fmt.Sprintf("approval by %s ends %s, %d days left", e.Owner, e.Until, e.Days)
+}
+
+// Ending returns the approvals of actions in use that have ended, or end within so many days, by
+// the action's name.
+func (a *Approvals) Ending(used []*UsedAction, within int) map[string]Ending {
+	out := make(map[string]Ending)
+	today, err := time.Parse(time.DateOnly, a.today)
+	if err != nil {
+		return out // it is a day that this package wrote
+	}
+	for _, u := range used {
+		x := a.find(u.Name)
+		if x == nil || x.Deny || x.Until == "" {
+			continue
+		}
+		until, err := time.Parse(time.DateOnly, x.Until)
+		if err != nil {
+			continue // checked when it was read
+		}
+		if days := int(until.Sub(today).Hours() / 24); days <= within {
+			out[u.Name] = Ending{x.Until, days, x.Owner}
+		}
+	}
+	return out
 }
 
 func parseApprovals(name string, data []byte) ([]Approval, error) {
@@ -230,50 +276,4 @@ func (h *hardener) judgeUse(ctx context.Context, ref Reference, comment string) 
 	}
 	slices.Sort(out)
 	return out, nil
-}
-
-// Decide adds a decision to a file of approvals, at its end, and makes the file if it is not
-// there. What stands in it stays byte for byte.
-func Decide(name string, a Approval) error {
-	if err := a.check(); err != nil {
-		return fmt.Errorf("decide about %s: %w", a.Action, err)
-	}
-	before, err := os.ReadFile(name)
-	mode := fs.FileMode(0o644)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		before = []byte("# Which actions may be used: sallyport harden --check holds workflows to it.\nversion: 1\nactions:\n")
-	case err != nil:
-		return fmt.Errorf("decide about %s: %w", a.Action, err)
-	default:
-		if info, err := os.Stat(name); err == nil {
-			mode = info.Mode().Perm()
-		}
-		list, err := parseApprovals(name, before)
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(list, func(x Approval) bool { return x.Action == a.Action && x.Deny == a.Deny }) {
-			return fmt.Errorf("decide about %s: %s says so already; change it there", a.Action, name)
-		}
-	}
-	text, err := yaml.Marshal([]Approval{a})
-	if err != nil {
-		return fmt.Errorf("decide about %s: %w", a.Action, err)
-	}
-	after := bytes.Clone(before)
-	if len(after) > 0 && after[len(after)-1] != '\n' {
-		after = append(after, '\n')
-	}
-	for line := range bytes.Lines(text) {
-		after = append(append(after, "  "...), line...)
-	}
-	list, err := parseApprovals(name, after)
-	if err != nil || len(list) == 0 || list[len(list)-1].Action != a.Action {
-		return fmt.Errorf("decide about %s: %s is written in a way that nothing can be added at its end: %w", a.Action, name, errors.Join(err, errUnfit))
-	}
-	if err := writeWhole(name, after, mode); err != nil {
-		return fmt.Errorf("decide about %s: %w", a.Action, err)
-	}
-	return nil
 }

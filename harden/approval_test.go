@@ -1,6 +1,7 @@
 package harden
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,8 +114,8 @@ func TestDecide(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := Decide(name, Approval{Action: "actions/checkout", Owner: "x", Reason: "x"}); err == nil {
-		t.Error("decided twice")
+	if err := Decide(name, Approval{Action: "tj-actions/*", Deny: true, Owner: "security", Reason: "taken over"}); !errors.Is(err, ErrDecided) {
+		t.Errorf("decided twice: %v", err)
 	}
 	if err := Decide(name, Approval{Action: "x", Owner: "x"}); err == nil {
 		t.Error("without a reason")

@@ -31,7 +31,9 @@ func TestInventory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	used, problems := Inventory(c, files)
+	i := NewInventory(c)
+	problems := i.AddFiles(files)
+	used := i.Used()
 	if len(problems) != 1 || len(used) != 3 {
 		t.Fatalf("%d actions, %v", len(used), problems)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/sallyport-ci/sallyport/github"
 	"github.com/sallyport-ci/sallyport/harden"
 	"github.com/sallyport-ci/sallyport/report/terminal"
 )
@@ -31,10 +32,11 @@ type hardenOptions struct {
 
 // hardenRules say what is done to workflows, wherever they are.
 type hardenRules struct {
-	offline, update, replaceHardenRunner, permissive, transitive    bool
-	only, exempt, selfHosted                                        []string
-	agent, agentServer, server, approvals, approvalPolicy, observed string
-	minAge                                                          int // days
+	offline, update, replaceHardenRunner, permissive, transitive bool
+	only, exempt, selfHosted                                     []string
+	agent, agentServer, server, approvalPolicy, observed         string
+	approvals                                                    approvalSource
+	minAge                                                       int // days
 }
 
 func (h *hardenRules) flags(f *pflag.FlagSet) {
@@ -48,7 +50,8 @@ func (h *hardenRules) flags(f *pflag.FlagSet) {
 	f.BoolVar(&h.transitive, "transitive", false, "look into the actions themselves: what do they use that is not pinned?")
 	f.BoolVar(&h.permissive, "permissive", false, "leave the token of a job as it is if it is not known what one of its steps needs")
 	f.BoolVar(&h.replaceHardenRunner, "replace-harden-runner", false, "let the agent take the place of step-security/harden-runner, with its inputs")
-	f.StringVar(&h.approvals, "catalog", "", "file of approved actions (default "+harden.ApprovalsFile+" beside the lock file, if it is there)")
+	f.StringVar(&h.approvals.file, "catalog", "", "file of approved actions (default "+harden.ApprovalsFile+" beside the lock file, if it is there); with --catalog-repo its path there")
+	f.StringVar(&h.approvals.repository, "catalog-repo", "", "repository at GitHub, OWNER/REPO, that holds it, on its default branch")
 	f.StringVar(&h.approvalPolicy, "approval-policy", "", "Rego policy that judges by it, in the place of the built-in one")
 	f.IntVar(&h.minAge, "min-age", 7, "take nothing that is younger than so many days, but the newest older one that is meant; 0 takes all")
 	f.StringVar(&h.observed, "observed", "", "requests that jobs were seen to make, JSON lines (docs/queries.md): their tokens are granted what these need; - reads standard input")
@@ -56,8 +59,8 @@ func (h *hardenRules) flags(f *pflag.FlagSet) {
 }
 
 // config makes the configuration but for its lock. approvals is the file of approved actions
-// where none was given; empty for none.
-func (h *hardenRules) config(ctx context.Context, approvals string) (harden.Config, error) {
+// where none was given; empty for none. client is asked for theirs if they are in a repository.
+func (h *hardenRules) config(ctx context.Context, approvals string, client func(owner string) (*github.Client, error)) (harden.Config, error) {
 	if h.minAge < 0 {
 		return harden.Config{}, usageError(errors.New("--min-age is not below 0"))
 	}
@@ -73,24 +76,39 @@ func (h *hardenRules) config(ctx context.Context, approvals string) (harden.Conf
 		Update: h.update, Rules: h.only, Exempt: h.exempt, Agent: h.agent, AgentServer: h.agentServer, SelfHosted: h.selfHosted,
 		MinAge: time.Duration(h.minAge) * 24 * time.Hour, ReplaceHardenRunner: h.replaceHardenRunner, Permissive: h.permissive, Transitive: h.transitive,
 	}
-	if h.approvals != "" {
-		if _, err := os.Stat(h.approvals); err != nil {
-			return c, fmt.Errorf("read approvals: %w", err)
-		}
-		approvals = h.approvals
-	}
-	if approvals != "" {
-		var err error
-		if c.Approvals, err = harden.ReadApprovals(ctx, approvals, h.approvalPolicy, time.Now()); err != nil {
-			return c, err
-		}
+	var err error
+	if c.Approvals, err = h.approved(ctx, approvals, client); err != nil {
+		return c, err
 	}
 	if !h.offline {
 		c.Resolver = &harden.Remote{Server: h.server}
 	}
-	var err error
 	c.Observed, err = readObserved(h.observed)
 	return c, err
+}
+
+// approved reads the approved actions; nil if there are none.
+func (h *hardenRules) approved(ctx context.Context, otherwise string, client func(owner string) (*github.Client, error)) (*harden.Approvals, error) {
+	switch {
+	case h.approvals.repository != "":
+		if err := h.approvals.check(); err != nil {
+			return nil, err
+		}
+		owner, _, _ := strings.Cut(h.approvals.repository, "/")
+		c, err := client(owner)
+		if err != nil {
+			return nil, err
+		}
+		return h.approvals.fetch(ctx, c, h.approvalPolicy)
+	case h.approvals.file != "":
+		if _, err := os.Stat(h.approvals.file); err != nil {
+			return nil, fmt.Errorf("read approvals: %w", err)
+		}
+		otherwise = h.approvals.file
+	case otherwise == "":
+		return nil, nil
+	}
+	return harden.ReadApprovals(ctx, otherwise, h.approvalPolicy, time.Now())
 }
 
 func newHardenCommand() *cobra.Command {
@@ -175,7 +193,9 @@ func (o *hardenOptions) run(ctx context.Context, paths []string, out, said io.Wr
 	if err != nil {
 		return usageError(err)
 	}
-	c, err := o.config(ctx, filepath.Join(filepath.Dir(o.lock), harden.ApprovalsFile))
+	c, err := o.config(ctx, filepath.Join(filepath.Dir(o.lock), harden.ApprovalsFile), func(owner string) (*github.Client, error) {
+		return o.github.client(ctx, owner, time.Second, nil)
+	})
 	if err != nil {
 		return err
 	}

@@ -17,9 +17,11 @@ import (
 
 	"github.com/aymanbagabas/go-udiff"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sallyport-ci/sallyport/github"
 	"github.com/sallyport-ci/sallyport/harden"
+	"github.com/sallyport-ci/sallyport/harden/organisation"
 	"github.com/sallyport-ci/sallyport/harden/origin"
 	"github.com/sallyport-ci/sallyport/harden/rollout"
 	"github.com/sallyport-ci/sallyport/report/terminal"
@@ -30,13 +32,22 @@ type orgOptions struct {
 	hardenRules
 	github githubOptions
 
-	match, exclude, topics       []string
-	visibility, branch           string
-	forks, draft, reopen, dryRun bool
-	maxNew, parallel             int
-	json, diff, restart          bool
-	writePause                   time.Duration
-	now                          func() time.Time
+	organisation.Selection
+	branch                string
+	draft, reopen, dryRun bool
+	maxNew, parallel      int
+	json, diff, restart   bool
+	writePause            time.Duration
+	now                   func() time.Time
+}
+
+// selectionFlags are those that choose repositories of an organisation.
+func selectionFlags(f *pflag.FlagSet, s *organisation.Selection) {
+	f.StringSliceVar(&s.Match, "match", nil, "only repositories of these names, without the owner; * stands for any text")
+	f.StringSliceVar(&s.Exclude, "exclude", nil, "no repositories of these names")
+	f.StringSliceVar(&s.Topics, "topic", nil, "only repositories with one of these topics")
+	f.StringVar(&s.Visibility, "visibility", "", "only public, or only private repositories (internal ones count as private)")
+	f.BoolVar(&s.Forks, "forks", false, "forks, too")
 }
 
 // githubOptions say which GitHub, and as whom.
@@ -147,11 +158,7 @@ Exit codes: 0 done; 1 if a repository failed, or if it was stopped; 2 wrong usag
 	f.BoolVar(&o.dryRun, "dry-run", false, "write nothing: say what would be done")
 	f.BoolVar(&o.diff, "diff", false, "print the changes of each repository as a diff")
 	f.BoolVar(&o.json, "json", false, "print the summary as JSON")
-	f.StringSliceVar(&o.match, "match", nil, "only repositories of these names, without the owner; * stands for any text")
-	f.StringSliceVar(&o.exclude, "exclude", nil, "no repositories of these names")
-	f.StringSliceVar(&o.topics, "topic", nil, "only repositories with one of these topics")
-	f.StringVar(&o.visibility, "visibility", "", "only public, or only private repositories (internal ones count as private)")
-	f.BoolVar(&o.forks, "forks", false, "forks, too")
+	selectionFlags(f, &o.Selection)
 	f.IntVar(&o.maxNew, "max-new", 0, "open at most this many pull requests (0: any number)")
 	f.BoolVar(&o.draft, "draft", false, "open pull requests as drafts")
 	f.BoolVar(&o.reopen, "reopen", false, "open a new pull request where a person has closed one")
@@ -168,10 +175,6 @@ func (o *orgOptions) run(ctx context.Context, org string, out, said io.Writer) e
 	if o.maxNew < 0 || o.parallel < 1 {
 		return usageError(errors.New("--max-new is not below 0, --parallel not below 1"))
 	}
-	config, err := o.config(ctx, "")
-	if err != nil {
-		return err
-	}
 	bar := &progress{out: said}
 	if f, ok := said.(*os.File); ok {
 		bar = newProgress(f)
@@ -182,11 +185,20 @@ func (o *orgOptions) run(ctx context.Context, org string, out, said io.Writer) e
 	if err != nil {
 		return err
 	}
+	config, err := o.config(ctx, "", func(owner string) (*github.Client, error) {
+		if strings.EqualFold(owner, org) {
+			return client, nil
+		}
+		return o.github.client(ctx, owner, time.Second, nil)
+	})
+	if err != nil {
+		return err
+	}
 	if remote, ok := config.Resolver.(*harden.Remote); ok && o.github.somebody() {
 		config.Resolver = origin.New(client, remote)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %q %q %q %s %v %v %v %v %d %s %d %+v %v", version, o.github.api, o.match, o.exclude, o.topics, o.visibility,
-		o.forks, o.draft, o.reopen, o.dryRun, o.maxNew, o.branch, o.github.appID, o.hardenRules, config.Observed))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %q %q %q %s %v %v %v %v %d %s %d %+v %v", version, o.github.api, o.Match, o.Exclude, o.Topics, o.Visibility,
+		o.Forks, o.draft, o.reopen, o.dryRun, o.maxNew, o.branch, o.github.appID, o.hardenRules, config.Observed))
 	of := org + " " + hex.EncodeToString(sum[:8])
 	name := filepath.Join(defaultStateDir(), "harden", strings.ToLower(filepath.Base(org))+".jsonl")
 	state, err := rollout.OpenState(name, of, o.restart || o.diff, o.now())
@@ -198,7 +210,7 @@ func (o *orgOptions) run(ctx context.Context, org string, out, said io.Writer) e
 	}
 	done, total := 0, 0
 	outcomes, runErr := rollout.Run(ctx, client, rollout.Options{
-		Organisation: org, Match: o.match, Exclude: o.exclude, Topics: o.topics, Visibility: o.visibility, Forks: o.forks,
+		Organisation: org, Selection: o.Selection,
 		Harden: config, Branch: o.branch, Draft: o.draft, Reopen: o.reopen, MaxNew: o.maxNew, DryRun: o.dryRun, Parallel: o.parallel, State: state,
 		Began: func(n int) { total = n; bar.say("0 of %d repositories", n) },
 		Done: func(r rollout.Outcome) {

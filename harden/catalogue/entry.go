@@ -39,6 +39,10 @@ type Entry struct {
 	Archived   bool   `yaml:"archived,omitempty"`
 	ReplacedBy string `yaml:"replaced_by,omitempty"`
 
+	// Safer are ways of doing the same with less trust in somebody else, as somebody says
+	// who knows: its owner, GitHub, or whoever had to clean up after it.
+	Safer []Safer `yaml:"safer,omitempty"`
+
 	// Incidents are the compromises that have been published.
 	Incidents []Incident `yaml:"incidents,omitempty"`
 }
@@ -159,4 +163,14 @@ type Condition struct {
 
 	// Default is the action's own value of an input that the step does not set.
 	Default string `yaml:"default,omitempty"`
+}
+
+// Safer is something that does what an action does, and asks for less trust.
+type Safer struct {
+	// Use is an action, owner/repo or owner/repo/path, or a command in backquotes.
+	Use string `yaml:"use" json:"use"`
+	// Why, in one sentence.
+	Why string `yaml:"why" json:"why"`
+	// Page is who says so: an address at GitHub.
+	Page string `yaml:"page" json:"page"`
 }

@@ -109,6 +109,7 @@ var (
 	endpointForm = regexp.MustCompile(`^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+(:[0-9]+)?$`)
 	pageForm     = regexp.MustCompile(`^https://(docs\.)?github\.com/[^ ?#]+$`)
 	runsForm     = regexp.MustCompile(`^(composite|docker|plugin|node[0-9]+)$`)
+	commandForm  = regexp.MustCompile("^`[^`]+`$")
 	whenForm     = regexp.MustCompile(`^20[0-9]{2}(-(0[1-9]|1[0-2]))?$`)
 )
 
@@ -172,6 +173,17 @@ func (e *Entry) faults() []string {
 	}
 	if e.ReplacedBy != "" && !nameForm.MatchString(e.ReplacedBy) {
 		add("replaced_by %q is no action", e.ReplacedBy)
+	}
+	for _, r := range e.Safer {
+		if !nameForm.MatchString(r.Use) && !commandForm.MatchString(r.Use) {
+			add("safer: %q is neither an action nor a command in backquotes", r.Use)
+		}
+		if r.Why == "" {
+			add("safer: %s does not say why", r.Use)
+		}
+		if !pageForm.MatchString(r.Page) {
+			add("safer: %s: its source %q is no page of GitHub's", r.Use, r.Page)
+		}
 	}
 	for _, in := range e.Incidents {
 		for _, fault := range in.faults() {

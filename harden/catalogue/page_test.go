@@ -36,8 +36,8 @@ const pageHead = `# What actions need of GITHUB_TOKEN
 <!-- Made of harden/catalogue/catalogue.yaml by go generate ./harden/catalogue. Do not edit. -->
 
 %d actions. The job's token can reach %d of them, and %d need a permission or may need
-one; for the others ` + "`permissions: {}`" + ` is enough. No command reads the catalogue yet:
-` + "`sallyport harden`" + ` pins, and does not grant permissions.
+one; for the others ` + "`permissions: {}`" + ` is enough. ` + "`sallyport harden`" + ` grants by it, and
+` + "`sallyport actions`" + ` (actions.md) tells what it knows.
 
 ## How to read it
 
@@ -97,6 +97,12 @@ func pageText(c *Catalogue) []byte {
 	for _, e := range c.Entries() {
 		if e.Archived {
 			fmt.Fprintf(&b, "| %s | %s |\n", e.Name, e.ReplacedBy)
+		}
+	}
+	b.WriteString("\n## Safer\n\n| action | instead | why | source |\n|---|---|---|---|\n")
+	for _, e := range c.Entries() {
+		for _, r := range e.Safer {
+			fmt.Fprintf(&b, "| %s | %s | %s | [%s](%s) |\n", e.Name, r.Use, r.Why, strings.TrimPrefix(r.Page, "https://github.com/"), r.Page)
 		}
 	}
 	b.WriteString("\n## Known compromises\n\n| action | when (UTC) | which | what | source |\n|---|---|---|---|---|\n")

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strconv"
@@ -15,16 +14,11 @@ import (
 
 	"github.com/sallyport-ci/sallyport/github"
 	"github.com/sallyport-ci/sallyport/harden"
+	"github.com/sallyport-ci/sallyport/harden/organisation"
 )
 
 // trailer names the digest of the changes of a commit.
 const trailer = "Sallyport-Harden: "
-
-// maxFile bounds a file in bytes: a larger one is no workflow that anybody wrote.
-const maxFile = 1 << 20
-
-// files are those of a commit, by path.
-type files map[string]github.Entry
 
 // proposal is what is proposed to one repository.
 type proposal struct {
@@ -32,10 +26,10 @@ type proposal struct {
 	repo github.Repository
 
 	base      github.Commit // of the default branch
-	baseFiles files
+	baseFiles organisation.Files
 	// Of the branch, if it is there and ours.
 	head      string
-	headFiles files
+	headFiles organisation.Files
 	digest    string
 	stale     bool // a file that it changes has another text by now
 
@@ -89,23 +83,9 @@ func (p *proposal) readBase(ctx context.Context) (empty bool, err error) {
 		return true, nil
 	}
 	if err == nil {
-		p.base, p.baseFiles, err = p.read(ctx, sha)
+		p.base, p.baseFiles, err = organisation.ReadCommit(ctx, p.client, p.repo.Name, sha)
 	}
 	return false, err
-}
-
-// read reads a commit and what files it has.
-func (p *proposal) read(ctx context.Context, sha string) (github.Commit, files, error) {
-	commit, err := p.client.Commit(ctx, p.repo.Name, sha)
-	if err != nil {
-		return commit, nil, err
-	}
-	entries, err := p.client.Tree(ctx, p.repo.Name, commit.Tree)
-	out := make(files, len(entries))
-	for _, e := range entries {
-		out[e.Path] = e
-	}
-	return commit, out, err
 }
 
 // readBranch reads the branch of the proposal, and says why it is somebody else's if it is.
@@ -117,7 +97,7 @@ func (p *proposal) readBranch(ctx context.Context) (touched string, err error) {
 	if err != nil {
 		return "", err
 	}
-	commit, after, err := p.read(ctx, sha)
+	commit, after, err := organisation.ReadCommit(ctx, p.client, p.repo.Name, sha)
 	if err != nil {
 		return "", err
 	}
@@ -139,7 +119,7 @@ func (p *proposal) readBranch(ctx context.Context) (touched string, err error) {
 	if inside, err := p.client.Contains(ctx, p.repo.Name, p.repo.DefaultBranch, on); err != nil || !inside {
 		return theirs, err
 	}
-	_, before, err := p.read(ctx, on)
+	_, before, err := organisation.ReadCommit(ctx, p.client, p.repo.Name, on)
 	if err != nil {
 		return "", err
 	}
@@ -157,7 +137,7 @@ func (p *proposal) readBranch(ctx context.Context) (touched string, err error) {
 
 // difference lists the files that are others after than before, by path; one that is gone has
 // neither mode nor SHA.
-func difference(before, after files) []github.Entry {
+func difference(before, after organisation.Files) []github.Entry {
 	var out []github.Entry
 	for name, a := range after {
 		if b, ok := before[name]; !ok || a.SHA != b.SHA || a.Mode != b.Mode {
@@ -239,7 +219,7 @@ func (p *proposal) harden(ctx context.Context) error {
 	return nil
 }
 
-func (p *proposal) lock(ctx context.Context, in files) (*harden.Lock, error) {
+func (p *proposal) lock(ctx context.Context, in organisation.Files) (*harden.Lock, error) {
 	e, ok := in[harden.LockFile]
 	if !ok {
 		return harden.NewLock(), nil
@@ -253,40 +233,17 @@ func (p *proposal) lock(ctx context.Context, in files) (*harden.Lock, error) {
 
 // sources reads the files that can be hardened.
 func (p *proposal) sources(ctx context.Context) ([]harden.Source, error) {
-	var names []string
-	workflows := false
-	for name, e := range p.baseFiles {
-		if e.Mode != "100644" && e.Mode != "100755" || e.Size > maxFile || harden.KindOf(name) == harden.KindOther || vendored(name) {
-			continue
-		}
-		workflows = workflows || path.Dir(name) == ".github/workflows"
-		names = append(names, name)
+	out, err := organisation.Sources(ctx, p.client, p.repo.Name, p.baseFiles, func(harden.Kind) bool { return true })
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(names)
-	out := make([]harden.Source, 0, len(names)+1)
-	for _, name := range names {
-		e := p.baseFiles[name]
-		text, err := p.client.Blob(ctx, p.repo.Name, e.SHA)
-		if err != nil {
-			return nil, err
-		}
-		mode := fs.FileMode(0o644)
-		if e.Mode == "100755" {
-			mode = 0o755
-		}
-		out = append(out, harden.Source{Name: name, Text: append([]byte{}, text...), Mode: mode})
-	}
+	workflows := slices.ContainsFunc(out, func(s harden.Source) bool { return path.Dir(s.Name) == ".github/workflows" })
 	dependabot := ".github/dependabot.yml"
 	_, there := p.baseFiles[dependabot]
 	if workflows && !there && harden.Wanted(func(file string) bool { _, ok := p.baseFiles[file]; return ok }) {
 		out = append(out, harden.Source{Name: dependabot, Mode: 0o644})
 	}
 	return out, nil
-}
-
-// vendored says whether a file is somebody else's, kept beside one's own.
-func vendored(name string) bool {
-	return slices.ContainsFunc(strings.Split(path.Dir(name), "/"), func(folder string) bool { return folder == "node_modules" || folder == "vendor" })
 }
 
 // tell says what was found.

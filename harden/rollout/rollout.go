@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"github.com/sallyport-ci/sallyport/github"
 	"github.com/sallyport-ci/sallyport/harden"
 	"github.com/sallyport-ci/sallyport/harden/catalogue"
+	"github.com/sallyport-ci/sallyport/harden/organisation"
 )
 
 // DefaultBranch is the branch of proposals.
@@ -25,15 +25,8 @@ const passing = "-passing"
 type Options struct {
 	// Organisation whose repositories they are.
 	Organisation string
-	// Match are patterns (path.Match) of names without the owner, of which one must match; all do
-	// if there are none. Exclude are such of which none may.
-	Match, Exclude []string
-	// Topics of which a repository must have one; none are asked for if there are none.
-	Topics []string
-	// Visibility is "public", "private" (which internal ones count as) or "" for all.
-	Visibility string
-	// Forks are looked at, too.
-	Forks bool
+	// Selection of them.
+	organisation.Selection
 
 	// Harden is what is done to each; its Lock is that of the repository.
 	Harden harden.Config
@@ -138,7 +131,7 @@ func Run(ctx context.Context, client *github.Client, o Options) ([]Outcome, erro
 			return nil, err
 		}
 		known, ok := o.State.known(repo.Name)
-		switch why := o.skips(repo); {
+		switch why := o.Skips(repo); {
 		case why != "":
 			all = append(all, Outcome{Repository: repo.Name, Status: Skipped, Reason: why})
 		case ok:
@@ -157,82 +150,32 @@ func Run(ctx context.Context, client *github.Client, o Options) ([]Outcome, erro
 }
 
 func (o *Options) check() error {
-	if o.Organisation == "" || strings.Contains(o.Organisation, "/") {
-		return fmt.Errorf("harden org: %q is no organisation's name", o.Organisation)
-	}
-	for _, p := range slices.Concat(o.Match, o.Exclude) {
-		if _, err := path.Match(p, ""); err != nil {
-			return fmt.Errorf("harden org: %q is no pattern: %w", p, err)
-		}
-	}
-	if !slices.Contains([]string{"", "public", "private"}, o.Visibility) {
-		return fmt.Errorf("harden org: visibility %q is neither public nor private", o.Visibility)
+	if err := o.Check(o.Organisation); err != nil {
+		return fmt.Errorf("harden org: %w", err)
 	}
 	return nil
-}
-
-// skips says why a repository is not looked at; empty if it is.
-func (o *Options) skips(repo github.Repository) string {
-	_, name, _ := strings.Cut(repo.Name, "/")
-	matches := func(pattern string) bool {
-		ok, _ := path.Match(strings.ToLower(pattern), strings.ToLower(name))
-		return ok
-	}
-	switch {
-	case repo.Archived:
-		return "archived"
-	case repo.Disabled:
-		return "disabled"
-	case repo.Fork && !o.Forks:
-		return "a fork"
-	case len(o.Match) > 0 && !slices.ContainsFunc(o.Match, matches):
-		return "not asked for by its name"
-	case slices.ContainsFunc(o.Exclude, matches):
-		return "excluded by its name"
-	case len(o.Topics) > 0 && !slices.ContainsFunc(o.Topics, func(t string) bool { return slices.Contains(repo.Topics, t) }):
-		return "not asked for by its topics"
-	case o.Visibility == "public" && repo.Private, o.Visibility == "private" && !repo.Private:
-		return "not " + o.Visibility
-	}
-	return ""
 }
 
 // each works on repositories, some at once.
 func (r *run) each(ctx context.Context, todo []github.Repository) ([]Outcome, error) {
 	var out []Outcome
 	var stateErr error
-	next := make(chan github.Repository)
-	var workers sync.WaitGroup
-	for range min(r.Parallel, len(todo)) {
-		workers.Go(func() {
-			for repo := range next {
-				o := r.repository(ctx, repo)
-				if ctx.Err() != nil {
-					return // what it says is that it was stopped
-				}
-				r.mu.Lock()
-				out = append(out, o)
-				if r.Done != nil {
-					r.Done(o)
-				}
-				if err := r.State.add(o); err != nil && stateErr == nil {
-					stateErr = err // the run goes on: it could only not be resumed
-				}
-				r.mu.Unlock()
-			}
-		})
-	}
-feed:
-	for _, repo := range todo {
-		select {
-		case next <- repo:
-		case <-ctx.Done():
-			break feed
+	err := organisation.Each(ctx, r.Parallel, todo, func(repo github.Repository) {
+		o := r.repository(ctx, repo)
+		if ctx.Err() != nil {
+			return // what it says is that it was stopped
 		}
-	}
-	close(next)
-	workers.Wait()
-	return out, cmp.Or(ctx.Err(), stateErr)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		out = append(out, o)
+		if r.Done != nil {
+			r.Done(o)
+		}
+		if err := r.State.add(o); err != nil && stateErr == nil {
+			stateErr = err // the run goes on: it could only not be resumed
+		}
+	})
+	return out, cmp.Or(err, stateErr)
 }
 
 // repository works on one, and once more if that failed: each step finds what was done before.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/github"
 	"github.com/sallyport-ci/sallyport/harden"
+	"github.com/sallyport-ci/sallyport/harden/organisation"
 	"github.com/sallyport-ci/sallyport/harden/rollout"
 	"github.com/sallyport-ci/sallyport/test/githubfake"
 )
@@ -424,7 +425,7 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%v, want %s", got, c.want)
 		}
 	}
-	for _, o := range []rollout.Options{{}, {Organisation: "acme/shop"}, {Organisation: "acme", Match: []string{"["}}, {Organisation: "acme", Visibility: "some"}} {
+	for _, o := range []rollout.Options{{}, {Organisation: "acme/shop"}, {Organisation: "acme", Selection: organisation.Selection{Match: []string{"["}}}, {Organisation: "acme", Selection: organisation.Selection{Visibility: "some"}}} {
 		if _, err := rollout.Run(t.Context(), w.client, o); err == nil {
 			t.Errorf("%+v was taken", o)
 		}

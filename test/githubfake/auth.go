@@ -280,13 +280,13 @@ func (s *Server) appHandlers() map[string]handler {
 			case r.by.installation != nil:
 				return nil, fail(http.StatusForbidden, "Resource not accessible by integration")
 			}
-			return s.userJSON(r.by.login), nil
+			return s.profileJSON(r.by.login), nil
 		},
 		"GET /users/{username}": func(r *request) (any, error) {
 			if s.accounts[strings.ToLower(r.PathValue("username"))] == nil {
 				return nil, errNotFound
 			}
-			return s.userJSON(r.PathValue("username")), nil
+			return s.profileJSON(r.PathValue("username")), nil
 		},
 		"GET /orgs/{org}": func(r *request) (any, error) {
 			a := s.accounts[strings.ToLower(r.PathValue("org"))]
@@ -377,4 +377,11 @@ func (s *Server) userJSON(login string) map[string]any {
 		"login": a.Login, "id": a.ID, "type": a.Type, "node_id": fmt.Sprint("U_", a.ID), "site_admin": false,
 		"html_url": s.http.URL + "/" + a.Login, "created_at": a.Created.UTC().Format(time.RFC3339), "updated_at": a.Created.UTC().Format(time.RFC3339),
 	}
+}
+
+// profileJSON is an account where it is asked for by itself, as everybody sees it.
+func (s *Server) profileJSON(login string) map[string]any {
+	out := s.userJSON(login)
+	out["user_view_type"] = "public"
+	return out
 }

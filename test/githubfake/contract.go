@@ -159,6 +159,20 @@ func (o operation) answer(status int, value any) (any, error) {
 	return full, nil
 }
 
+// named says whether a value may be what a schema describes: where a field says which of several
+// it is, that one alone.
+func named(d *openapi3.Discriminator, of *openapi3.SchemaRef, v any) bool {
+	m, ok := v.(map[string]any)
+	if d == nil || !ok {
+		return true
+	}
+	kind, ok := m[d.PropertyName].(string)
+	if !ok {
+		return true
+	}
+	return d.Mapping[kind].Ref == "" || d.Mapping[kind].Ref == of.Ref
+}
+
 // fill adds what a schema requires and a value has not.
 func fill(s *openapi3.Schema, v any, depth int) any {
 	if v == nil && s.Nullable || depth > 12 {
@@ -169,6 +183,9 @@ func fill(s *openapi3.Schema, v any, depth int) any {
 	}
 	for _, list := range []openapi3.SchemaRefs{s.AnyOf, s.OneOf} {
 		for _, of := range list {
+			if !named(s.Discriminator, of, v) {
+				continue
+			}
 			tried := fill(of.Value, copied(v), depth+1)
 			if of.Value.VisitJSON(tried) == nil {
 				v = tried
