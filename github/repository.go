@@ -223,7 +223,7 @@ func (c *Client) Contains(ctx context.Context, repository, ref, sha string) (boo
 // Verified says whether an owner of repositories is an organisation, and whether GitHub has
 // verified its domain.
 func (c *Client) Verified(ctx context.Context, owner string) (organisation, verified bool, err error) {
-	o, _, err := c.api.Organizations.Get(ctx, owner)
+	o, _, err := c.api.Organizations.Get(ctx, owner) //nolint:misspell // the library's
 	if errors.Is(said("", err), ErrNotFound) {
 		return false, false, nil
 	}

@@ -1,6 +1,7 @@
 package harden
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -35,7 +36,8 @@ func TestCompromised(t *testing.T) {
 		if err != nil || r.Problem != nil {
 			t.Fatal(err, r.Problem)
 		}
-		got := strings.Join(saidOf(r), "\n")
+		said := slices.DeleteFunc(saidOf(r), func(line string) bool { return strings.Contains(line, " safer ") }) // for another test
+		got := strings.Join(said, "\n")
 		got = strings.ReplaceAll(got, " 7:15 ", " ")
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) || strings.Count(got, "\n") > 0 {
 			t.Errorf("%s: %q, want %q", c.uses, got, c.want)

@@ -255,6 +255,7 @@ func (h *hardener) round(ctx context.Context, name string, kind Kind, text []byt
 		}
 		if on("audit") {
 			findings = append(findings, append(h.audit(ctx, d, kind), h.reputation(ctx, d, kind)...)...)
+			findings = append(findings, h.safer(d, kind)...)
 		}
 	}
 	fixes = slices.DeleteFunc(fixes, func(f Fix) bool { return len(f.edits) == 0 })

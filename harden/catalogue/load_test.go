@@ -198,3 +198,29 @@ actions:
 		t.Error("the program's catalogue was changed")
 	}
 }
+
+// TestSafer: whatever is said to be safer has a source and a reason, and is not what it replaces.
+func TestSafer(t *testing.T) {
+	n := 0
+	for _, e := range embeddedForTest(t).Entries() {
+		for _, r := range e.Safer {
+			n++
+			if r.Page == "" || r.Why == "" || strings.EqualFold(r.Use, e.Name) {
+				t.Errorf("%s: %+v", e.Name, r)
+			}
+		}
+	}
+	if n < 10 {
+		t.Errorf("%d replacements: were they lost?", n)
+	}
+	for fault, row := range map[string]string{
+		"neither an action nor a command": `{use: "gh release", why: "x", page: "https://github.com/a/b/pull/1"}`,
+		"does not say why":                `{use: "a/c", why: "", page: "https://github.com/a/b/pull/1"}`,
+		"is no page of GitHub's":          `{use: "a/c", why: "x", page: ""}`,
+	} {
+		text := "read: 2026-11-24\nactions:\n- name: a/b\n  sources: [{path: action.yml, commit: 00a8bf2bdcfe93aefd70422d3dec07337959d3a4}]\n  safer: [" + row + "]\n"
+		if _, err := Load([]byte(text)); err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("%s: %v", row, err)
+		}
+	}
+}
