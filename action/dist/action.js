@@ -476,7 +476,7 @@ function getState(name) {
 }
 
 // src/action.ts
-var import_node_path2 = require("node:path");
+var import_node_path3 = require("node:path");
 
 // src/agent.ts
 var import_promises3 = require("node:fs/promises");
@@ -682,6 +682,19 @@ async function report(a, form) {
   }
   return done.code === 0 ? { text: done.out } : { problem: reason(done.err) };
 }
+
+// src/download.ts
+var import_node_crypto2 = require("node:crypto");
+var import_node_fs2 = require("node:fs");
+var import_promises4 = require("node:fs/promises");
+var http = __toESM(require("node:http"));
+var https = __toESM(require("node:https"));
+var import_node_os = require("node:os");
+var import_node_path2 = require("node:path");
+var import_node_stream = require("node:stream");
+var import_promises5 = require("node:stream/promises");
+var import_node_net3 = require("node:net");
+var import_node_tls = require("node:tls");
 
 // src/endpoints.ts
 var import_node_net2 = require("node:net");
@@ -914,8 +927,149 @@ function quoted(text) {
   return JSON.stringify(text.length > 60 ? text.slice(0, 60) + "…" : text);
 }
 
+// src/download.ts
+var limits = { within: 3e4, bytes: 64 << 20 };
+var pauses = [0, 500];
+var maxRedirects = 5;
+async function download(url, version, arch2, sha256, env = process.env, most = limits) {
+  const file = (0, import_node_path2.join)(env["RUNNER_TOOL_CACHE"] || env["RUNNER_TEMP"] || (0, import_node_os.tmpdir)(), "sallyport-agent", version, arch2, "sallyport-agent");
+  if (await sha256Of(file).catch(() => "") === sha256) {
+    return file;
+  }
+  const part = `${file}.${(0, import_node_crypto2.randomUUID)()}`;
+  try {
+    await (0, import_promises4.mkdir)((0, import_node_path2.dirname)(file), { recursive: true });
+    await fetchTo(new URL(url), part, env, most);
+    const got = await sha256Of(part);
+    if (got !== sha256) {
+      throw new Error(`it has the digest ${got}, not ${sha256}: it was not started`);
+    }
+    await (0, import_promises4.rename)(part, file);
+    return file;
+  } catch (e) {
+    throw new Error(`download ${url}: ${e.message}`);
+  } finally {
+    await (0, import_promises4.rm)(part, { force: true });
+  }
+}
+var Passing = class extends Error {
+};
+async function fetchTo(url, file, env, most) {
+  const signal = AbortSignal.timeout(most.within);
+  for (let i = 0; ; i++) {
+    try {
+      return await save(await follow(url, env, signal), file, most.bytes, signal);
+    } catch (e) {
+      if (signal.aborted) {
+        throw new Error(`it did not come within ${most.within} ms`);
+      }
+      const pause = pauses[i];
+      if (!(e instanceof Passing) || pause === void 0) {
+        throw e;
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+}
+async function follow(url, env, signal) {
+  for (let i = 0; i <= maxRedirects; i++) {
+    const answer = await get(url, env, signal);
+    const code = answer.statusCode ?? 0;
+    if (code === 200) {
+      return answer;
+    }
+    answer.destroy();
+    if (code >= 500 || code === 429 || code === 408) {
+      throw new Passing(`${url.host} answers ${code}`);
+    }
+    const location = answer.headers.location;
+    if (code < 300 || code >= 400 || location === void 0) {
+      throw new Error(`${url.host} answers ${code}`);
+    }
+    url = new URL(location, url);
+    if (!isWebAddress(url.href)) {
+      throw new Error(`it was sent on to ${url.protocol}//${url.host}, which is not https`);
+    }
+  }
+  throw new Error(`it was sent on more than ${maxRedirects} times`);
+}
+async function get(url, env, signal) {
+  const options = { signal, headers: { "user-agent": "sallyport-action" } };
+  const proxy = proxyFor(url, env);
+  if (proxy !== void 0) {
+    const socket = await tunnel(proxy, `${url.hostname}:${url.port || 443}`, signal);
+    options.createConnection = () => (0, import_node_tls.connect)({ socket, ...(0, import_node_net3.isIP)(bare(url.hostname)) ? {} : { servername: url.hostname } });
+  }
+  return new Promise((resolve, reject) => {
+    (url.protocol === "https:" ? https : http).get(url, options, resolve).on("error", (e) => reject(new Passing(e.message)));
+  });
+}
+async function save(answer, file, most, signal) {
+  let bytes = 0;
+  const counted = new import_node_stream.Transform({
+    transform(chunk, _, done) {
+      bytes += chunk.length;
+      bytes > most ? done(new Error(`it has more than ${most} bytes`)) : done(null, chunk);
+    }
+  });
+  try {
+    await (0, import_promises5.pipeline)(answer, counted, (0, import_node_fs2.createWriteStream)(file, { mode: 420 }), { signal });
+  } catch (e) {
+    const code = e.code;
+    throw code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE" ? new Passing(e.message) : e;
+  }
+}
+function proxyFor(url, env) {
+  const proxy = env["https_proxy"] || env["HTTPS_PROXY"] || "";
+  if (url.protocol !== "https:" || proxy === "") {
+    return void 0;
+  }
+  const port = url.port || "443";
+  for (const word of (env["no_proxy"] || env["NO_PROXY"] || "").toLowerCase().split(/[\s,]+/)) {
+    const [, name = "", only] = /^(.*?)(?::(\d+))?$/.exec(word) ?? [];
+    const suffix = name.replace(/^\*?\./, "");
+    if (suffix !== "" && (only === void 0 || only === port) && (name === "*" || url.hostname === suffix || url.hostname.endsWith(`.${suffix}`))) {
+      return void 0;
+    }
+  }
+  try {
+    return new URL(proxy.includes("://") ? proxy : `http://${proxy}`);
+  } catch {
+    throw new Error("HTTPS_PROXY is not an address");
+  }
+}
+function tunnel(proxy, to, signal) {
+  const headers = { host: to };
+  if (proxy.username !== "") {
+    const word = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
+    headers["proxy-authorization"] = `Basic ${Buffer.from(word).toString("base64")}`;
+  }
+  const secure = proxy.protocol === "https:";
+  return new Promise((resolve, reject) => {
+    (secure ? https : http).request({
+      method: "CONNECT",
+      host: bare(proxy.hostname),
+      port: proxy.port || (secure ? 443 : 80),
+      path: to,
+      headers,
+      agent: false,
+      signal
+    }).on("connect", (answer, socket) => {
+      if (answer.statusCode === 200) {
+        resolve(socket);
+      } else {
+        socket.destroy();
+        reject(new Error(`the proxy answers ${answer.statusCode}`));
+      }
+    }).on("error", (e) => reject(new Passing(`the proxy: ${e.message}`))).end();
+  });
+}
+function bare(host) {
+  return host.replace(/^\[|\]$/g, "");
+}
+
 // src/platform.ts
-var import_node_fs2 = require("node:fs");
+var import_node_fs3 = require("node:fs");
 var firstPIDNamespace = "pid:[4026531836]";
 function platform2(env) {
   return {
@@ -928,7 +1082,7 @@ function platform2(env) {
 }
 function isContained() {
   try {
-    return (0, import_node_fs2.readlinkSync)("/proc/self/ns/pid") !== firstPIDNamespace;
+    return (0, import_node_fs3.readlinkSync)("/proc/self/ns/pid") !== firstPIDNamespace;
   } catch {
     return true;
   }
@@ -953,7 +1107,7 @@ function findSudo(root, places = ["/usr/bin/sudo", "/bin/sudo", "/usr/local/bin/
   if (root) {
     return [];
   }
-  const sudo = places.find((p) => (0, import_node_fs2.existsSync)(p));
+  const sudo = places.find((p) => (0, import_node_fs3.existsSync)(p));
   if (sudo === void 0) {
     throw new Error("the agent needs root, and this runner has no sudo");
   }
@@ -1075,14 +1229,13 @@ async function programOf(inputs, arch2, folder, root) {
   if ("path" in w) {
     file = w.path;
   } else {
-    const { download } = await import("./download.js");
     file = await download(w.url, w.version, arch2, w.sha256);
   }
   return install(file, w.sha256, folder, findSudo(root));
 }
 function setting(name, otherwise) {
   const value = process.env[name] ?? "";
-  return (0, import_node_path2.isAbsolute)(value) ? value : otherwise;
+  return (0, import_node_path3.isAbsolute)(value) ? value : otherwise;
 }
 var nowhere = "nats://sallyport.invalid:4222";
 function variables(inputs) {

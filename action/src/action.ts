@@ -3,6 +3,7 @@ import * as core from '@actions/core'
 import { isAbsolute } from 'node:path'
 import { complete, defaultSocket, defaultState, report, start, status, stop, type Running, type Status } from './agent'
 import { install, wanted } from './binary'
+import { download } from './download'
 import { readInputs, type Inputs } from './inputs'
 import { findSudo, platform, whyNot } from './platform'
 import { judge } from './verdict'
@@ -102,7 +103,6 @@ async function programOf(inputs: Inputs, arch: string, folder: string, root: boo
   if ('path' in w) {
     file = w.path
   } else {
-    const { download } = await import('./download.js' as string) as typeof import('./download')
     file = await download(w.url, w.version, arch, w.sha256)
   }
   return install(file, w.sha256, folder, findSudo(root))
