@@ -20,12 +20,13 @@ import (
 // actionRun is a workflow with the GitHub Action, run by act with the agent as it is built.
 // Nothing of it leaves the loopback interface.
 type actionRun struct {
-	t          *testing.T
-	dir        string
-	repository string
-	socket     string
-	nats       string
-	log        string // what act printed
+	t           *testing.T
+	dir         string
+	repository  string
+	socket      string
+	nats        string            // empty for no such input
+	environment map[string]string // of all steps, which act takes from a file
+	log         string            // what act printed
 }
 
 func newActionRun(t *testing.T, name, nats string) *actionRun {
@@ -67,7 +68,10 @@ func (r *actionRun) run(with map[string]string, steps string) int {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	inputs := map[string]string{"agent-path": agent, "nats": "${{ secrets.NATS }}"}
+	inputs := map[string]string{"agent-path": agent}
+	if r.nats != "" {
+		inputs["nats"] = "${{ secrets.NATS }}"
+	}
 	for k, v := range with {
 		inputs[k] = v
 	}
@@ -99,6 +103,14 @@ jobs:
 	if err := os.WriteFile(secrets, []byte("NATS="+r.nats+"\n"), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
+	var environment strings.Builder
+	for k, v := range r.environment {
+		fmt.Fprintf(&environment, "%s=%s\n", k, v)
+	}
+	variables := filepath.Join(r.dir, "environment")
+	if err := os.WriteFile(variables, []byte(environment.String()), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
 	if _, err := os.Stat(filepath.Join(checkout, ".git")); err != nil {
 		for _, args := range [][]string{
 			{"init", "-q", "-b", "main"},
@@ -119,7 +131,7 @@ jobs:
 		r.t.Fatal(err)
 	}
 	cmd := exec.CommandContext(r.t.Context(), act, "push", "--directory", checkout, "--workflows", workflow,
-		"--platform", "ubuntu-latest=-self-hosted", "--actor", "alice", "--action-offline-mode", "--secret-file", secrets,
+		"--platform", "ubuntu-latest=-self-hosted", "--actor", "alice", "--action-offline-mode", "--secret-file", secrets, "--env-file", variables,
 		"--local-repository", "sallyport-ci/sallyport@v1="+filepath.Join(r.dir, "sallyport"),
 		"--env", "GITHUB_RUN_ID=1", "--env", "GITHUB_RUN_NUMBER=1", "--env", "GITHUB_RUN_ATTEMPT=1")
 	cmd.Env = []string{
@@ -206,6 +218,33 @@ func TestAction(t *testing.T) {
 	if err != nil || strings.TrimSpace(out) != "0" {
 		t.Errorf("the agent's own connections are the job's: %q, %v", out, err)
 	}
+}
+
+// TestActionByToken: the job is let in by its OIDC token, which the action hands to the agent
+// and to nobody else; what it did arrives under the identity of that run.
+func TestActionByToken(t *testing.T) {
+	l := newLetIn(t)
+	l.issuer.Job(map[string]any{"repository": "acme/by-token", "repository_owner": "acme", "run_id": "1", "run_attempt": "1"})
+	r := newActionRun(t, "by-token", "")
+	r.environment = map[string]string{"ACTIONS_ID_TOKEN_REQUEST_URL": l.issuer.RequestURL(), "ACTIONS_ID_TOKEN_REQUEST_TOKEN": l.issuer.RequestToken}
+	code := r.run(map[string]string{"server": l.up.Public}, fmt.Sprintf(`
+      - run: |
+          for i in $(seq 200); do
+            %[1]s status --json | grep -q '"connected":true' && break
+            sleep 0.1
+          done
+          echo "the token: $ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+          tr '\0' '\n' <"/proc/$(cat "$SALLYPORT_STATE/agent.pid")/environ" | sed 's/^/holds /'`, l.agent))
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	r.has("The agent watches", "server: connected", "the token: ***", "holds GITHUB_RUN_ID=1", "and has ended", "Sallyport: `build`")
+	for _, no := range []string{l.issuer.RequestToken, "holds ACTIONS_ID_TOKEN_REQUEST", "batches of events did not reach", "no connection to the server", "cannot prove"} {
+		if strings.Contains(r.log, no) {
+			t.Errorf("%q is in the log:\n%s", no, r.log)
+		}
+	}
+	l.runs(t, "SELECT DISTINCT repository, run_id, agent_id LIKE 'job-%', kind = 'ended' FROM job_events ORDER BY 4 FORMAT TSV")("acme/by-token\t1\t1\t0\nacme/by-token\t1\t1\t1")
 }
 
 // TestActionServerAway: the server takes connections and says nothing. The job goes on, and

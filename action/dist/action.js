@@ -1245,22 +1245,28 @@ function variables(inputs) {
       v[name] = value;
     }
   }
+  const drop = (pattern) => {
+    for (const name of Object.keys(v)) if (pattern.test(name)) delete v[name];
+  };
   if (inputs.disableTelemetry) {
-    delete v["SALLYPORT_SERVER"];
+    drop(/^SALLYPORT_(SERVER|NATS)/);
     v["SALLYPORT_NATS"] = nowhere;
     info("Nothing is sent to a server (disable-telemetry).");
     return v;
   }
   if (inputs.nats !== "") {
+    drop(/^SALLYPORT_SERVER/);
     v["SALLYPORT_NATS"] = inputs.nats;
   }
   if (inputs.server !== "") {
+    drop(/^SALLYPORT_NATS/);
     v["SALLYPORT_SERVER"] = inputs.server;
-    const url = process.env["ACTIONS_ID_TOKEN_REQUEST_URL"], token = process.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"];
-    if (url && token) {
-      v["ACTIONS_ID_TOKEN_REQUEST_URL"] = url;
-      v["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = token;
-    } else {
+  }
+  if (v["SALLYPORT_SERVER"]) {
+    for (const name of ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"]) {
+      v[name] = process.env[name] ?? "";
+    }
+    if (v["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] === "" || v["ACTIONS_ID_TOKEN_REQUEST_URL"] === "") {
       warning('Sallyport: the job cannot prove to the server who it is: it needs "permissions: id-token: write"');
     }
   }
@@ -1367,7 +1373,10 @@ ${lines.join("\n\n")}
 }
 function unsent(s, ended) {
   const why = s.connected ? "there was no time" : s.not_connected ?? "not connected";
-  return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` + (ended ? `they are in ${shown(s.spool)} on this machine: the next agent there sends them, and where the machine goes with the job they are lost` : "the agent goes on sending them");
+  return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` + (ended ? `they are in ${shown(s.spool)} on this machine: ${ofOneRun(s) ? "another agent of this run" : "the next agent there"} sends them, and where the machine goes with the job they are lost` : "the agent goes on sending them");
+}
+function ofOneRun(s) {
+  return s.agent_id.startsWith("job-");
 }
 async function write(inputs, text) {
   if (inputs.summary && text !== "" && process.env["GITHUB_STEP_SUMMARY"]) {

@@ -125,22 +125,27 @@ function variables(inputs: Inputs): Record<string, string> {
       v[name] = value
     }
   }
+  const drop = (pattern: RegExp) => { for (const name of Object.keys(v)) if (pattern.test(name)) delete v[name] }
   if (inputs.disableTelemetry) {
-    delete v['SALLYPORT_SERVER']
+    drop(/^SALLYPORT_(SERVER|NATS)/)
     v['SALLYPORT_NATS'] = nowhere
     core.info('Nothing is sent to a server (disable-telemetry).')
     return v
   }
+  // The agent takes one of the two; an input counts more than a variable.
   if (inputs.nats !== '') {
+    drop(/^SALLYPORT_SERVER/)
     v['SALLYPORT_NATS'] = inputs.nats
   }
   if (inputs.server !== '') {
+    drop(/^SALLYPORT_NATS/)
     v['SALLYPORT_SERVER'] = inputs.server
-    const url = process.env['ACTIONS_ID_TOKEN_REQUEST_URL'], token = process.env['ACTIONS_ID_TOKEN_REQUEST_TOKEN']
-    if (url && token) {
-      v['ACTIONS_ID_TOKEN_REQUEST_URL'] = url
-      v['ACTIONS_ID_TOKEN_REQUEST_TOKEN'] = token
-    } else {
+  }
+  if (v['SALLYPORT_SERVER']) {
+    for (const name of ['ACTIONS_ID_TOKEN_REQUEST_URL', 'ACTIONS_ID_TOKEN_REQUEST_TOKEN', 'GITHUB_REPOSITORY', 'GITHUB_RUN_ID', 'GITHUB_RUN_ATTEMPT']) {
+      v[name] = process.env[name] ?? ''
+    }
+    if (v['ACTIONS_ID_TOKEN_REQUEST_TOKEN'] === '' || v['ACTIONS_ID_TOKEN_REQUEST_URL'] === '') {
       core.warning('Sallyport: the job cannot prove to the server who it is: it needs "permissions: id-token: write"')
     }
   }
@@ -249,8 +254,13 @@ function unsent(s: Status, ended: boolean): string {
   const why = s.connected ? 'there was no time' : s.not_connected ?? 'not connected'
   return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` +
     (ended
-      ? `they are in ${shown(s.spool)} on this machine: the next agent there sends them, and where the machine goes with the job they are lost`
+      ? `they are in ${shown(s.spool)} on this machine: ${ofOneRun(s) ? 'another agent of this run' : 'the next agent there'} sends them, and where the machine goes with the job they are lost`
       : 'the agent goes on sending them')
+}
+
+/** ofOneRun says that an agent was let in by a job's token, and speaks for that run alone. */
+function ofOneRun(s: Status): boolean {
+  return s.agent_id.startsWith('job-')
 }
 
 async function write(inputs: Inputs, text: string): Promise<void> {

@@ -104,10 +104,15 @@ test('from start to end; secrets are masked, and go neither by arguments nor by 
 
 test('the token of OIDC goes to the agent only with a server, and never into the log in clear', () => {
   const oidc = { ACTIONS_ID_TOKEN_REQUEST_URL: 'https://token.example.test/', ACTIONS_ID_TOKEN_REQUEST_TOKEN: 'tok-swordfish' }
-  const job = new Job({ server: 'https://sallyport.example.test' }, {}, oidc)
+  const run = { GITHUB_REPOSITORY: 'acme/shop', GITHUB_RUN_ID: '7', GITHUB_RUN_ATTEMPT: '2' }
+  const paths = (j: Job) => ({ SALLYPORT_SOCKET: join(j.dir, 'run/agent.sock'), SALLYPORT_STATE: join(j.dir, 'var') })
+  const job = new Job({ server: 'https://sallyport.example.test' }, {}, { ...oidc, ...run, GITHUB_TOKEN: 'ghs_swordfish', SALLYPORT_NATS: 'nats://other.example.test', SALLYPORT_NATS_CA: '/ca' })
   assert.ok(!/tok-swordfish/.test(job.stage('pre').out.replace('::add-mask::tok-swordfish', '')))
-  const given = JSON.parse(job.calls()[0]?.stdin ?? '') as Record<string, string>
-  assert.deepEqual([given['SALLYPORT_SERVER'], given['ACTIONS_ID_TOKEN_REQUEST_TOKEN']], ['https://sallyport.example.test', 'tok-swordfish'])
+  // All that lets the job in, nothing that the agent refuses beside it.
+  assert.deepEqual(JSON.parse(job.calls()[0]?.stdin ?? ''), { ...oidc, ...run, SALLYPORT_SERVER: 'https://sallyport.example.test', ...paths(job) })
+  const variable = new Job({}, {}, { ...oidc, ...run, SALLYPORT_SERVER: 'https://sallyport.example.test' })
+  variable.stage('pre')
+  assert.deepEqual(JSON.parse(variable.calls()[0]?.stdin ?? ''), { ...oidc, ...run, SALLYPORT_SERVER: 'https://sallyport.example.test', ...paths(variable) })
   const without = new Job({}, {}, oidc)
   assert.match(without.stage('pre').out, /neither server nor nats/)
   assert.ok(!without.calls()[0]?.stdin.includes('tok-swordfish'))

@@ -111,7 +111,7 @@ echo '{"SALLYPORT_NATS": %q}' | sallyport-agent start --environment-stdin --json
 	}
 	job := exec.Command(worker, "-c", "/bin/bash "+step+"; /bin/bash -c "+mark+"; /bin/bash -c 'sallyport-agent report --json --wait 0s --socket "+s.socket+" >"+dir+"/report'; true")
 	job.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "GITHUB_REPOSITORY=acme/start", "GITHUB_RUN_ID=1", "GITHUB_JOB=build", "GITHUB_ACTION=step",
+		"PATH=" + os.Getenv("PATH"), "GITHUB_REPOSITORY=acme/start", "GITHUB_RUN_ID=1", "GITHUB_JOB=build", "GITHUB_ACTION=step", "GITHUB_TOKEN=ghs_1",
 		"RUNNER_TRACKING_ID=github_1", "DEPLOY_KEY=swordfish",
 	}
 	job.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -146,7 +146,7 @@ echo '{"SALLYPORT_NATS": %q}' | sallyport-agent start --environment-stdin --json
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, no := range []string{"RUNNER_TRACKING_ID", "swordfish", "GITHUB_"} {
+	for _, no := range []string{"RUNNER_TRACKING_ID", "swordfish", "GITHUB_JOB", "GITHUB_TOKEN", "ghs_1"} {
 		if strings.Contains(string(environment), no) {
 			t.Errorf("the agent has %s in its environment: %q", no, environment)
 		}
