@@ -604,6 +604,13 @@ function reason(said) {
 var defaultSocket = "/run/sallyport-agent/agent.sock";
 var defaultState = "/var/lib/sallyport-agent";
 async function status(socket, milliseconds = 1e3) {
+  return toStatus((await ask(socket, "status", milliseconds))?.["status"]);
+}
+async function use(socket) {
+  const answer = await ask(socket, "use", 1e3);
+  return answer !== void 0 && answer["error"] === void 0;
+}
+async function ask(socket, what, milliseconds) {
   try {
     if ((await (0, import_promises3.stat)(socket)).uid !== 0) {
       return void 0;
@@ -614,14 +621,14 @@ async function status(socket, milliseconds = 1e3) {
   return new Promise((resolve) => {
     let text = "";
     const c = (0, import_node_net.createConnection)(socket);
-    const done = (s) => {
+    const done = (a) => {
       clearTimeout(timer);
       c.destroy();
-      resolve(s);
+      resolve(a);
     };
     const timer = setTimeout(() => done(), milliseconds);
     c.setEncoding("utf8");
-    c.on("connect", () => c.write('{"do":"status"}\n'));
+    c.on("connect", () => c.write(JSON.stringify({ do: what }) + "\n"));
     c.on("error", () => done());
     c.on("data", (s) => {
       if (text.length < 1 << 16) text += s;
@@ -629,7 +636,7 @@ async function status(socket, milliseconds = 1e3) {
     c.on("end", () => {
       try {
         const answer = JSON.parse(text);
-        done(toStatus(answer.status));
+        done(typeof answer === "object" && answer !== null ? answer : void 0);
       } catch {
         done();
       }
@@ -645,7 +652,7 @@ function toStatus(s) {
   return fits ? s : void 0;
 }
 async function start(program, sudo, socket, state, variables2, first) {
-  const words = [...sudo, program, "start", "--json", "--environment-stdin", "--within", "10s", "--socket", socket, "--state", state, ...first ? ["--begins-job"] : []];
+  const words = [...sudo, program, "start", "--json", "--environment-stdin", "--within", "10s", "--socket", socket, "--state", state, "--ends-with-jobs", ...first ? ["--begins-job"] : []];
   const done = await run(words, 15e3, JSON.stringify(variables2));
   if (done.code !== 0) {
     const why = reason(done.err);
@@ -1213,6 +1220,13 @@ async function watch(inputs, first) {
     return { notWatched: no };
   }
   if (there !== void 0) {
+    const own = ["GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"].map((n) => process.env[n] ?? "").join("/");
+    if (there.run && there.run !== own) {
+      throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(there.run)} alone; runners that share a machine need the agent on the machine (docs/self-hosted.md)`);
+    }
+    if (there.users && !await use(socket)) {
+      throw new Error("an agent runs on this machine already, which another job has started, and which does not see this one");
+    }
     info(`An agent runs on this machine already: version ${shown(there.version)}, process ${there.pid}.`);
     const program2 = await programOf(inputs, here.arch, `${state}-bin`, here.root).catch(() => "");
     return { running: { socket, program: program2, sudo: [], ours: false, pid: there.pid } };
@@ -1334,16 +1348,19 @@ async function end(inputs) {
   ]);
   await completed;
   let last = before;
-  if (a.ours) {
+  const ended = a.ours && (before.users ?? 1) <= 1;
+  if (ended) {
     last = await stop(a);
+  } else if (a.ours) {
+    info("Another job on this machine counts on the agent: it goes on, and ends with that.");
   }
   await write(inputs, (markdown === void 0 ? "" : "text" in markdown ? markdown.text : `### Sallyport
 
 ❔ No report: ${escaped(markdown.problem)}
-`) + account(last, a.ours));
-  info(`The agent saw ${last.events_seen} records${a.ours ? " and has ended" : ""}.`);
+`) + account(last, ended));
+  info(`The agent saw ${last.events_seen} records${ended ? " and has ended" : ""}.`);
   if (last.batches_waiting > 0) {
-    warning(`Sallyport: ${unsent(last, a.ours)}`);
+    warning(`Sallyport: ${unsent(last, ended)}`);
   }
   if (json !== void 0) {
     const verdict = "text" in json ? judge(json.text, inputs.failOn) : { fails: [], unknown: json.problem };
@@ -1373,10 +1390,7 @@ ${lines.join("\n\n")}
 }
 function unsent(s, ended) {
   const why = s.connected ? "there was no time" : s.not_connected ?? "not connected";
-  return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` + (ended ? `they are in ${shown(s.spool)} on this machine: ${ofOneRun(s) ? "another agent of this run" : "the next agent there"} sends them, and where the machine goes with the job they are lost` : "the agent goes on sending them");
-}
-function ofOneRun(s) {
-  return s.agent_id.startsWith("job-");
+  return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` + (ended ? `they are in ${shown(s.spool)} on this machine: ${s.run ? "another agent of this run" : "the next agent there"} sends them, and where the machine goes with the job they are lost` : "the agent goes on sending them");
 }
 async function write(inputs, text) {
   if (inputs.summary && text !== "" && process.env["GITHUB_STEP_SUMMARY"]) {

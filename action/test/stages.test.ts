@@ -16,7 +16,7 @@ fs.appendFileSync(dir + '/calls', JSON.stringify({ what, args, environment: proc
 if (what === 'serve') {
   fs.mkdirSync(require('path').dirname(socket), { recursive: true })
   status.pid = process.pid; fs.rmSync(socket, { force: true })
-  net.createServer((c) => { c.on('error', () => {}); c.on('data', () => c.end(JSON.stringify({ status }) + '\\n')) }).listen(socket, () => { fs.writeFileSync(dir + '/pid.new', String(process.pid)); fs.renameSync(dir + '/pid.new', dir + '/pid') })
+  net.createServer((c) => { c.on('error', () => {}); c.on('data', (q) => { const use = String(q).includes('"use"'); if (use) fs.appendFileSync(dir + '/calls', JSON.stringify({ what: 'use', args: [], environment: {}, stdin: '' }) + '\\n'); c.end(JSON.stringify(use ? o.use ?? {} : { status }) + '\\n') }) }).listen(socket, () => { fs.writeFileSync(dir + '/pid.new', String(process.pid)); fs.renameSync(dir + '/pid.new', dir + '/pid') })
   setTimeout(() => process.exit(), 60000)
 } else if (what === 'start') {
   if (o.startFails) { console.error(o.startFails.says); process.exit(o.startFails.code) }
@@ -204,6 +204,28 @@ test('an agent that runs already is neither started nor ended', () => {
   job.stage('post')
   assert.deepEqual(job.calls().map((c) => c.what), ['report'])
   assert.equal(process.kill(Number(readFileSync(join(first.dir, 'pid'))), 0), true)
+})
+
+test('runners that share a machine: an agent is not taken from another job, nor from a run that it does not speak for', () => {
+  const run = { GITHUB_REPOSITORY: 'acme/shop', GITHUB_RUN_ID: '7', GITHUB_RUN_ATTEMPT: '1' }
+  for (const [settings, own, says, used] of [
+    [{ status: { users: 2 } }, run, /An agent runs on this machine already/, true],
+    [{ status: { users: 2, run: 'acme/shop/7/1' } }, run, /An agent runs on this machine already/, true],
+    [{ status: { users: 1, run: 'acme/shop/7/1' } }, { ...run, GITHUB_RUN_ATTEMPT: '2' }, /::error::.*not watched: .*speaks for the run acme\/shop\/7\/1 alone/, false],
+    [{ status: { users: 1 }, use: { error: 'no job' } }, run, /::error::.*not watched: .*does not see this one/, true],
+  ] as const) {
+    const first = new Job({}, settings, run)
+    first.stage('pre')
+    const second = new Job({}, {}, { ...own, SALLYPORT_SOCKET: join(first.dir, 'run/agent.sock') })
+    assert.match(second.stage('pre').out, says)
+    assert.equal(first.calls().some((c) => c.what === 'use'), used)
+    assert.equal(second.calls().some((c) => c.what === 'start'), false)
+    const post = first.stage('post')
+    assert.equal(first.calls().some((c) => c.what === 'stop'), settings.status.users === 1, post.out)
+    if (settings.status.users === 2) {
+      assert.match(post.out, /Another job on this machine counts on the agent/)
+    }
+  }
 })
 
 test('an agent that was killed: said, and a failure where the job is to fail for threats', () => {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -232,6 +233,9 @@ func readEnvironment(r io.Reader) ([]string, error) {
 	slices.Sort(environment)
 	return environment, nil
 }
+
+// lastJobPatience is how long an agent that ends with its jobs goes on sending after them.
+const lastJobPatience = 10 * time.Second
 
 const readyLine = "armed\n"
 
