@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -184,8 +185,9 @@ func TestAction(t *testing.T) {
 	code := r.run(map[string]string{"egress-policy": "block", "allowed-endpoints": "registry.example.test:443", "fail-on": "threat"}, `
       - id: evil
         run: |
-          cp /bin/true './<img src=x>'
-          './<img src=x>' '::error::planted' '[a](b)'
+          cp /bin/cat './<img src=x>'
+          './<img src=x>' '::error::planted' '[a](b)' || true
+          './<img src=x>' "/proc/$PPID/environ" >/dev/null || true
           bash -c 'exec 3<>/dev/tcp/127.0.0.1/1' || true
           cat "/proc/$PPID/environ" >/dev/null || true
       - run: cat /dev/null`)
@@ -197,6 +199,12 @@ func TestAction(t *testing.T) {
 		if strings.Contains(r.log, no) {
 			t.Errorf("%q is in the log:\n%s", no, r.log)
 		}
+	}
+	// Those words are in the summary, as words.
+	_, summary, _ := strings.Cut(r.log, "Sallyport: `build`")
+	spans := regexp.MustCompile("`[^`\n]*`")
+	if plain := spans.ReplaceAllString(summary, ""); !strings.Contains(summary, "img src") || regexp.MustCompile(`[^\\]<img|(?m)^\s*::error::planted`).MatchString(plain) {
+		t.Errorf("the program's name is missing, or more than words:\n%s", summary)
 	}
 	if first := strings.Index(r.log, "The agent watches"); first > strings.Index(r.log, "Run Main") {
 		t.Errorf("a step ran before the agent watched:\n%s", r.log)

@@ -51,7 +51,7 @@ class Job {
   }
 
   /** stage runs one, as root unless it is given a user. */
-  stage(name: 'pre' | 'main' | 'post', more: { before?: string; uid?: number; dist?: string } = {}): { code: number | null; out: string } {
+  stage(name: 'pre' | 'main' | 'post', more: { before?: string; uid?: number; dist?: string; below?: string[] } = {}): { code: number | null; out: string } {
     const file = (n: string) => { const p = join(this.dir, n); writeFileSync(p, existsSync(p) ? readFileSync(p) : '', { mode: 0o666 }); chmodSync(p, 0o666); return p }
     writeFileSync(join(this.dir, 'state-file'), '')
     const env: NodeJS.ProcessEnv = {
@@ -62,7 +62,8 @@ class Job {
     for (const [k, v] of Object.entries(this.state)) env[`STATE_${k}`] = v
     const dist = resolve(more.dist ?? 'dist')
     const args = more.before === undefined ? [join(dist, `${name}.js`)] : ['-e', `${more.before}; require(${JSON.stringify(join(dist, 'action.js'))}).run('${name}')`]
-    const done = spawnSync(process.execPath, args, { env, encoding: 'utf8', cwd: this.dir, timeout: 60_000, ...(more.uid === undefined ? {} : { uid: more.uid, gid: more.uid }) })
+    const [program = '', ...words] = [...more.below ?? [], process.execPath, ...args]
+    const done = spawnSync(program, words, { env, encoding: 'utf8', cwd: this.dir, timeout: 60_000, ...(more.uid === undefined ? {} : { uid: more.uid, gid: more.uid }) })
     for (const m of readFileSync(join(this.dir, 'state-file'), 'utf8').matchAll(/^(\w+)<<(\S+)\r?\n([\s\S]*?)\r?\n\2\r?$/gm)) {
       this.state[m[1] ?? ''] = m[3] ?? ''
     }
@@ -185,6 +186,21 @@ test('Windows and macOS: it says that it does not observe there, and succeeds', 
     assert.match(job.summary(), new RegExp(name))
     assert.deepEqual(job.calls(), [])
   }
+})
+
+test('a job in a container: it says what is not possible and what is, and succeeds', () => {
+  const job = new Job()
+  // What a container engine makes, of which the action looks at the PID namespace.
+  const below = ['unshare', '--pid', '--fork', '--mount-proc', '--mount']
+  const pre = job.stage('pre', { below })
+  assert.equal(pre.code, 0)
+  assert.match(pre.out, /::notice::Sallyport: this job runs in a container, from where the agent cannot see the machine.*install the agent on the machine/)
+  assert.match(job.stage('main', { below }).out, /This job is not watched: this job runs in a container/)
+  assert.equal(job.stage('post', { below }).code, 0)
+  assert.match(job.summary(), /This job was not watched: this job runs in a container/)
+  assert.deepEqual(job.calls(), [])
+  const strict = new Job({ 'require-agent': 'true' })
+  assert.equal(strict.stage('pre', { below }).code, 1)
 })
 
 test('an action without a pre starts in its main', () => {
