@@ -27,7 +27,9 @@ type actionRun struct {
 	socket      string
 	nats        string            // empty for no such input
 	environment map[string]string // of all steps, which act takes from a file
-	log         string            // what act printed
+	// unprivileged has act run as a user who has sudo.
+	unprivileged bool
+	log          string // what act printed
 }
 
 func newActionRun(t *testing.T, name, nats string) *actionRun {
@@ -61,9 +63,9 @@ func newActionRun(t *testing.T, name, nats string) *actionRun {
 // act's exit code.
 func (r *actionRun) run(with map[string]string, steps string) int {
 	r.t.Helper()
-	agent, err := filepath.Abs("../bin/sallyport-agent")
-	if err != nil {
-		r.t.Fatal(err)
+	agent := filepath.Join(r.dir, "built-agent")
+	if out, err := exec.Command("cp", "../bin/sallyport-agent", agent).CombinedOutput(); err != nil {
+		r.t.Fatalf("copy the agent: %v: %s", err, out)
 	}
 	act, err := filepath.Abs("../.bin/act")
 	if err != nil {
@@ -131,10 +133,14 @@ jobs:
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		r.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(r.t.Context(), act, "push", "--directory", checkout, "--workflows", workflow,
+	words := []string{act, "push", "--directory", checkout, "--workflows", workflow,
 		"--platform", "ubuntu-latest=-self-hosted", "--actor", "alice", "--action-offline-mode", "--secret-file", secrets, "--env-file", variables,
-		"--local-repository", "sallyport-ci/sallyport@v1="+filepath.Join(r.dir, "sallyport"),
-		"--env", "GITHUB_RUN_ID=1", "--env", "GITHUB_RUN_NUMBER=1", "--env", "GITHUB_RUN_ATTEMPT=1")
+		"--local-repository", "sallyport-ci/sallyport@v1=" + filepath.Join(r.dir, "sallyport"),
+		"--env", "GITHUB_RUN_ID=1", "--env", "GITHUB_RUN_NUMBER=1", "--env", "GITHUB_RUN_ATTEMPT=1"}
+	if r.unprivileged {
+		words = r.unprivilegedly(words, checkout, home, secrets, variables)
+	}
+	cmd := exec.CommandContext(r.t.Context(), words[0], words[1:]...)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_CACHE_HOME=" + filepath.Join(home, ".cache"),
 		"XDG_CONFIG_HOME=" + filepath.Join(home, ".config"), "LANG=C.UTF-8", "DO_NOT_TRACK=1",
@@ -150,6 +156,31 @@ jobs:
 		r.t.Errorf("a secret is in the log")
 	}
 	return cmd.ProcessState.ExitCode()
+}
+
+// unprivilegedly returns a command that runs another one as a user who may do everything by
+// sudo without a password, as on GitHub's runners. That he may is written where nobody else
+// on the machine sees it, in a mount namespace. own are to be his.
+func (r *actionRun) unprivilegedly(words []string, own ...string) []string {
+	r.t.Helper()
+	sudoers := filepath.Join(r.dir, "sudoers")
+	if err := os.WriteFile(sudoers, []byte("root ALL=(ALL:ALL) ALL\n#65534 ALL=(ALL:ALL) NOPASSWD: ALL\n"), 0o440); err != nil {
+		r.t.Fatal(err)
+	}
+	// The checkout that this test runs from may be closed to him.
+	program := filepath.Join(r.dir, "act")
+	for _, args := range [][]string{
+		append([]string{"chown", "-R", "65534:65534"}, own...),
+		{"chmod", "0755", filepath.Dir(r.dir), r.dir},
+		{"cp", words[0], program},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			r.t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	return append([]string{
+		"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/sudoers && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"`, sudoers, program,
+	}, words[1:]...)
 }
 
 // has fails unless the log has all words.
@@ -253,6 +284,37 @@ func TestActionByToken(t *testing.T) {
 		}
 	}
 	l.runs(t, "SELECT DISTINCT repository, run_id, agent_id LIKE 'job-%', kind = 'ended' FROM job_events ORDER BY 4 FORMAT TSV")("acme/by-token\t1\t1\t0\nacme/by-token\t1\t1\t1")
+}
+
+// TestActionBySudo: a runner that is not root starts the agent by sudo, asks it as itself,
+// and ends it by sudo. Nothing of the agent's is his to change.
+func TestActionBySudo(t *testing.T) {
+	r := newActionRun(t, "sudo", "nats://agent:swordfish@127.0.0.1:1")
+	r.unprivileged = true
+	code := r.run(map[string]string{"fail-on": "threat"}, `
+      - run: |
+          echo "I am $(id -u)"
+          for f in "$SALLYPORT_STATE" "$SALLYPORT_STATE-bin" "$SALLYPORT_SOCKET"; do
+            echo "$f" | sed "s/.*\///; s/$/ is of $(stat -c %u "$f")/"
+          done
+          pid=$(`+filepath.Join(r.dir, "built-agent")+` status --json | sed 's/.*"pid":\([0-9]*\).*/\1/')
+          test -d "/proc/$pid" && echo "it is $(tr '\0' ' ' <"/proc/$pid/comm")"
+          kill -9 "$pid" || echo "kill says $?"`)
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	r.has("The agent watches", "I am 65534", "var is of 0", "var-bin is of 0", "agent.sock is of 0", "it is sallyport-agent", "kill says 1", "and has ended", "Sallyport: `build`")
+	for _, no := range []string{"No report", "not watched"} {
+		if strings.Contains(r.log, no) {
+			t.Errorf("%q is in the log", no)
+		}
+	}
+	if t.Failed() {
+		t.Log(r.log)
+	}
+	if _, err := control.AskStatus(t.Context(), r.socket); err == nil {
+		t.Error("the agent still runs")
+	}
 }
 
 // TestActionServerAway: the server takes connections and says nothing. The job goes on, and
