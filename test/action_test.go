@@ -3,14 +3,20 @@ package test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -358,6 +364,51 @@ func TestActionDigest(t *testing.T) {
 	r.has("it was not started", "This job was not watched")
 	if _, err := control.AskStatus(t.Context(), r.socket); err == nil {
 		t.Error("an agent runs")
+	}
+}
+
+// TestActionDownloads: the agent comes from a mirror if it has the digest that was pinned, once
+// for all jobs of a machine, and is not started if it has another.
+func TestActionDownloads(t *testing.T) {
+	built(t)
+	agent, err := os.ReadFile("../bin/sallyport-agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoiled := append(slices.Clone(agent), "spoiled"...)
+	var asked atomic.Int32
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		asked.Add(1)
+		switch name := "/sallyport-agent-linux-" + map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]; q.URL.Path {
+		case "/good" + name:
+			_, _ = w.Write(agent) // whoever asked has gone
+		case "/spoiled" + name:
+			_, _ = w.Write(spoiled)
+		default:
+			http.NotFound(w, q)
+		}
+	}))
+	defer mirror.Close()
+	// One home, in which act has the tool cache.
+	r := newActionRun(t, "downloads", "nats://agent:swordfish@127.0.0.1:1")
+	inputs := map[string]string{"agent-path": "", "agent-version": "v9.9.9", "agent-sha256": fmt.Sprintf("%x", sha256.Sum256(agent))}
+	for _, c := range []struct {
+		folder, says string
+		asked        int32
+	}{
+		{"spoiled", "it was not started", 1},
+		{"none", "answers 404", 2},
+		{"good", "The agent watches", 3},
+		{"none", "The agent watches", 3}, // the one before has left it in the tool cache
+	} {
+		inputs["agent-url"] = mirror.URL + "/" + c.folder
+		if code := r.run(inputs, "      - run: cat /dev/null"); code != 0 {
+			t.Errorf("%s: exit code %d", c.folder, code)
+		}
+		r.has(c.says)
+		if n := asked.Load(); n != c.asked {
+			t.Errorf("%s: the mirror was asked %d times, want %d", c.folder, n, c.asked)
+		}
 	}
 }
 
