@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sallyport-ci/sallyport/agent/control"
 	"github.com/sallyport-ci/sallyport/test/lab"
@@ -323,23 +325,50 @@ func TestActionBySudo(t *testing.T) {
 	}
 }
 
-// TestActionServerAway: the server takes connections and says nothing. The job goes on, and
-// what was seen is in the spool.
+// TestActionServerAway: what should answer takes connections and says nothing. The job goes
+// on, waits for nobody, and what was seen is in the spool.
 func TestActionServerAway(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = silent.Close() }() // nothing was accepted
-	r := newActionRun(t, "away", "nats://agent:swordfish@"+silent.Addr().String())
-	if code := r.run(map[string]string{"fail-on": "new"}, "      - run: cat /dev/null"); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	r.has("The agent watches", "what is seen is kept until it can be reached", "batches of events did not reach the server", "could not be told: there is no connection to the server",
-		"Not judged")
-	spooled, err := filepath.Glob(filepath.Join(r.dir, "var/spool/*.batch"))
-	if err != nil || len(spooled) == 0 {
-		t.Errorf("%d files in the spool, %v", len(spooled), err)
+	address := silent.Addr().String()
+	for _, c := range []struct {
+		name, nats  string
+		with        map[string]string
+		environment map[string]string
+		spool       string
+	}{
+		{"nats", "nats://agent:swordfish@" + address, nil, nil, "var/spool/*.batch"},
+		{"server", "", map[string]string{"server": "http://" + address}, map[string]string{
+			"ACTIONS_ID_TOKEN_REQUEST_URL": "http://" + address + "/token", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "swordfish",
+		}, "var/spool/job-*/*.batch"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newActionRun(t, "away", c.nats)
+			r.environment = c.environment
+			with := map[string]string{"fail-on": "new"}
+			maps.Copy(with, c.with)
+			begin := time.Now()
+			if code := r.run(with, "      - run: cat /dev/null"); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			// Generous, for other tests run meanwhile; whoever waits for an answer waits longer.
+			if took := time.Since(begin); took > 25*time.Second {
+				t.Errorf("it took %s", took)
+			} else {
+				t.Logf("it took %s", took)
+			}
+			r.has("The agent watches", "what is seen is kept until it can be reached", "batches of events did not reach the server", "could not be told: ", "Not judged")
+			spooled, err := filepath.Glob(filepath.Join(r.dir, c.spool))
+			if err != nil || len(spooled) == 0 {
+				t.Errorf("%d files in the spool, %v", len(spooled), err)
+			}
+			if t.Failed() {
+				t.Log(r.log)
+			}
+		})
 	}
 }
 
