@@ -20,8 +20,7 @@ if (process.argv.includes('--tests')) {
   await build({ ...common, entryPoints: tests.map((f) => `test/${f}`), outdir: '.test', sourcemap: 'inline' })
 } else {
   rmSync('dist', { recursive: true, force: true })
-  await build({ ...common, entryPoints: ['src/action.ts'], outdir: 'dist', plugins: [withoutHTTP], external: ['./download.js'] })
-  await build({ ...common, entryPoints: ['src/download.ts'], outdir: 'dist', minify: true })
+  await build({ ...common, entryPoints: ['src/action.ts'], outdir: 'dist', plugins: [withoutHTTP] })
   for (const stage of ['pre', 'main', 'post']) {
     writeFileSync(`dist/${stage}.js`, `require('./action.js').run('${stage}')\n`)
   }

@@ -69,6 +69,9 @@ type Config struct {
 	// BeginsJob says that the job one of whose steps started the agent had run no step
 	// before: it is seen whole though its worker was there first.
 	BeginsJob bool
+	// EndsWithJobs closes Unused when the job one of whose steps started the agent has ended,
+	// and all that came to count on it (Use).
+	EndsWithJobs bool
 	// Life is where the agent keeps what the next one is to know of it; not kept if nil.
 	Life *Life
 	// Beat takes a heartbeat every second and must not wait; none if nil.
@@ -117,6 +120,7 @@ const (
 // Agent turns records into batches.
 type Agent struct {
 	armed   chan struct{} // closed when what is watched from the beginning is
+	unused  chan struct{} // closed when no job counts on the agent any more
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
@@ -150,6 +154,7 @@ type Agent struct {
 	lifeFailed   bool
 	foreign      map[string]bool // repositories that the agent may not speak for and that ran here
 	malformedLog sync.Once
+	unusedOnce   sync.Once
 
 	out        chan *sallyportv1.EventBatch
 	sinkLost   atomic.Uint64
@@ -183,6 +188,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{
 		armed:     make(chan struct{}),
+		unused:    make(chan struct{}),
 		now:       boot,
 		started:   boot,
 		tellUntil: math.MaxUint64,

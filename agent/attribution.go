@@ -64,6 +64,8 @@ type worker struct {
 	last       *attribution // step that was started last
 	// begun says that its first step started the agent.
 	begun bool
+	// uses says that its job counts on the agent.
+	uses bool
 }
 
 // between returns the attribution of what the worker does outside of steps: its
@@ -219,17 +221,15 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 
 // begins notes that the job of the agent's own process is seen whole.
 func (a *Agent) begins(self *process) {
-	for q := self.parent; q != nil; q = q.parent {
-		if q.worker == nil {
-			continue
-		}
-		q.worker.begun = true
-		for _, e := range q.worker.executions {
-			if s := a.tallyOf(e.between, a.wall(a.started)); s != nil {
-				s.job.joined = false
-			}
-		}
+	w := self.ofWorker()
+	if w == nil {
 		return
+	}
+	w.worker.begun = true
+	for _, e := range w.worker.executions {
+		if s := a.tallyOf(e.between, a.wall(a.started)); s != nil {
+			s.job.joined = false
+		}
 	}
 }
 

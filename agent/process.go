@@ -139,6 +139,17 @@ func (p *process) within(other *process) bool {
 	return false
 }
 
+// byPID returns the process that has a number now, the last one that is known; nil if none.
+func (t *processTable) byPID(pid uint32) *process {
+	var found *process
+	for _, p := range t.byID {
+		if p.message.GetPid() == pid && p.endedAt == 0 && (found == nil || p.message.GetId() > found.message.GetId()) {
+			found = p
+		}
+	}
+	return found
+}
+
 func (t *processTable) eachWorker(f func(*process)) {
 	for _, p := range t.byID {
 		if p.worker != nil && p.endedAt == 0 {
@@ -258,6 +269,9 @@ func (a *Agent) exec(r *bpf.Exec) {
 		if r.Process == a.cfg.Self && a.cfg.BeginsJob {
 			a.begins(p)
 		}
+		if w := p.ofWorker(); r.Process == a.cfg.Self && w != nil {
+			w.worker.uses = true
+		}
 		a.found.Processes++
 		return // it did not start now
 	}
@@ -298,6 +312,9 @@ func (a *Agent) exit(r *bpf.Exit) {
 	}
 	a.requests.forget(p)
 	a.processes.end(p, r.Time)
+	if p.worker != nil {
+		a.left(p)
+	}
 }
 
 // executablePath prefers the path that the kernel resolved to the one that was

@@ -181,13 +181,7 @@ func (a *Agent) report(who Asker, execution string) (*sallyportv1.JobReport, *sa
 
 // executionOfProcess returns the execution that a process belongs to, empty if none.
 func (a *Agent) executionOfProcess(pid uint32) string {
-	var found *process
-	for _, p := range a.processes.byID {
-		if p.message.GetPid() == pid && p.endedAt == 0 && (found == nil || p.message.GetId() > found.message.GetId()) {
-			found = p
-		}
-	}
-	return found.attributed().execution()
+	return a.processes.byPID(pid).attributed().execution()
 }
 
 // execution of an attribution that may be nil.

@@ -3,15 +3,24 @@ package test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sallyport-ci/sallyport/agent/control"
 	"github.com/sallyport-ci/sallyport/test/lab"
@@ -20,12 +29,15 @@ import (
 // actionRun is a workflow with the GitHub Action, run by act with the agent as it is built.
 // Nothing of it leaves the loopback interface.
 type actionRun struct {
-	t          *testing.T
-	dir        string
-	repository string
-	socket     string
-	nats       string
-	log        string // what act printed
+	t           *testing.T
+	dir         string
+	repository  string
+	socket      string
+	nats        string            // empty for no such input
+	environment map[string]string // of all steps, which act takes from a file
+	// unprivileged has act run as a user who has sudo.
+	unprivileged bool
+	log          string // what act printed
 }
 
 func newActionRun(t *testing.T, name, nats string) *actionRun {
@@ -59,15 +71,18 @@ func newActionRun(t *testing.T, name, nats string) *actionRun {
 // act's exit code.
 func (r *actionRun) run(with map[string]string, steps string) int {
 	r.t.Helper()
-	agent, err := filepath.Abs("../bin/sallyport-agent")
-	if err != nil {
-		r.t.Fatal(err)
+	agent := filepath.Join(r.dir, "built-agent")
+	if out, err := exec.Command("cp", "../bin/sallyport-agent", agent).CombinedOutput(); err != nil {
+		r.t.Fatalf("copy the agent: %v: %s", err, out)
 	}
 	act, err := filepath.Abs("../.bin/act")
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	inputs := map[string]string{"agent-path": agent, "nats": "${{ secrets.NATS }}"}
+	inputs := map[string]string{"agent-path": agent}
+	if r.nats != "" {
+		inputs["nats"] = "${{ secrets.NATS }}"
+	}
 	for k, v := range with {
 		inputs[k] = v
 	}
@@ -99,6 +114,14 @@ jobs:
 	if err := os.WriteFile(secrets, []byte("NATS="+r.nats+"\n"), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
+	var environment strings.Builder
+	for k, v := range r.environment {
+		fmt.Fprintf(&environment, "%s=%s\n", k, v)
+	}
+	variables := filepath.Join(r.dir, "environment")
+	if err := os.WriteFile(variables, []byte(environment.String()), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
 	if _, err := os.Stat(filepath.Join(checkout, ".git")); err != nil {
 		for _, args := range [][]string{
 			{"init", "-q", "-b", "main"},
@@ -118,10 +141,14 @@ jobs:
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		r.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(r.t.Context(), act, "push", "--directory", checkout, "--workflows", workflow,
-		"--platform", "ubuntu-latest=-self-hosted", "--actor", "alice", "--action-offline-mode", "--secret-file", secrets,
-		"--local-repository", "sallyport-ci/sallyport@v1="+filepath.Join(r.dir, "sallyport"),
-		"--env", "GITHUB_RUN_ID=1", "--env", "GITHUB_RUN_NUMBER=1", "--env", "GITHUB_RUN_ATTEMPT=1")
+	words := []string{act, "push", "--directory", checkout, "--workflows", workflow,
+		"--platform", "ubuntu-latest=-self-hosted", "--actor", "alice", "--action-offline-mode", "--secret-file", secrets, "--env-file", variables,
+		"--local-repository", "sallyport-ci/sallyport@v1=" + filepath.Join(r.dir, "sallyport"),
+		"--env", "GITHUB_RUN_ID=1", "--env", "GITHUB_RUN_NUMBER=1", "--env", "GITHUB_RUN_ATTEMPT=1"}
+	if r.unprivileged {
+		words = r.unprivilegedly(words, checkout, home, secrets, variables)
+	}
+	cmd := exec.CommandContext(r.t.Context(), words[0], words[1:]...)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_CACHE_HOME=" + filepath.Join(home, ".cache"),
 		"XDG_CONFIG_HOME=" + filepath.Join(home, ".config"), "LANG=C.UTF-8", "DO_NOT_TRACK=1",
@@ -137,6 +164,31 @@ jobs:
 		r.t.Errorf("a secret is in the log")
 	}
 	return cmd.ProcessState.ExitCode()
+}
+
+// unprivilegedly returns a command that runs another one as a user who may do everything by
+// sudo without a password, as on GitHub's runners. That he may is written where nobody else
+// on the machine sees it, in a mount namespace. own are to be his.
+func (r *actionRun) unprivilegedly(words []string, own ...string) []string {
+	r.t.Helper()
+	sudoers := filepath.Join(r.dir, "sudoers")
+	if err := os.WriteFile(sudoers, []byte("root ALL=(ALL:ALL) ALL\n#65534 ALL=(ALL:ALL) NOPASSWD: ALL\n"), 0o440); err != nil {
+		r.t.Fatal(err)
+	}
+	// The checkout that this test runs from may be closed to him.
+	program := filepath.Join(r.dir, "act")
+	for _, args := range [][]string{
+		append([]string{"chown", "-R", "65534:65534"}, own...),
+		{"chmod", "0755", filepath.Dir(r.dir), r.dir},
+		{"cp", words[0], program},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			r.t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	return append([]string{
+		"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/sudoers && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"`, sudoers, program,
+	}, words[1:]...)
 }
 
 // has fails unless the log has all words.
@@ -172,8 +224,9 @@ func TestAction(t *testing.T) {
 	code := r.run(map[string]string{"egress-policy": "block", "allowed-endpoints": "registry.example.test:443", "fail-on": "threat"}, `
       - id: evil
         run: |
-          cp /bin/true './<img src=x>'
-          './<img src=x>' '::error::planted' '[a](b)'
+          cp /bin/cat './<img src=x>'
+          './<img src=x>' '::error::planted' '[a](b)' || true
+          './<img src=x>' "/proc/$PPID/environ" >/dev/null || true
           bash -c 'exec 3<>/dev/tcp/127.0.0.1/1' || true
           cat "/proc/$PPID/environ" >/dev/null || true
       - run: cat /dev/null`)
@@ -185,6 +238,12 @@ func TestAction(t *testing.T) {
 		if strings.Contains(r.log, no) {
 			t.Errorf("%q is in the log:\n%s", no, r.log)
 		}
+	}
+	// Those words are in the summary, as words.
+	_, summary, _ := strings.Cut(r.log, "Sallyport: `build`")
+	spans := regexp.MustCompile("`[^`\n]*`")
+	if plain := spans.ReplaceAllString(summary, ""); !strings.Contains(summary, "img src") || regexp.MustCompile(`[^\\]<img|(?m)^\s*::error::planted`).MatchString(plain) {
+		t.Errorf("the program's name is missing, or more than words:\n%s", summary)
 	}
 	if first := strings.Index(r.log, "The agent watches"); first > strings.Index(r.log, "Run Main") {
 		t.Errorf("a step ran before the agent watched:\n%s", r.log)
@@ -208,23 +267,108 @@ func TestAction(t *testing.T) {
 	}
 }
 
-// TestActionServerAway: the server takes connections and says nothing. The job goes on, and
-// what was seen is in the spool.
+// TestActionByToken: the job is let in by its OIDC token, which the action hands to the agent
+// and to nobody else; what it did arrives under the identity of that run.
+func TestActionByToken(t *testing.T) {
+	l := newLetIn(t)
+	l.issuer.Job(map[string]any{"repository": "acme/by-token", "repository_owner": "acme", "run_id": "1", "run_attempt": "1"})
+	r := newActionRun(t, "by-token", "")
+	r.environment = map[string]string{"ACTIONS_ID_TOKEN_REQUEST_URL": l.issuer.RequestURL(), "ACTIONS_ID_TOKEN_REQUEST_TOKEN": l.issuer.RequestToken}
+	code := r.run(map[string]string{"server": l.up.Public}, fmt.Sprintf(`
+      - run: |
+          for i in $(seq 200); do
+            %[1]s status --json | grep -q '"connected":true' && break
+            sleep 0.1
+          done
+          echo "the token: $ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+          tr '\0' '\n' <"/proc/$(cat "$SALLYPORT_STATE/agent.pid")/environ" | sed 's/^/holds /'`, l.agent))
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	r.has("The agent watches", "server: connected", "the token: ***", "holds GITHUB_RUN_ID=1", "and has ended", "Sallyport: `build`")
+	for _, no := range []string{l.issuer.RequestToken, "holds ACTIONS_ID_TOKEN_REQUEST", "batches of events did not reach", "no connection to the server", "cannot prove"} {
+		if strings.Contains(r.log, no) {
+			t.Errorf("%q is in the log:\n%s", no, r.log)
+		}
+	}
+	l.runs(t, "SELECT DISTINCT repository, run_id, agent_id LIKE 'job-%', kind = 'ended' FROM job_events ORDER BY 4 FORMAT TSV")("acme/by-token\t1\t1\t0\nacme/by-token\t1\t1\t1")
+}
+
+// TestActionBySudo: a runner that is not root starts the agent by sudo, asks it as itself,
+// and ends it by sudo. Nothing of the agent's is his to change.
+func TestActionBySudo(t *testing.T) {
+	r := newActionRun(t, "sudo", "nats://agent:swordfish@127.0.0.1:1")
+	r.unprivileged = true
+	code := r.run(map[string]string{"fail-on": "threat"}, `
+      - run: |
+          echo "I am $(id -u)"
+          for f in "$SALLYPORT_STATE" "$SALLYPORT_STATE-bin" "$SALLYPORT_SOCKET"; do
+            echo "$f" | sed "s/.*\///; s/$/ is of $(stat -c %u "$f")/"
+          done
+          pid=$(`+filepath.Join(r.dir, "built-agent")+` status --json | sed 's/.*"pid":\([0-9]*\).*/\1/')
+          test -d "/proc/$pid" && echo "it is $(tr '\0' ' ' <"/proc/$pid/comm")"
+          kill -9 "$pid" || echo "kill says $?"`)
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	r.has("The agent watches", "I am 65534", "var is of 0", "var-bin is of 0", "agent.sock is of 0", "it is sallyport-agent", "kill says 1", "and has ended", "Sallyport: `build`")
+	for _, no := range []string{"No report", "not watched"} {
+		if strings.Contains(r.log, no) {
+			t.Errorf("%q is in the log", no)
+		}
+	}
+	if t.Failed() {
+		t.Log(r.log)
+	}
+	if _, err := control.AskStatus(t.Context(), r.socket); err == nil {
+		t.Error("the agent still runs")
+	}
+}
+
+// TestActionServerAway: what should answer takes connections and says nothing. The job goes
+// on, waits for nobody, and what was seen is in the spool.
 func TestActionServerAway(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = silent.Close() }() // nothing was accepted
-	r := newActionRun(t, "away", "nats://agent:swordfish@"+silent.Addr().String())
-	if code := r.run(map[string]string{"fail-on": "new"}, "      - run: cat /dev/null"); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	r.has("The agent watches", "what is seen is kept until it can be reached", "batches of events did not reach the server", "could not be told: there is no connection to the server",
-		"Not judged")
-	spooled, err := filepath.Glob(filepath.Join(r.dir, "var/spool/*.batch"))
-	if err != nil || len(spooled) == 0 {
-		t.Errorf("%d files in the spool, %v", len(spooled), err)
+	address := silent.Addr().String()
+	for _, c := range []struct {
+		name, nats  string
+		with        map[string]string
+		environment map[string]string
+		spool       string
+	}{
+		{"nats", "nats://agent:swordfish@" + address, nil, nil, "var/spool/*.batch"},
+		{"server", "", map[string]string{"server": "http://" + address}, map[string]string{
+			"ACTIONS_ID_TOKEN_REQUEST_URL": "http://" + address + "/token", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "swordfish",
+		}, "var/spool/job-*/*.batch"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newActionRun(t, "away", c.nats)
+			r.environment = c.environment
+			with := map[string]string{"fail-on": "new"}
+			maps.Copy(with, c.with)
+			begin := time.Now()
+			if code := r.run(with, "      - run: cat /dev/null"); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			// Generous, for other tests run meanwhile; whoever waits for an answer waits longer.
+			if took := time.Since(begin); took > 25*time.Second {
+				t.Errorf("it took %s", took)
+			} else {
+				t.Logf("it took %s", took)
+			}
+			r.has("The agent watches", "what is seen is kept until it can be reached", "batches of events did not reach the server", "could not be told: ", "Not judged")
+			spooled, err := filepath.Glob(filepath.Join(r.dir, c.spool))
+			if err != nil || len(spooled) == 0 {
+				t.Errorf("%d files in the spool, %v", len(spooled), err)
+			}
+			if t.Failed() {
+				t.Log(r.log)
+			}
+		})
 	}
 }
 
@@ -249,6 +393,51 @@ func TestActionDigest(t *testing.T) {
 	r.has("it was not started", "This job was not watched")
 	if _, err := control.AskStatus(t.Context(), r.socket); err == nil {
 		t.Error("an agent runs")
+	}
+}
+
+// TestActionDownloads: the agent comes from a mirror if it has the digest that was pinned, once
+// for all jobs of a machine, and is not started if it has another.
+func TestActionDownloads(t *testing.T) {
+	built(t)
+	agent, err := os.ReadFile("../bin/sallyport-agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoiled := append(slices.Clone(agent), "spoiled"...)
+	var asked atomic.Int32
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		asked.Add(1)
+		switch name := "/sallyport-agent-linux-" + map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]; q.URL.Path {
+		case "/good" + name:
+			_, _ = w.Write(agent) // whoever asked has gone
+		case "/spoiled" + name:
+			_, _ = w.Write(spoiled)
+		default:
+			http.NotFound(w, q)
+		}
+	}))
+	defer mirror.Close()
+	// One home, in which act has the tool cache.
+	r := newActionRun(t, "downloads", "nats://agent:swordfish@127.0.0.1:1")
+	inputs := map[string]string{"agent-path": "", "agent-version": "v9.9.9", "agent-sha256": fmt.Sprintf("%x", sha256.Sum256(agent))}
+	for _, c := range []struct {
+		folder, says string
+		asked        int32
+	}{
+		{"spoiled", "it was not started", 1},
+		{"none", "answers 404", 2},
+		{"good", "The agent watches", 3},
+		{"none", "The agent watches", 3}, // the one before has left it in the tool cache
+	} {
+		inputs["agent-url"] = mirror.URL + "/" + c.folder
+		if code := r.run(inputs, "      - run: cat /dev/null"); code != 0 {
+			t.Errorf("%s: exit code %d", c.folder, code)
+		}
+		r.has(c.says)
+		if n := asked.Load(); n != c.asked {
+			t.Errorf("%s: the mirror was asked %d times, want %d", c.folder, n, c.asked)
+		}
 	}
 }
 

@@ -476,7 +476,7 @@ function getState(name) {
 }
 
 // src/action.ts
-var import_node_path2 = require("node:path");
+var import_node_path3 = require("node:path");
 
 // src/agent.ts
 var import_promises3 = require("node:fs/promises");
@@ -604,6 +604,13 @@ function reason(said) {
 var defaultSocket = "/run/sallyport-agent/agent.sock";
 var defaultState = "/var/lib/sallyport-agent";
 async function status(socket, milliseconds = 1e3) {
+  return toStatus((await ask(socket, "status", milliseconds))?.["status"]);
+}
+async function use(socket) {
+  const answer = await ask(socket, "use", 1e3);
+  return answer !== void 0 && answer["error"] === void 0;
+}
+async function ask(socket, what, milliseconds) {
   try {
     if ((await (0, import_promises3.stat)(socket)).uid !== 0) {
       return void 0;
@@ -614,14 +621,14 @@ async function status(socket, milliseconds = 1e3) {
   return new Promise((resolve) => {
     let text = "";
     const c = (0, import_node_net.createConnection)(socket);
-    const done = (s) => {
+    const done = (a) => {
       clearTimeout(timer);
       c.destroy();
-      resolve(s);
+      resolve(a);
     };
     const timer = setTimeout(() => done(), milliseconds);
     c.setEncoding("utf8");
-    c.on("connect", () => c.write('{"do":"status"}\n'));
+    c.on("connect", () => c.write(JSON.stringify({ do: what }) + "\n"));
     c.on("error", () => done());
     c.on("data", (s) => {
       if (text.length < 1 << 16) text += s;
@@ -629,7 +636,7 @@ async function status(socket, milliseconds = 1e3) {
     c.on("end", () => {
       try {
         const answer = JSON.parse(text);
-        done(toStatus(answer.status));
+        done(typeof answer === "object" && answer !== null ? answer : void 0);
       } catch {
         done();
       }
@@ -645,7 +652,7 @@ function toStatus(s) {
   return fits ? s : void 0;
 }
 async function start(program, sudo, socket, state, variables2, first) {
-  const words = [...sudo, program, "start", "--json", "--environment-stdin", "--within", "10s", "--socket", socket, "--state", state, ...first ? ["--begins-job"] : []];
+  const words = [...sudo, program, "start", "--json", "--environment-stdin", "--within", "10s", "--socket", socket, "--state", state, "--ends-with-jobs", ...first ? ["--begins-job"] : []];
   const done = await run(words, 15e3, JSON.stringify(variables2));
   if (done.code !== 0) {
     const why = reason(done.err);
@@ -682,6 +689,19 @@ async function report(a, form) {
   }
   return done.code === 0 ? { text: done.out } : { problem: reason(done.err) };
 }
+
+// src/download.ts
+var import_node_crypto2 = require("node:crypto");
+var import_node_fs2 = require("node:fs");
+var import_promises4 = require("node:fs/promises");
+var http = __toESM(require("node:http"));
+var https = __toESM(require("node:https"));
+var import_node_os = require("node:os");
+var import_node_path2 = require("node:path");
+var import_node_stream = require("node:stream");
+var import_promises5 = require("node:stream/promises");
+var import_node_net3 = require("node:net");
+var import_node_tls = require("node:tls");
 
 // src/endpoints.ts
 var import_node_net2 = require("node:net");
@@ -914,8 +934,149 @@ function quoted(text) {
   return JSON.stringify(text.length > 60 ? text.slice(0, 60) + "…" : text);
 }
 
+// src/download.ts
+var limits = { within: 3e4, bytes: 64 << 20 };
+var pauses = [0, 500];
+var maxRedirects = 5;
+async function download(url, version, arch2, sha256, env = process.env, most = limits) {
+  const file = (0, import_node_path2.join)(env["RUNNER_TOOL_CACHE"] || env["RUNNER_TEMP"] || (0, import_node_os.tmpdir)(), "sallyport-agent", version, arch2, "sallyport-agent");
+  if (await sha256Of(file).catch(() => "") === sha256) {
+    return file;
+  }
+  const part = `${file}.${(0, import_node_crypto2.randomUUID)()}`;
+  try {
+    await (0, import_promises4.mkdir)((0, import_node_path2.dirname)(file), { recursive: true });
+    await fetchTo(new URL(url), part, env, most);
+    const got = await sha256Of(part);
+    if (got !== sha256) {
+      throw new Error(`it has the digest ${got}, not ${sha256}: it was not started`);
+    }
+    await (0, import_promises4.rename)(part, file);
+    return file;
+  } catch (e) {
+    throw new Error(`download ${url}: ${e.message}`);
+  } finally {
+    await (0, import_promises4.rm)(part, { force: true });
+  }
+}
+var Passing = class extends Error {
+};
+async function fetchTo(url, file, env, most) {
+  const signal = AbortSignal.timeout(most.within);
+  for (let i = 0; ; i++) {
+    try {
+      return await save(await follow(url, env, signal), file, most.bytes, signal);
+    } catch (e) {
+      if (signal.aborted) {
+        throw new Error(`it did not come within ${most.within} ms`);
+      }
+      const pause = pauses[i];
+      if (!(e instanceof Passing) || pause === void 0) {
+        throw e;
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+}
+async function follow(url, env, signal) {
+  for (let i = 0; i <= maxRedirects; i++) {
+    const answer = await get(url, env, signal);
+    const code = answer.statusCode ?? 0;
+    if (code === 200) {
+      return answer;
+    }
+    answer.destroy();
+    if (code >= 500 || code === 429 || code === 408) {
+      throw new Passing(`${url.host} answers ${code}`);
+    }
+    const location = answer.headers.location;
+    if (code < 300 || code >= 400 || location === void 0) {
+      throw new Error(`${url.host} answers ${code}`);
+    }
+    url = new URL(location, url);
+    if (!isWebAddress(url.href)) {
+      throw new Error(`it was sent on to ${url.protocol}//${url.host}, which is not https`);
+    }
+  }
+  throw new Error(`it was sent on more than ${maxRedirects} times`);
+}
+async function get(url, env, signal) {
+  const options = { signal, headers: { "user-agent": "sallyport-action" } };
+  const proxy = proxyFor(url, env);
+  if (proxy !== void 0) {
+    const socket = await tunnel(proxy, `${url.hostname}:${url.port || 443}`, signal);
+    options.createConnection = () => (0, import_node_tls.connect)({ socket, ...(0, import_node_net3.isIP)(bare(url.hostname)) ? {} : { servername: url.hostname } });
+  }
+  return new Promise((resolve, reject) => {
+    (url.protocol === "https:" ? https : http).get(url, options, resolve).on("error", (e) => reject(new Passing(e.message)));
+  });
+}
+async function save(answer, file, most, signal) {
+  let bytes = 0;
+  const counted = new import_node_stream.Transform({
+    transform(chunk, _, done) {
+      bytes += chunk.length;
+      bytes > most ? done(new Error(`it has more than ${most} bytes`)) : done(null, chunk);
+    }
+  });
+  try {
+    await (0, import_promises5.pipeline)(answer, counted, (0, import_node_fs2.createWriteStream)(file, { mode: 420 }), { signal });
+  } catch (e) {
+    const code = e.code;
+    throw code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE" ? new Passing(e.message) : e;
+  }
+}
+function proxyFor(url, env) {
+  const proxy = env["https_proxy"] || env["HTTPS_PROXY"] || "";
+  if (url.protocol !== "https:" || proxy === "") {
+    return void 0;
+  }
+  const port = url.port || "443";
+  for (const word of (env["no_proxy"] || env["NO_PROXY"] || "").toLowerCase().split(/[\s,]+/)) {
+    const [, name = "", only] = /^(.*?)(?::(\d+))?$/.exec(word) ?? [];
+    const suffix = name.replace(/^\*?\./, "");
+    if (suffix !== "" && (only === void 0 || only === port) && (name === "*" || url.hostname === suffix || url.hostname.endsWith(`.${suffix}`))) {
+      return void 0;
+    }
+  }
+  try {
+    return new URL(proxy.includes("://") ? proxy : `http://${proxy}`);
+  } catch {
+    throw new Error("HTTPS_PROXY is not an address");
+  }
+}
+function tunnel(proxy, to, signal) {
+  const headers = { host: to };
+  if (proxy.username !== "") {
+    const word = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
+    headers["proxy-authorization"] = `Basic ${Buffer.from(word).toString("base64")}`;
+  }
+  const secure = proxy.protocol === "https:";
+  return new Promise((resolve, reject) => {
+    (secure ? https : http).request({
+      method: "CONNECT",
+      host: bare(proxy.hostname),
+      port: proxy.port || (secure ? 443 : 80),
+      path: to,
+      headers,
+      agent: false,
+      signal
+    }).on("connect", (answer, socket) => {
+      if (answer.statusCode === 200) {
+        resolve(socket);
+      } else {
+        socket.destroy();
+        reject(new Error(`the proxy answers ${answer.statusCode}`));
+      }
+    }).on("error", (e) => reject(new Passing(`the proxy: ${e.message}`))).end();
+  });
+}
+function bare(host) {
+  return host.replace(/^\[|\]$/g, "");
+}
+
 // src/platform.ts
-var import_node_fs2 = require("node:fs");
+var import_node_fs3 = require("node:fs");
 var firstPIDNamespace = "pid:[4026531836]";
 function platform2(env) {
   return {
@@ -928,7 +1089,7 @@ function platform2(env) {
 }
 function isContained() {
   try {
-    return (0, import_node_fs2.readlinkSync)("/proc/self/ns/pid") !== firstPIDNamespace;
+    return (0, import_node_fs3.readlinkSync)("/proc/self/ns/pid") !== firstPIDNamespace;
   } catch {
     return true;
   }
@@ -953,7 +1114,7 @@ function findSudo(root, places = ["/usr/bin/sudo", "/bin/sudo", "/usr/local/bin/
   if (root) {
     return [];
   }
-  const sudo = places.find((p) => (0, import_node_fs2.existsSync)(p));
+  const sudo = places.find((p) => (0, import_node_fs3.existsSync)(p));
   if (sudo === void 0) {
     throw new Error("the agent needs root, and this runner has no sudo");
   }
@@ -1059,6 +1220,13 @@ async function watch(inputs, first) {
     return { notWatched: no };
   }
   if (there !== void 0) {
+    const own = ["GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"].map((n) => process.env[n] ?? "").join("/");
+    if (there.run && there.run !== own) {
+      throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(there.run)} alone; runners that share a machine need the agent on the machine (docs/self-hosted.md)`);
+    }
+    if (there.users && !await use(socket)) {
+      throw new Error("an agent runs on this machine already, which another job has started, and which does not see this one");
+    }
     info(`An agent runs on this machine already: version ${shown(there.version)}, process ${there.pid}.`);
     const program2 = await programOf(inputs, here.arch, `${state}-bin`, here.root).catch(() => "");
     return { running: { socket, program: program2, sudo: [], ours: false, pid: there.pid } };
@@ -1075,14 +1243,13 @@ async function programOf(inputs, arch2, folder, root) {
   if ("path" in w) {
     file = w.path;
   } else {
-    const { download } = await import("./download.js");
     file = await download(w.url, w.version, arch2, w.sha256);
   }
   return install(file, w.sha256, folder, findSudo(root));
 }
 function setting(name, otherwise) {
   const value = process.env[name] ?? "";
-  return (0, import_node_path2.isAbsolute)(value) ? value : otherwise;
+  return (0, import_node_path3.isAbsolute)(value) ? value : otherwise;
 }
 var nowhere = "nats://sallyport.invalid:4222";
 function variables(inputs) {
@@ -1092,22 +1259,28 @@ function variables(inputs) {
       v[name] = value;
     }
   }
+  const drop = (pattern) => {
+    for (const name of Object.keys(v)) if (pattern.test(name)) delete v[name];
+  };
   if (inputs.disableTelemetry) {
-    delete v["SALLYPORT_SERVER"];
+    drop(/^SALLYPORT_(SERVER|NATS)/);
     v["SALLYPORT_NATS"] = nowhere;
     info("Nothing is sent to a server (disable-telemetry).");
     return v;
   }
   if (inputs.nats !== "") {
+    drop(/^SALLYPORT_SERVER/);
     v["SALLYPORT_NATS"] = inputs.nats;
   }
   if (inputs.server !== "") {
+    drop(/^SALLYPORT_NATS/);
     v["SALLYPORT_SERVER"] = inputs.server;
-    const url = process.env["ACTIONS_ID_TOKEN_REQUEST_URL"], token = process.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"];
-    if (url && token) {
-      v["ACTIONS_ID_TOKEN_REQUEST_URL"] = url;
-      v["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = token;
-    } else {
+  }
+  if (v["SALLYPORT_SERVER"]) {
+    for (const name of ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"]) {
+      v[name] = process.env[name] ?? "";
+    }
+    if (v["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] === "" || v["ACTIONS_ID_TOKEN_REQUEST_URL"] === "") {
       warning('Sallyport: the job cannot prove to the server who it is: it needs "permissions: id-token: write"');
     }
   }
@@ -1175,16 +1348,19 @@ async function end(inputs) {
   ]);
   await completed;
   let last = before;
-  if (a.ours) {
+  const ended = a.ours && (before.users ?? 1) <= 1;
+  if (ended) {
     last = await stop(a);
+  } else if (a.ours) {
+    info("Another job on this machine counts on the agent: it goes on, and ends with that.");
   }
   await write(inputs, (markdown === void 0 ? "" : "text" in markdown ? markdown.text : `### Sallyport
 
 ❔ No report: ${escaped(markdown.problem)}
-`) + account(last, a.ours));
-  info(`The agent saw ${last.events_seen} records${a.ours ? " and has ended" : ""}.`);
+`) + account(last, ended));
+  info(`The agent saw ${last.events_seen} records${ended ? " and has ended" : ""}.`);
   if (last.batches_waiting > 0) {
-    warning(`Sallyport: ${unsent(last, a.ours)}`);
+    warning(`Sallyport: ${unsent(last, ended)}`);
   }
   if (json !== void 0) {
     const verdict = "text" in json ? judge(json.text, inputs.failOn) : { fails: [], unknown: json.problem };
@@ -1214,7 +1390,7 @@ ${lines.join("\n\n")}
 }
 function unsent(s, ended) {
   const why = s.connected ? "there was no time" : s.not_connected ?? "not connected";
-  return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` + (ended ? `they are in ${shown(s.spool)} on this machine: the next agent there sends them, and where the machine goes with the job they are lost` : "the agent goes on sending them");
+  return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` + (ended ? `they are in ${shown(s.spool)} on this machine: ${s.run ? "another agent of this run" : "the next agent there"} sends them, and where the machine goes with the job they are lost` : "the agent goes on sending them");
 }
 async function write(inputs, text) {
   if (inputs.summary && text !== "" && process.env["GITHUB_STEP_SUMMARY"]) {

@@ -1,8 +1,9 @@
 // The three stages of the action: start the agent, show it, end it.
 import * as core from '@actions/core'
 import { isAbsolute } from 'node:path'
-import { complete, defaultSocket, defaultState, report, start, status, stop, type Running, type Status } from './agent'
+import { complete, defaultSocket, defaultState, report, start, status, stop, use, type Running, type Status } from './agent'
 import { install, wanted } from './binary'
+import { download } from './download'
 import { readInputs, type Inputs } from './inputs'
 import { findSudo, platform, whyNot } from './platform'
 import { judge } from './verdict'
@@ -84,6 +85,14 @@ async function watch(inputs: Inputs, first: boolean): Promise<Left> {
     return { notWatched: no }
   }
   if (there !== undefined) {
+    const own = ['GITHUB_REPOSITORY', 'GITHUB_RUN_ID', 'GITHUB_RUN_ATTEMPT'].map((n) => process.env[n] ?? '').join('/')
+    if (there.run && there.run !== own) {
+      throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(there.run)} alone; ` +
+        'runners that share a machine need the agent on the machine (docs/self-hosted.md)')
+    }
+    if (there.users && !await use(socket)) {
+      throw new Error('an agent runs on this machine already, which another job has started, and which does not see this one')
+    }
     core.info(`An agent runs on this machine already: version ${shown(there.version)}, process ${there.pid}.`)
     // Its report needs a program that asks; nothing is started or ended with it.
     const program = await programOf(inputs, here.arch, `${state}-bin`, here.root).catch(() => '')
@@ -102,7 +111,6 @@ async function programOf(inputs: Inputs, arch: string, folder: string, root: boo
   if ('path' in w) {
     file = w.path
   } else {
-    const { download } = await import('./download.js' as string) as typeof import('./download')
     file = await download(w.url, w.version, arch, w.sha256)
   }
   return install(file, w.sha256, folder, findSudo(root))
@@ -125,22 +133,27 @@ function variables(inputs: Inputs): Record<string, string> {
       v[name] = value
     }
   }
+  const drop = (pattern: RegExp) => { for (const name of Object.keys(v)) if (pattern.test(name)) delete v[name] }
   if (inputs.disableTelemetry) {
-    delete v['SALLYPORT_SERVER']
+    drop(/^SALLYPORT_(SERVER|NATS)/)
     v['SALLYPORT_NATS'] = nowhere
     core.info('Nothing is sent to a server (disable-telemetry).')
     return v
   }
+  // The agent takes one of the two; an input counts more than a variable.
   if (inputs.nats !== '') {
+    drop(/^SALLYPORT_SERVER/)
     v['SALLYPORT_NATS'] = inputs.nats
   }
   if (inputs.server !== '') {
+    drop(/^SALLYPORT_NATS/)
     v['SALLYPORT_SERVER'] = inputs.server
-    const url = process.env['ACTIONS_ID_TOKEN_REQUEST_URL'], token = process.env['ACTIONS_ID_TOKEN_REQUEST_TOKEN']
-    if (url && token) {
-      v['ACTIONS_ID_TOKEN_REQUEST_URL'] = url
-      v['ACTIONS_ID_TOKEN_REQUEST_TOKEN'] = token
-    } else {
+  }
+  if (v['SALLYPORT_SERVER']) {
+    for (const name of ['ACTIONS_ID_TOKEN_REQUEST_URL', 'ACTIONS_ID_TOKEN_REQUEST_TOKEN', 'GITHUB_REPOSITORY', 'GITHUB_RUN_ID', 'GITHUB_RUN_ATTEMPT']) {
+      v[name] = process.env[name] ?? ''
+    }
+    if (v['ACTIONS_ID_TOKEN_REQUEST_TOKEN'] === '' || v['ACTIONS_ID_TOKEN_REQUEST_URL'] === '') {
       core.warning('Sallyport: the job cannot prove to the server who it is: it needs "permissions: id-token: write"')
     }
   }
@@ -210,13 +223,16 @@ async function end(inputs: Inputs): Promise<void> {
   ])
   await completed
   let last: Status = before
-  if (a.ours) {
+  const ended = a.ours && (before.users ?? 1) <= 1
+  if (ended) {
     last = await stop(a)
+  } else if (a.ours) {
+    core.info('Another job on this machine counts on the agent: it goes on, and ends with that.')
   }
-  await write(inputs, (markdown === undefined ? '' : 'text' in markdown ? markdown.text : `### Sallyport\n\n❔ No report: ${escaped(markdown.problem)}\n`) + account(last, a.ours))
-  core.info(`The agent saw ${last.events_seen} records${a.ours ? ' and has ended' : ''}.`)
+  await write(inputs, (markdown === undefined ? '' : 'text' in markdown ? markdown.text : `### Sallyport\n\n❔ No report: ${escaped(markdown.problem)}\n`) + account(last, ended))
+  core.info(`The agent saw ${last.events_seen} records${ended ? ' and has ended' : ''}.`)
   if (last.batches_waiting > 0) {
-    core.warning(`Sallyport: ${unsent(last, a.ours)}`)
+    core.warning(`Sallyport: ${unsent(last, ended)}`)
   }
   if (json !== undefined) {
     const verdict = 'text' in json ? judge(json.text, inputs.failOn) : { fails: [], unknown: json.problem }
@@ -249,7 +265,7 @@ function unsent(s: Status, ended: boolean): string {
   const why = s.connected ? 'there was no time' : s.not_connected ?? 'not connected'
   return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` +
     (ended
-      ? `they are in ${shown(s.spool)} on this machine: the next agent there sends them, and where the machine goes with the job they are lost`
+      ? `they are in ${shown(s.spool)} on this machine: ${s.run ? 'another agent of this run' : 'the next agent there'} sends them, and where the machine goes with the job they are lost`
       : 'the agent goes on sending them')
 }
 

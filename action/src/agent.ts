@@ -16,6 +16,10 @@ export interface Status {
   events_lost?: Record<string, number>
   batches_waiting: number
   spool: string
+  /** Jobs that count on it; only of an agent that a job has started. */
+  users?: number
+  /** OWNER/NAME/ID/ATTEMPT if it may speak for that run alone. */
+  run?: string
 }
 
 export const defaultSocket = '/run/sallyport-agent/agent.sock'
@@ -34,6 +38,19 @@ export interface Running {
 
 /** status asks the agent on a socket that only root can have made; undefined if none answers. */
 export async function status(socket: string, milliseconds = 1000): Promise<Status | undefined> {
+  return toStatus((await ask(socket, 'status', milliseconds))?.['status'])
+}
+
+/**
+ * use has an agent that another job has started go on until this one has ended, too. False if
+ * it does not.
+ */
+export async function use(socket: string): Promise<boolean> {
+  const answer = await ask(socket, 'use', 1000)
+  return answer !== undefined && answer['error'] === undefined
+}
+
+async function ask(socket: string, what: string, milliseconds: number): Promise<Record<string, unknown> | undefined> {
   try {
     if ((await stat(socket)).uid !== 0) {
       return undefined
@@ -44,16 +61,16 @@ export async function status(socket: string, milliseconds = 1000): Promise<Statu
   return new Promise((resolve) => {
     let text = ''
     const c = createConnection(socket)
-    const done = (s?: Status) => { clearTimeout(timer); c.destroy(); resolve(s) }
+    const done = (a?: Record<string, unknown>) => { clearTimeout(timer); c.destroy(); resolve(a) }
     const timer = setTimeout(() => done(), milliseconds)
     c.setEncoding('utf8')
-    c.on('connect', () => c.write('{"do":"status"}\n'))
+    c.on('connect', () => c.write(JSON.stringify({ do: what }) + '\n'))
     c.on('error', () => done())
     c.on('data', (s: string) => { if (text.length < 1 << 16) text += s })
     c.on('end', () => {
       try {
-        const answer = JSON.parse(text) as { status?: unknown }
-        done(toStatus(answer.status))
+        const answer: unknown = JSON.parse(text)
+        done(typeof answer === 'object' && answer !== null ? answer as Record<string, unknown> : undefined)
       } catch {
         done()
       }
@@ -76,7 +93,7 @@ function toStatus(s: unknown): Status | undefined {
  * says that no step of the job has run yet.
  */
 export async function start(program: string, sudo: string[], socket: string, state: string, variables: Record<string, string>, first: boolean): Promise<Status> {
-  const words = [...sudo, program, 'start', '--json', '--environment-stdin', '--within', '10s', '--socket', socket, '--state', state, ...(first ? ['--begins-job'] : [])]
+  const words = [...sudo, program, 'start', '--json', '--environment-stdin', '--within', '10s', '--socket', socket, '--state', state, '--ends-with-jobs', ...(first ? ['--begins-job'] : [])]
   const done = await run(words, 15_000, JSON.stringify(variables))
   if (done.code !== 0) {
     const why = reason(done.err)

@@ -139,7 +139,8 @@ function variable(name: string): string {
   return `INPUT_${name.replace(/ /g, '_').toUpperCase()}`
 }
 
-function isWebAddress(text: string): boolean {
+/** isWebAddress says whether an address is one of HTTPS, without a password in it. */
+export function isWebAddress(text: string): boolean {
   try {
     const u = new URL(text)
     // In clear only where nothing leaves the machine.

@@ -1,12 +1,9 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { chmodSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import test from 'node:test'
 import { install, wanted } from '../src/binary'
-import { download } from '../src/download'
 import { readInputs } from '../src/inputs'
 
 const digest = (text: string) => createHash('sha256').update(text).digest('hex')
@@ -52,26 +49,4 @@ test('not below a folder that others can write', async () => {
   writeFileSync(join(dir, 'agent'), 'x')
   chmodSync(dir, 0o777)
   await assert.rejects(install(join(dir, 'agent'), '', join(dir, 'bin'), []), /others than root can change/)
-})
-
-test('download: the digest decides, and the tool cache is looked at each time', async () => {
-  const dir = folder()
-  process.env['RUNNER_TEMP'] = join(dir, 'temp')
-  process.env['RUNNER_TOOL_CACHE'] = join(dir, 'tools')
-  let asked = 0
-  const server = createServer((q, r) => { asked++; r.end(q.url === '/evil' ? 'evil' : 'good') }).listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  try {
-    await assert.rejects(download(`${base}/evil`, '1.2.3', 'x64', digest('good')), /has the digest .*, not .*: it was not started/)
-    const file = await download(`${base}/good`, '1.2.3', 'x64', digest('good'))
-    assert.equal(readFileSync(file, 'utf8'), 'good')
-    assert.equal(await download(`${base}/good`, '1.2.3', 'x64', digest('good')), file)
-    assert.equal(asked, 2)
-    writeFileSync(file, 'evil') // an earlier job on the same machine
-    assert.equal(readFileSync(await download(`${base}/good`, '1.2.3', 'x64', digest('good')), 'utf8'), 'good')
-    assert.equal(asked, 3)
-  } finally {
-    server.close()
-  }
 })

@@ -16,7 +16,7 @@ fs.appendFileSync(dir + '/calls', JSON.stringify({ what, args, environment: proc
 if (what === 'serve') {
   fs.mkdirSync(require('path').dirname(socket), { recursive: true })
   status.pid = process.pid; fs.rmSync(socket, { force: true })
-  net.createServer((c) => { c.on('error', () => {}); c.on('data', () => c.end(JSON.stringify({ status }) + '\\n')) }).listen(socket, () => { fs.writeFileSync(dir + '/pid.new', String(process.pid)); fs.renameSync(dir + '/pid.new', dir + '/pid') })
+  net.createServer((c) => { c.on('error', () => {}); c.on('data', (q) => { const use = String(q).includes('"use"'); if (use) fs.appendFileSync(dir + '/calls', JSON.stringify({ what: 'use', args: [], environment: {}, stdin: '' }) + '\\n'); c.end(JSON.stringify(use ? o.use ?? {} : { status }) + '\\n') }) }).listen(socket, () => { fs.writeFileSync(dir + '/pid.new', String(process.pid)); fs.renameSync(dir + '/pid.new', dir + '/pid') })
   setTimeout(() => process.exit(), 60000)
 } else if (what === 'start') {
   if (o.startFails) { console.error(o.startFails.says); process.exit(o.startFails.code) }
@@ -51,7 +51,7 @@ class Job {
   }
 
   /** stage runs one, as root unless it is given a user. */
-  stage(name: 'pre' | 'main' | 'post', more: { before?: string; uid?: number; dist?: string } = {}): { code: number | null; out: string } {
+  stage(name: 'pre' | 'main' | 'post', more: { before?: string; uid?: number; dist?: string; below?: string[] } = {}): { code: number | null; out: string } {
     const file = (n: string) => { const p = join(this.dir, n); writeFileSync(p, existsSync(p) ? readFileSync(p) : '', { mode: 0o666 }); chmodSync(p, 0o666); return p }
     writeFileSync(join(this.dir, 'state-file'), '')
     const env: NodeJS.ProcessEnv = {
@@ -62,7 +62,8 @@ class Job {
     for (const [k, v] of Object.entries(this.state)) env[`STATE_${k}`] = v
     const dist = resolve(more.dist ?? 'dist')
     const args = more.before === undefined ? [join(dist, `${name}.js`)] : ['-e', `${more.before}; require(${JSON.stringify(join(dist, 'action.js'))}).run('${name}')`]
-    const done = spawnSync(process.execPath, args, { env, encoding: 'utf8', cwd: this.dir, timeout: 60_000, ...(more.uid === undefined ? {} : { uid: more.uid, gid: more.uid }) })
+    const [program = '', ...words] = [...more.below ?? [], process.execPath, ...args]
+    const done = spawnSync(program, words, { env, encoding: 'utf8', cwd: this.dir, timeout: 60_000, ...(more.uid === undefined ? {} : { uid: more.uid, gid: more.uid }) })
     for (const m of readFileSync(join(this.dir, 'state-file'), 'utf8').matchAll(/^(\w+)<<(\S+)\r?\n([\s\S]*?)\r?\n\2\r?$/gm)) {
       this.state[m[1] ?? ''] = m[3] ?? ''
     }
@@ -104,10 +105,15 @@ test('from start to end; secrets are masked, and go neither by arguments nor by 
 
 test('the token of OIDC goes to the agent only with a server, and never into the log in clear', () => {
   const oidc = { ACTIONS_ID_TOKEN_REQUEST_URL: 'https://token.example.test/', ACTIONS_ID_TOKEN_REQUEST_TOKEN: 'tok-swordfish' }
-  const job = new Job({ server: 'https://sallyport.example.test' }, {}, oidc)
+  const run = { GITHUB_REPOSITORY: 'acme/shop', GITHUB_RUN_ID: '7', GITHUB_RUN_ATTEMPT: '2' }
+  const paths = (j: Job) => ({ SALLYPORT_SOCKET: join(j.dir, 'run/agent.sock'), SALLYPORT_STATE: join(j.dir, 'var') })
+  const job = new Job({ server: 'https://sallyport.example.test' }, {}, { ...oidc, ...run, GITHUB_TOKEN: 'ghs_swordfish', SALLYPORT_NATS: 'nats://other.example.test', SALLYPORT_NATS_CA: '/ca' })
   assert.ok(!/tok-swordfish/.test(job.stage('pre').out.replace('::add-mask::tok-swordfish', '')))
-  const given = JSON.parse(job.calls()[0]?.stdin ?? '') as Record<string, string>
-  assert.deepEqual([given['SALLYPORT_SERVER'], given['ACTIONS_ID_TOKEN_REQUEST_TOKEN']], ['https://sallyport.example.test', 'tok-swordfish'])
+  // All that lets the job in, nothing that the agent refuses beside it.
+  assert.deepEqual(JSON.parse(job.calls()[0]?.stdin ?? ''), { ...oidc, ...run, SALLYPORT_SERVER: 'https://sallyport.example.test', ...paths(job) })
+  const variable = new Job({}, {}, { ...oidc, ...run, SALLYPORT_SERVER: 'https://sallyport.example.test' })
+  variable.stage('pre')
+  assert.deepEqual(JSON.parse(variable.calls()[0]?.stdin ?? ''), { ...oidc, ...run, SALLYPORT_SERVER: 'https://sallyport.example.test', ...paths(variable) })
   const without = new Job({}, {}, oidc)
   assert.match(without.stage('pre').out, /neither server nor nats/)
   assert.ok(!without.calls()[0]?.stdin.includes('tok-swordfish'))
@@ -182,6 +188,21 @@ test('Windows and macOS: it says that it does not observe there, and succeeds', 
   }
 })
 
+test('a job in a container: it says what is not possible and what is, and succeeds', () => {
+  const job = new Job()
+  // What a container engine makes, of which the action looks at the PID namespace.
+  const below = ['unshare', '--pid', '--fork', '--mount-proc', '--mount']
+  const pre = job.stage('pre', { below })
+  assert.equal(pre.code, 0)
+  assert.match(pre.out, /::notice::Sallyport: this job runs in a container, from where the agent cannot see the machine.*install the agent on the machine/)
+  assert.match(job.stage('main', { below }).out, /This job is not watched: this job runs in a container/)
+  assert.equal(job.stage('post', { below }).code, 0)
+  assert.match(job.summary(), /This job was not watched: this job runs in a container/)
+  assert.deepEqual(job.calls(), [])
+  const strict = new Job({ 'require-agent': 'true' })
+  assert.equal(strict.stage('pre', { below }).code, 1)
+})
+
 test('an action without a pre starts in its main', () => {
   const job = new Job()
   const main = job.stage('main')
@@ -199,6 +220,28 @@ test('an agent that runs already is neither started nor ended', () => {
   job.stage('post')
   assert.deepEqual(job.calls().map((c) => c.what), ['report'])
   assert.equal(process.kill(Number(readFileSync(join(first.dir, 'pid'))), 0), true)
+})
+
+test('runners that share a machine: an agent is not taken from another job, nor from a run that it does not speak for', () => {
+  const run = { GITHUB_REPOSITORY: 'acme/shop', GITHUB_RUN_ID: '7', GITHUB_RUN_ATTEMPT: '1' }
+  for (const [settings, own, says, used] of [
+    [{ status: { users: 2 } }, run, /An agent runs on this machine already/, true],
+    [{ status: { users: 2, run: 'acme/shop/7/1' } }, run, /An agent runs on this machine already/, true],
+    [{ status: { users: 1, run: 'acme/shop/7/1' } }, { ...run, GITHUB_RUN_ATTEMPT: '2' }, /::error::.*not watched: .*speaks for the run acme\/shop\/7\/1 alone/, false],
+    [{ status: { users: 1 }, use: { error: 'no job' } }, run, /::error::.*not watched: .*does not see this one/, true],
+  ] as const) {
+    const first = new Job({}, settings, run)
+    first.stage('pre')
+    const second = new Job({}, {}, { ...own, SALLYPORT_SOCKET: join(first.dir, 'run/agent.sock') })
+    assert.match(second.stage('pre').out, says)
+    assert.equal(first.calls().some((c) => c.what === 'use'), used)
+    assert.equal(second.calls().some((c) => c.what === 'start'), false)
+    const post = first.stage('post')
+    assert.equal(first.calls().some((c) => c.what === 'stop'), settings.status.users === 1, post.out)
+    if (settings.status.users === 2) {
+      assert.match(post.out, /Another job on this machine counts on the agent/)
+    }
+  }
 })
 
 test('an agent that was killed: said, and a failure where the job is to fail for threats', () => {

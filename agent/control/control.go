@@ -33,6 +33,7 @@ const (
 	doReport   = "report"
 	doStatus   = "status"
 	doStop     = "stop"
+	doUse      = "use"
 )
 
 type request struct {
@@ -66,6 +67,8 @@ type Agent struct {
 	Report func(ctx context.Context, who Caller, execution string, wait time.Duration) (*sallyportv1.JobReport, error)
 	// Status says how the agent is, and does not wait.
 	Status func() Status
+	// Use notes that the job of who asks counts on the agent, which goes on for it.
+	Use func(who Caller) error
 	// Stop ends the agent, and returns when it has; what is not sent within that time
 	// stays in its spool.
 	Stop func(ctx context.Context, within time.Duration) (Status, error)
@@ -183,6 +186,12 @@ func converse(ctx context.Context, c *net.UnixConn, a Agent, reports chan struct
 	case doStatus:
 		status := a.Status()
 		out.Status = &status
+	case doUse:
+		if who, err := peer(c); err != nil {
+			out.Error = err.Error()
+		} else if err := a.Use(who); err != nil {
+			out.Error = err.Error()
+		}
 	case doStop:
 		out.Status, out.Error = stop(ctx, c, a, q)
 	default:

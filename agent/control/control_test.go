@@ -123,6 +123,12 @@ func TestOnlyRootEndsIt(t *testing.T) {
 		HandOver: func(context.Context) (uint64, error) { handed = true; return 0, nil },
 		Stop:     func(context.Context, time.Duration) (Status, error) { handed = true; return Status{}, nil },
 		Status:   func() Status { return Status{AgentID: "vm"} },
+		Use: func(who Caller) error {
+			if who.UID != 65534 || who.PID == 0 {
+				return errors.New("that is not who asked")
+			}
+			return nil
+		},
 	})
 	for dir := filepath.Dir(socket); dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
 		if err := syscall.Chmod(dir, 0o755); err != nil {
@@ -130,7 +136,7 @@ func TestOnlyRootEndsIt(t *testing.T) {
 		}
 	}
 	cmd := exec.Command("/usr/bin/python3", "-c", `import socket, sys
-for what in "hand over", "stop", "flush", "status":
+for what in "hand over", "stop", "flush", "status", "use":
     s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
     s.send(b'{"do": "%s"}\n' % what.encode()); print(s.recv(1000).decode().strip())`, socket)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
@@ -139,7 +145,7 @@ for what in "hand over", "stop", "flush", "status":
 		t.Fatalf("%v: %s", err, out)
 	}
 	if want := "{\"error\":\"only root may have the agent hand over\"}\n{\"error\":\"only root may have the agent stop\"}\n{}\n" +
-		"{\"status\":{\"agent_id\":\"vm\",\"version\":\"\",\"pid\":0,\"armed\":false,\"connected\":false,\"events_seen\":0,\"batches_waiting\":0,\"spool\":\"\"}}\n"; string(out) != want || handed {
+		"{\"status\":{\"agent_id\":\"vm\",\"version\":\"\",\"pid\":0,\"armed\":false,\"connected\":false,\"events_seen\":0,\"batches_waiting\":0,\"spool\":\"\"}}\n{}\n"; string(out) != want || handed {
 		t.Errorf("%s, handed over %t", out, handed)
 	}
 }

@@ -25,6 +25,11 @@ type Status struct {
 	// sent by the next agent that has it.
 	BatchesWaiting uint64 `json:"batches_waiting"`
 	Spool          string `json:"spool"`
+	// Users is how many jobs count on an agent that ends with them; 0 of one that does not.
+	Users int `json:"users,omitempty"`
+	// Run is the one that the agent may speak for, OWNER/NAME/ID/ATTEMPT; empty if it may
+	// speak for others, too.
+	Run string `json:"run,omitempty"`
 }
 
 // maxWithin bounds how long an agent that is to stop may go on sending.

@@ -33,6 +33,7 @@ type link struct {
 	agentID string
 	// spool is the folder of what waits for this identity.
 	spool  string
+	runOf  string // what it may speak for, if that is one run: OWNER/NAME/ID/ATTEMPT
 	log    *slog.Logger
 	holder *credential.Holder // nil with --nats
 
@@ -59,28 +60,29 @@ func (o *options) link() (*link, error) {
 		}
 		return &link{agentID: id, spool: spool, log: o.log, connection: c}, nil
 	}
-	source, job, err := o.source()
+	source, of, err := o.source()
 	if err != nil {
 		return nil, err
 	}
 	l := &link{agentID: source.AgentID(), spool: spool, log: o.log, holder: credential.NewHolder(source, o.log)}
-	if job {
+	if of != nil {
 		// What another job's agent has left may not be published by this one.
 		l.spool = filepath.Join(spool, l.agentID)
+		l.runOf = fmt.Sprintf("%s/%s/%d", of.Repository, of.RunID, of.Attempt)
 	}
 	return l, nil
 }
 
 // source is where credentials come from: the enrolment of this machine, else the job that
-// the agent was started in.
-func (o *options) source() (source credential.Source, job bool, err error) {
+// the agent was started in, which is returned, too.
+func (o *options) source() (source credential.Source, job *credential.Job, err error) {
 	// First, so that it is out of the environment whatever comes.
 	request, requestErr := credential.TakeRequest(os.LookupEnv)
 	enrolment, err := credential.LoadEnrolment(o.state)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, false, err
+		return nil, nil, err
 	default:
 		address, ca := o.server, o.serverCA
 		if address == "" {
@@ -91,33 +93,33 @@ func (o *options) source() (source credential.Source, job bool, err error) {
 		}
 		api, err := credential.NewAPI(address, ca)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 		if api.URL != enrolment.Server {
-			return nil, false, fmt.Errorf("this machine is enrolled at %s, not at %s: enrol it there", enrolment.Server, api.URL)
+			return nil, nil, fmt.Errorf("this machine is enrolled at %s, not at %s: enrol it there", enrolment.Server, api.URL)
 		}
 		source, err = credential.NewEnrolledSource(api, enrolment)
-		return source, false, err
+		return source, nil, err
 	}
 	api, err := credential.NewAPI(o.server, o.serverCA)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	which, err := credential.JobOf(os.LookupEnv)
 	if err = errors.Join(requestErr, err); err != nil {
 		// The job goes on, and what it does is kept for whoever looks at it later.
 		id, e := agent.Identity(o.state)
 		if e != nil {
-			return nil, false, e
+			return nil, nil, e
 		}
-		return nobody{id: id, err: err}, false, nil
+		return nobody{id: id, err: err}, nil, nil
 	}
 	key, err := credential.JobKey(o.state, which)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	source, err = credential.NewJobSource(api, request, which, key)
-	return source, true, err
+	return source, &which, err
 }
 
 // nobody is the source of an agent that cannot be let in.

@@ -134,6 +134,7 @@ type options struct {
 	logFile, pidFile string
 	environmentStdin bool
 	beginsJob        bool
+	endsWithJobs     bool
 
 	check   bool
 	version bool
@@ -228,6 +229,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.pidFile, "pid-file", "", "of start: file for the number of the agent's process (default: agent.pid in the state folder)")
 	f.BoolVar(&o.environmentStdin, "environment-stdin", false, "of start: read further variables for the agent from standard input, an object of JSON: secrets that nobody else is to see")
 	f.BoolVar(&o.beginsJob, "begins-job", false, "the job a step of which starts this agent has run no step before: it is seen whole")
+	f.BoolVar(&o.endsWithJobs, "ends-with-jobs", false, "end when the job a step of which starts this agent has ended, and those that count on it since")
 	f.BoolVar(&o.check, "check", false, "say whether this kernel and these privileges can run the agent, and end")
 	f.BoolVar(&o.version, "version", false, "print the version and end")
 	return f
@@ -340,7 +342,7 @@ func (o *options) watch(ctx context.Context) (err error) {
 	}
 	beats := newHeart(way.conn)
 	a, err := agent.New(agent.Config{
-		AgentID: o.agentID, Hostname: hostname, Version: version, Self: sensor.Self(), BeginsJob: o.beginsJob,
+		AgentID: o.agentID, Hostname: hostname, Version: version, Self: sensor.Self(), BeginsJob: o.beginsJob, EndsWithJobs: o.endsWithJobs,
 		Source: sensor, Watcher: sensor, WatchList: o.files, RequestHosts: agent.RequestHosts(o.requestHosts), Sink: publisher,
 		Waiting: publisher.Waiting, Spilled: publisher.Spilled,
 		Redactor: redactor, Life: life, TellFrom: told, Beat: beats.beat,
@@ -399,6 +401,7 @@ func (o *options) watch(ctx context.Context) (err error) {
 					}
 				},
 				Status: status,
+				Use:    func(who control.Caller) error { return a.Use(who.PID) },
 				Stop: func(ctx context.Context, patience time.Duration) (control.Status, error) {
 					within.Store(int64(max(patience, 1)))
 					stop()
@@ -422,6 +425,16 @@ func (o *options) watch(ctx context.Context) (err error) {
 			if err := tellSystemd("READY=1"); err != nil {
 				o.log.Warn("systemd does not hear that the agent watches", "error", err)
 			}
+		case <-watching.Done():
+		}
+		return nil
+	})
+	serving.Go(func() error {
+		select {
+		case <-a.Unused():
+			o.log.Info("the last job that counted on this agent has ended: it ends, too")
+			within.Store(int64(lastJobPatience))
+			stop()
 		case <-watching.Done():
 		}
 		return nil

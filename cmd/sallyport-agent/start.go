@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -188,8 +189,8 @@ func passes(name string) bool {
 	case "http_proxy", "https_proxy", "no_proxy":
 		return true
 	case "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "GODEBUG",
-		"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN":
-		return true
+		"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT":
+		return true // the latter five are how a job is let in
 	}
 	return strings.HasPrefix(name, "SALLYPORT_") && name != readyVariable &&
 		!strings.ContainsFunc(name, func(r rune) bool { return r != '_' && (r < 'A' || r > 'Z') && (r < '0' || r > '9') })
@@ -232,6 +233,9 @@ func readEnvironment(r io.Reader) ([]string, error) {
 	slices.Sort(environment)
 	return environment, nil
 }
+
+// lastJobPatience is how long an agent that ends with its jobs goes on sending after them.
+const lastJobPatience = 10 * time.Second
 
 const readyLine = "armed\n"
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -111,7 +112,7 @@ echo '{"SALLYPORT_NATS": %q}' | sallyport-agent start --environment-stdin --json
 	}
 	job := exec.Command(worker, "-c", "/bin/bash "+step+"; /bin/bash -c "+mark+"; /bin/bash -c 'sallyport-agent report --json --wait 0s --socket "+s.socket+" >"+dir+"/report'; true")
 	job.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "GITHUB_REPOSITORY=acme/start", "GITHUB_RUN_ID=1", "GITHUB_JOB=build", "GITHUB_ACTION=step",
+		"PATH=" + os.Getenv("PATH"), "GITHUB_REPOSITORY=acme/start", "GITHUB_RUN_ID=1", "GITHUB_JOB=build", "GITHUB_ACTION=step", "GITHUB_TOKEN=ghs_1",
 		"RUNNER_TRACKING_ID=github_1", "DEPLOY_KEY=swordfish",
 	}
 	job.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -146,7 +147,7 @@ echo '{"SALLYPORT_NATS": %q}' | sallyport-agent start --environment-stdin --json
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, no := range []string{"RUNNER_TRACKING_ID", "swordfish", "GITHUB_"} {
+	for _, no := range []string{"RUNNER_TRACKING_ID", "swordfish", "GITHUB_JOB", "GITHUB_TOKEN", "ghs_1"} {
 		if strings.Contains(string(environment), no) {
 			t.Errorf("the agent has %s in its environment: %q", no, environment)
 		}
@@ -276,6 +277,87 @@ func TestStatusOfAKilledAgent(t *testing.T) {
 		t.Errorf("%+v", next)
 	}
 	s.status("stop", "--within", "0s")
+}
+
+// TestEndsWithItsJobs: a runner that is killed runs no last step, and the agent that its job
+// has started ends all the same; not while another job on the machine counts on it.
+func TestEndsWithItsJobs(t *testing.T) {
+	requireKernel(t)
+	dir := t.TempDir()
+	server, js := natsWithStreams(t, dir)
+	s := newStarted(t, dir)
+	worker := copyOf(t, "/bin/bash", filepath.Join(dir, "Runner.Worker"))
+	// job starts a worker whose first step runs a script; its later ones wait.
+	job := func(run, script string) (end func(os.Signal)) {
+		t.Helper()
+		cmd := exec.Command(worker, "-c", `/bin/bash -c "$STEP" || exit 1; echo done; read -r; true`)
+		cmd.Env = []string{
+			"PATH=" + os.Getenv("PATH"), "STEP=" + script, "GITHUB_REPOSITORY=acme/ends", "GITHUB_RUN_ID=" + run, "GITHUB_JOB=build", "GITHUB_ACTION=step",
+			"SALLYPORT_NATS=" + server.AgentURL("secret"), "SOCKET=" + s.socket, "STATE=" + filepath.Join(dir, "state"),
+		}
+		hold, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := false
+		end = func(by os.Signal) {
+			if !ended {
+				ended = true
+				_ = cmd.Process.Signal(by) // it may have ended
+				_ = hold.Close()
+				_ = cmd.Wait() // it was killed
+			}
+		}
+		t.Cleanup(func() { end(os.Kill) })
+		line := make([]byte, len("done\n"))
+		if _, err := io.ReadFull(out, line); err != nil {
+			t.Fatalf("the step of run %s failed: %v", run, err)
+		}
+		return end
+	}
+	first := job("1", `sallyport-agent start --ends-with-jobs --begins-job --state "$STATE" --socket "$SOCKET" --log-file "$STATE/agent.log" >&2`)
+	users := func(want int) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%d jobs count on it", want), func() error {
+			if s := s.status("status"); s.Users != want {
+				return fmt.Errorf("%+v", s)
+			}
+			return nil
+		})
+	}
+	users(1)
+	second := job("2", `python3 -c 'import os, socket
+s = socket.socket(socket.AF_UNIX); s.connect(os.environ["SOCKET"]); s.send(b"{\"do\": \"use\"}\n")
+said = s.recv(1000); assert said == b"{}\n", said'`)
+	users(2)
+	first(os.Kill)
+	users(1)
+	second(os.Interrupt)
+	eventually(t, "it has ended", func() error {
+		if _, err := control.AskStatus(t.Context(), s.socket); !errors.Is(err, control.ErrNobody) {
+			return fmt.Errorf("still there: %w", err)
+		}
+		return nil
+	})
+	// In order: all was sent, and that it stops.
+	eventually(t, "it says that it stops", func() error {
+		for _, b := range events(t, js) {
+			for _, e := range b.GetEvents() {
+				if e.GetAgentStatus().GetStopping() {
+					return nil
+				}
+			}
+		}
+		return errors.New("it has not")
+	})
 }
 
 func eventually(t *testing.T, what string, f func() error) {

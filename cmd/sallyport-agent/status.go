@@ -56,9 +56,12 @@ func (o *options) noWords(name string) error {
 // status is how the agent in this process is.
 func (o *options) status(a *agent.Agent, publisher *agent.Publisher, way *link) control.Status {
 	s := control.Status{
-		AgentID: o.agentID, Version: version, PID: os.Getpid(), BatchesWaiting: publisher.Waiting(), Spool: way.spool,
+		AgentID: o.agentID, Version: version, PID: os.Getpid(), BatchesWaiting: publisher.Waiting(), Spool: way.spool, Run: way.runOf,
 	}
 	s.EventsSeen, s.EventsLost = a.Account()
+	if o.endsWithJobs {
+		s.Users = a.Users()
+	}
 	select {
 	case <-a.Armed():
 		s.Armed = true
