@@ -17,6 +17,7 @@ import (
 	"github.com/sallyport-ci/sallyport/harden"
 	"github.com/sallyport-ci/sallyport/harden/catalogue"
 	"github.com/sallyport-ci/sallyport/harden/organisation"
+	"github.com/sallyport-ci/sallyport/harden/origin"
 	"github.com/sallyport-ci/sallyport/report/terminal"
 )
 
@@ -46,7 +47,7 @@ func (s *actionsScope) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.Organisation, "org", "", "all repositories of this organisation at GitHub, in the place of checkouts")
 	f.BoolVar(&s.transitive, "transitive", false, "also what the actions use themselves, down to its end, with the way there")
-	f.StringVar(&s.server, "github-url", "https://github.com", "where repositories are (without --org)")
+	f.StringVar(&s.server, "github-url", publicGitHub, "where repositories are, for what is asked by the git protocol")
 	f.IntVar(&s.Parallel, "parallel", 4, "repositories that are read at once")
 	selectionFlags(f, &s.Selection)
 	s.github.flags(cmd)
@@ -80,7 +81,8 @@ func (s *actionsScope) inventory(ctx context.Context, paths []string, said io.Wr
 	bar := barOf(said)
 	defer bar.done()
 	var problems []error
-	from := harden.Follower(&harden.Remote{Server: s.server})
+	remote := &harden.Remote{Server: s.server}
+	from := harden.Follower(remote)
 	if s.Organisation != "" {
 		client, err := s.client(ctx, s.Organisation, bar)
 		if err != nil {
@@ -91,7 +93,7 @@ func (s *actionsScope) inventory(ctx context.Context, paths []string, said io.Wr
 		if problems, err = organisation.Gather(ctx, client, w, all); err != nil {
 			return nil, err
 		}
-		from = organisation.Reader{Client: client}
+		from = origin.New(client, remote)
 	} else {
 		if len(paths) == 0 {
 			paths = []string{"."}

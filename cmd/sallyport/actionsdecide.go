@@ -178,7 +178,7 @@ func (r *requester) body(ctx context.Context, client *github.Client, a harden.Ap
 	} else if used != nil {
 		wanted = versionsOf(used)
 	}
-	l, err := newLearner(client, r.seen, time.Now)
+	l, err := newLearner(client, r.scope.server, r.seen, time.Now)
 	if err != nil {
 		return "", err
 	}

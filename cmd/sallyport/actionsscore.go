@@ -16,6 +16,7 @@ import (
 	"github.com/sallyport-ci/sallyport/github"
 	"github.com/sallyport-ci/sallyport/harden"
 	"github.com/sallyport-ci/sallyport/harden/catalogue"
+	"github.com/sallyport-ci/sallyport/harden/origin"
 	"github.com/sallyport-ci/sallyport/harden/score"
 	"github.com/sallyport-ci/sallyport/report/terminal"
 )
@@ -231,16 +232,16 @@ func (o *actionsScore) learner(ctx context.Context, bar *progress) (*score.Learn
 	if err != nil {
 		return nil, err
 	}
-	return newLearner(client, o.seen, o.now)
+	return newLearner(client, o.server, o.seen, o.now)
 }
 
 // newLearner makes one with the embedded catalogue and, if there is one, a file of what was seen.
-func newLearner(client *github.Client, seen string, now func() time.Time) (*score.Learner, error) {
+func newLearner(client *github.Client, server, seen string, now func() time.Time) (*score.Learner, error) {
 	c, err := catalogue.Embedded()
 	if err != nil {
 		return nil, err
 	}
-	l := &score.Learner{Client: client, Catalogue: c, Now: now}
+	l := &score.Learner{Client: client, Origin: origin.New(client, &harden.Remote{Server: server}), Catalogue: c, Now: now}
 	if seen == "" {
 		return l, nil
 	}

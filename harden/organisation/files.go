@@ -2,8 +2,6 @@ package organisation
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -65,26 +63,4 @@ func Sources(ctx context.Context, client *github.Client, repository string, file
 // vendored says whether a file is somebody else's, kept beside one's own.
 func vendored(name string) bool {
 	return slices.ContainsFunc(strings.Split(path.Dir(name), "/"), func(folder string) bool { return folder == "node_modules" || folder == "vendor" })
-}
-
-// Reader reads actions through GitHub's interface, private ones of the organisation, too. It
-// implements harden.Follower.
-type Reader struct{ Client *github.Client }
-
-// Resolve implements harden.Follower; of the resolution only the commit is known.
-func (r Reader) Resolve(ctx context.Context, repository, ref string) (harden.Resolution, error) {
-	c, err := r.Client.Find(ctx, repository, ref)
-	if errors.Is(err, github.ErrNotFound) {
-		return harden.Resolution{}, fmt.Errorf("resolve %s@%s: %w", repository, ref, harden.ErrUnknown)
-	}
-	return harden.Resolution{Commit: c.SHA}, err
-}
-
-// File implements harden.Follower.
-func (r Reader) File(ctx context.Context, repository, commit, name string) ([]byte, error) {
-	text, err := r.Client.File(ctx, repository, commit, name)
-	if errors.Is(err, github.ErrNotFound) {
-		return nil, fmt.Errorf("read %s of %s at %s: %w", name, repository, commit, harden.ErrUnknown)
-	}
-	return text, err
 }

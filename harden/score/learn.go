@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -14,14 +13,15 @@ import (
 	"github.com/sallyport-ci/sallyport/github"
 	"github.com/sallyport-ci/sallyport/harden"
 	"github.com/sallyport-ci/sallyport/harden/catalogue"
-	"github.com/sallyport-ci/sallyport/harden/organisation"
+	"github.com/sallyport-ci/sallyport/harden/origin"
 )
 
 // Learner learns facts. It remembers what it was told of repositories and is not safe for
 // concurrent use.
 type Learner struct {
-	// Client asks GitHub.
+	// Client asks GitHub, Origin, which asks by it, too, where commits come from.
 	Client *github.Client
+	Origin *origin.GitHub
 	// Catalogue says what is known of actions.
 	Catalogue *catalogue.Catalogue
 	// Seen is what agents saw; may be nil.
@@ -36,10 +36,10 @@ type Learner struct {
 type repository struct {
 	about      github.Repository
 	releases   []github.Release
-	tags       []github.Tag
+	tags       map[string]string
 	owner      Owner
 	policy     bool
-	advisories []github.Advisory
+	advisories []harden.Advisory
 	faults     map[string]error // by part
 }
 
@@ -48,7 +48,11 @@ type repository struct {
 func (l *Learner) Learn(ctx context.Context, ref harden.Reference, version string) (*Facts, error) {
 	f := &Facts{Action: ref.Repository + ref.Path, Ref: ref.Ref, Version: version, Learned: l.Now().UTC().Truncate(time.Second), Unknown: make(map[string]string)}
 	r := l.repository(ctx, ref.Repository)
-	commit, err := l.Client.Find(ctx, ref.Repository, ref.Ref)
+	now, err := l.Origin.Resolve(ctx, ref.Repository, ref.Ref)
+	var commit github.Commit
+	if err == nil {
+		commit, err = l.Client.Commit(ctx, ref.Repository, now.Commit)
+	}
 	if err != nil {
 		for _, part := range []string{"origin", "dependencies", "release"} {
 			f.Unknown[part] = err.Error()
@@ -56,17 +60,18 @@ func (l *Learner) Learn(ctx context.Context, ref harden.Reference, version strin
 	} else {
 		f.Commit = commit.SHA
 	}
-	if tags := r.tagsOf(f.Commit); f.Commit != "" && len(tags) > 0 {
+	switch tags := r.tagsOf(f.Commit); {
+	case f.Commit != "" && len(tags) > 0:
 		f.Version = cmp.Or(harden.MostPrecise(tags), f.Version)
-	} else if !ref.Pinned() {
+	case !ref.Pinned():
 		f.Version = ""
-		if slices.ContainsFunc(r.tags, func(t github.Tag) bool { return t.Name == ref.Ref }) {
+		if _, isTag := r.tags[ref.Ref]; isTag {
 			f.Version = ref.Ref
 		}
 	}
 	l.fill(f, r)
 	if f.Commit != "" {
-		l.learnOrigin(ctx, f, r, ref.Repository, commit)
+		l.learnOrigin(ctx, f, r, ref.Repository, commit.Verified)
 		l.learnRelease(ctx, f, r, ref.Repository)
 		l.learnInside(ctx, f, ref)
 	}
@@ -74,9 +79,9 @@ func (l *Learner) Learn(ctx context.Context, ref harden.Reference, version strin
 }
 
 func (r *repository) tagsOf(commit string) (out []string) {
-	for _, t := range r.tags {
-		if t.Commit == commit {
-			out = append(out, t.Name)
+	for tag, of := range r.tags {
+		if of == commit {
+			out = append(out, tag)
 		}
 	}
 	slices.Sort(out)
@@ -106,11 +111,11 @@ func (l *Learner) repository(ctx context.Context, name string) *repository {
 	try(err, "maintenance", "popularity", "policy")
 	r.releases, err = l.Client.Releases(ctx, name)
 	try(err, "maintenance")
-	r.tags, err = l.Client.Tags(ctx, name)
-	try(err, "release", "origin")
+	r.tags, err = l.Origin.Versions(ctx, name)
+	try(err, "release")
 	r.owner.Organisation, r.owner.Verified, err = l.Client.Verified(ctx, owner)
 	try(err, "owner")
-	r.advisories, err = l.Client.ActionAdvisories(ctx, name)
+	r.advisories, err = l.Origin.Advisories(ctx, name)
 	try(err, "incidents")
 	if r.faults["policy"] == nil {
 		r.policy, err = l.policy(ctx, name, owner, r.about.DefaultBranch)
@@ -166,10 +171,14 @@ func (l *Learner) fill(f *Facts, r *repository) {
 	if !unknown("incidents") {
 		f.Incidents = &[]Incident{}
 		for _, i := range l.Catalogue.Incidents(f.Action) {
-			*f.Incidents = append(*f.Incidents, Incident{strings.TrimSpace(i.When + " " + i.ID), i.What, compromised, AffectsUnknown})
+			*f.Incidents = append(*f.Incidents, Incident{strings.TrimSpace(i.When + " " + i.ID), i.What, compromised, attacked(i, f.Commit, append(r.tagsOf(f.Commit), f.Ref))})
 		}
 		for _, a := range r.advisories {
-			*f.Incidents = append(*f.Incidents, Incident{a.ID, a.Summary, a.Severity, affects(a.Affected, f.Version)})
+			var ranges []string
+			for _, v := range a.Affected {
+				ranges = append(ranges, v.Versions)
+			}
+			*f.Incidents = append(*f.Incidents, Incident{a.ID, a.Summary, a.Severity, affects(ranges, f.Version)})
 		}
 	}
 	switch {
@@ -195,13 +204,13 @@ func (l *Learner) fill(f *Facts, r *repository) {
 }
 
 // affects says whether a version is in one of several ranges as advisories write them.
-func affects(ranges []github.Affected, version string) string {
+func affects(ranges []string, version string) string {
 	v, err := semver.NewVersion(version)
 	if err != nil || len(ranges) == 0 {
 		return AffectsUnknown
 	}
 	for _, r := range ranges {
-		c, err := semver.NewConstraint(r.Versions)
+		c, err := semver.NewConstraint(r)
 		if err != nil {
 			return AffectsUnknown
 		}
@@ -212,67 +221,31 @@ func affects(ranges []github.Affected, version string) string {
 	return AffectsNo
 }
 
-// maxBranches bounds how many branches are asked whether they lead to a commit.
-const maxBranches = 20
+// attacked says whether a commit under these tags was an attacker's. A tag that was one's is
+// clean again where it was moved back: without all commits of the attack that is not known.
+func attacked(in catalogue.Incident, commit string, tags []string) string {
+	switch {
+	case commit != "" && in.HasCommit(commit):
+		return AffectsYes
+	case commit != "" && in.Complete, in.Names() && !slices.ContainsFunc(tags, in.HasTag):
+		return AffectsNo
+	}
+	return AffectsUnknown
+}
 
-// learnOrigin looks for a tag or a branch that leads to the commit.
-func (l *Learner) learnOrigin(ctx context.Context, f *Facts, r *repository, name string, commit github.Commit) {
-	o := &Origin{Signed: commit.Verified}
-	if err := r.faults["origin"]; err != nil {
-		f.Unknown["origin"] = err.Error()
-		return
-	}
-	if tags := r.tagsOf(f.Commit); len(tags) > 0 {
-		o.Within, o.Where = true, "tag "+cmp.Or(harden.MostPrecise(tags), tags[0])
-		f.Origin = o
-		return
-	}
-	branches, err := l.Client.Branches(ctx, name, maxBranches+1)
+// learnOrigin learns whether a tag or a branch leads to the commit.
+func (l *Learner) learnOrigin(ctx context.Context, f *Facts, r *repository, name string, signed bool) {
+	within, err := l.Origin.Contains(ctx, name, f.Commit)
 	if err != nil {
 		f.Unknown["origin"] = err.Error()
 		return
 	}
-	// The default branch is the likeliest.
-	slices.SortStableFunc(branches, func(a, b github.Tag) int {
-		rank := func(s github.Tag) int {
-			if s.Name == r.about.DefaultBranch {
-				return 0
-			}
-			return 1
-		}
-		return rank(a) - rank(b)
-	})
-	for _, b := range branches[:min(len(branches), maxBranches)] {
-		inside, err := l.Client.Contains(ctx, name, b.Name, f.Commit)
-		if err != nil {
-			f.Unknown["origin"] = err.Error()
-			return
-		}
-		if inside {
-			o.Within, o.Where = true, "branch "+b.Name
-			f.Origin = o
-			return
-		}
+	f.Origin = &Origin{Within: within, Signed: signed}
+	if tags := r.tagsOf(f.Commit); len(tags) > 0 {
+		f.Origin.Where = "tag " + cmp.Or(harden.MostPrecise(tags), tags[0])
+	} else if within {
+		f.Origin.Where = "the history of a branch or tag"
 	}
-	if len(branches) > maxBranches {
-		f.Unknown["origin"] = fmt.Sprintf("none of %d branches leads to the commit, and there are more", min(len(branches), maxBranches))
-		return
-	}
-	// A tag may lie behind its branch.
-	for i, tag := range r.tags {
-		if i == maxBranches {
-			f.Unknown["origin"] = fmt.Sprintf("none of %d branches and of the newest %d tags leads to the commit, and there are more", len(branches), i)
-			return
-		}
-		if inside, err := l.Client.Contains(ctx, name, tag.Name, f.Commit); err != nil {
-			f.Unknown["origin"] = err.Error()
-			return
-		} else if inside {
-			o.Within, o.Where = true, "the history of tag "+tag.Name
-			break
-		}
-	}
-	f.Origin = o
 }
 
 // learnRelease finds the release of the commit.
@@ -306,7 +279,7 @@ func (l *Learner) learnRelease(ctx context.Context, f *Facts, r *repository, nam
 
 // learnInside finds what the action uses itself.
 func (l *Learner) learnInside(ctx context.Context, f *Facts, ref harden.Reference) {
-	uses, err := harden.Inside(ctx, organisation.Reader{Client: l.Client}, ref, f.Commit)
+	uses, err := harden.Inside(ctx, l.Origin, ref, f.Commit)
 	if errors.Is(err, harden.ErrUnknown) {
 		err = errors.New("it has no action.yml that says what it uses")
 	}

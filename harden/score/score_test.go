@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sallyport-ci/sallyport/github"
 	"github.com/sallyport-ci/sallyport/harden"
+	"github.com/sallyport-ci/sallyport/harden/catalogue"
 )
 
 // some makes facts, each known or not.
@@ -226,8 +226,32 @@ func TestAffects(t *testing.T) {
 		{"< 2", "", AffectsUnknown},
 		{"nonsense", "v1", AffectsUnknown},
 	} {
-		if got := affects([]github.Affected{{Versions: c.versions}}, c.version); got != c.want {
+		if got := affects([]string{c.versions}, c.version); got != c.want {
 			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+// TestAttacked: a commit of an attack is one whatever its tag, and a tag that was moved back is not
+// known to be clean unless all commits of the attack are known.
+func TestAttacked(t *testing.T) {
+	bad, good := strings.Repeat("b", 40), strings.Repeat("a", 40)
+	for _, c := range []struct {
+		in     catalogue.Incident
+		commit string
+		tags   []string
+		want   string
+	}{
+		{catalogue.Incident{Commits: []string{bad}}, bad, nil, AffectsYes},
+		{catalogue.Incident{Commits: []string{bad}, Complete: true, AllTags: true}, good, []string{"v1"}, AffectsNo},
+		{catalogue.Incident{Commits: []string{bad}, AllTags: true}, good, []string{"v1"}, AffectsUnknown},
+		{catalogue.Incident{Versions: "<2"}, good, []string{"v2.1.0"}, AffectsNo},
+		{catalogue.Incident{Versions: "<2"}, good, []string{"v1.1.0"}, AffectsUnknown},
+		{catalogue.Incident{}, good, []string{"v1"}, AffectsUnknown},
+		{catalogue.Incident{Commits: []string{bad}, Complete: true, AllTags: true}, "", []string{"v1"}, AffectsUnknown},
+	} {
+		if got := attacked(c.in, c.commit, c.tags); got != c.want {
+			t.Errorf("%+v %s %v: %s", c.in, c.commit, c.tags, got)
 		}
 	}
 }
