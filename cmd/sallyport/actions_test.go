@@ -145,7 +145,7 @@ func TestActionsScore(t *testing.T) {
 		t.Fatal(err, said)
 	}
 	for _, want := range []string{
-		"tools/scan@v2.1.0 (" + commit[:12] + "): ", " of 10, 9 of 10 parts known\n",
+		"tools/scan@v2.1.0 (" + commit[:12] + "): 6.9 of 10, 9 of 10 parts known\n",
 		"incidents      7  weight 4  GHSA-aaaa-bbbb-cccc (critical, not of this version): It printed secrets\n",
 		"origin         6  weight 4  in tag v2.1.0, without a signature", "maintenance   10  weight 3  last push 0 days before\n",
 		"dependencies   0  weight 3  1 of the 1 that it uses are not pinned: tools/leaf@v1\n", "owner         10  weight 2",
