@@ -26,6 +26,7 @@ var ruleTexts = map[string]string{
 	"archived":              "An action that nobody looks after any more",
 	"not-approved":          "An action that the organisation has not approved",
 	"incident":              "An action that was taken over once",
+	"safer":                 "Something that may do the same with less trust in somebody else",
 	"agent":                 "The agent does not see all that a job does",
 	"dependabot":            "Nobody keeps the pins up to date",
 	"template-injection":    "What somebody else chooses is put into the text of a script",
