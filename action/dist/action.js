@@ -580,6 +580,14 @@ async function install(file, sha256, folder, sudo) {
   }
   return copy;
 }
+async function onMachine(places = ["/usr/local/bin/sallyport-agent"]) {
+  for (const place of places) {
+    if (await isRoots(place)) {
+      return place;
+    }
+  }
+  return "";
+}
 async function isRoots(file) {
   for (let path = file; ; path = (0, import_node_path.dirname)(path)) {
     try {
@@ -1228,7 +1236,13 @@ async function watch(inputs, first) {
       throw new Error("an agent runs on this machine already, which another job has started, and which does not see this one");
     }
     info(`An agent runs on this machine already: version ${shown(there.version)}, process ${there.pid}.`);
-    const program2 = await programOf(inputs, here.arch, `${state}-bin`, here.root).catch(() => "");
+    let program2 = inputs.agentPath === "" ? await onMachine() : "";
+    if (program2 === "") {
+      program2 = await programOf(inputs, here.arch, `${state}-bin`, here.root).catch((e) => {
+        info(`There will be no summary: ${shown(e.message)}`);
+        return "";
+      });
+    }
     return { running: { socket, program: program2, sudo: [], ours: false, pid: there.pid } };
   }
   const sudo = findSudo(here.root);

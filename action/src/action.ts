@@ -2,7 +2,7 @@
 import * as core from '@actions/core'
 import { isAbsolute } from 'node:path'
 import { complete, defaultSocket, defaultState, report, start, status, stop, use, type Running, type Status } from './agent'
-import { install, wanted } from './binary'
+import { install, onMachine, wanted } from './binary'
 import { download } from './download'
 import { readInputs, type Inputs } from './inputs'
 import { findSudo, platform, whyNot } from './platform'
@@ -94,8 +94,15 @@ async function watch(inputs: Inputs, first: boolean): Promise<Left> {
       throw new Error('an agent runs on this machine already, which another job has started, and which does not see this one')
     }
     core.info(`An agent runs on this machine already: version ${shown(there.version)}, process ${there.pid}.`)
-    // Its report needs a program that asks; nothing is started or ended with it.
-    const program = await programOf(inputs, here.arch, `${state}-bin`, here.root).catch(() => '')
+    // Its report needs a program that asks; nothing is started or ended with it. That of the
+    // machine has the agent's own version, and costs no download and no sudo.
+    let program = inputs.agentPath === '' ? await onMachine() : ''
+    if (program === '') {
+      program = await programOf(inputs, here.arch, `${state}-bin`, here.root).catch((e: Error) => {
+        core.info(`There will be no summary: ${shown(e.message)}`)
+        return ''
+      })
+    }
     return { running: { socket, program, sudo: [], ours: false, pid: there.pid } }
   }
   const sudo = findSudo(here.root)

@@ -62,6 +62,19 @@ export async function install(file: string, sha256: string, folder: string, sudo
   return copy
 }
 
+/**
+ * onMachine returns the program that `sallyport-agent install` has put on this machine, empty if
+ * there is none that only root can change.
+ */
+export async function onMachine(places = ['/usr/local/bin/sallyport-agent']): Promise<string> {
+  for (const place of places) {
+    if (await isRoots(place)) {
+      return place
+    }
+  }
+  return ''
+}
+
 /** isRoots says whether only root can change a file, or put another one in its place. */
 async function isRoots(file: string): Promise<boolean> {
   for (let path = file; ; path = dirname(path)) {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { chmodSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'node:test'
-import { install, wanted } from '../src/binary'
+import { install, onMachine, wanted } from '../src/binary'
 import { readInputs } from '../src/inputs'
 
 const digest = (text: string) => createHash('sha256').update(text).digest('hex')
@@ -42,6 +42,17 @@ test('a copy that only root can change, with the digest that was asked for', asy
   await assert.rejects(install(file, digest('other'), join(dir, 'bin2'), []), /has the digest .*, not .*: it was not started/)
   assert.throws(() => statSync(join(dir, 'bin2', digest('other').slice(0, 16), 'sallyport-agent')))
   await assert.rejects(install(join(dir, 'none'), want, join(dir, 'bin3'), []), /none/)
+})
+
+test('the program of the machine, if only root can change it', async () => {
+  const dir = folder()
+  const [none, open, roots] = ['none', 'open', 'roots'].map((n) => join(dir, n)) as [string, string, string]
+  writeFileSync(open, '')
+  chmodSync(open, 0o777)
+  writeFileSync(roots, '')
+  chmodSync(roots, 0o755)
+  assert.equal(await onMachine([none, open, roots]), roots)
+  assert.equal(await onMachine([none, open]), '')
 })
 
 test('not below a folder that others can write', async () => {
