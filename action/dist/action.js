@@ -661,7 +661,7 @@ function toStatus(s) {
 }
 async function start(program, sudo, socket, state, variables2, first) {
   const words = [...sudo, program, "start", "--json", "--environment-stdin", "--within", "10s", "--socket", socket, "--state", state, "--ends-with-jobs", ...first ? ["--begins-job"] : []];
-  const done = await run(words, 15e3, JSON.stringify(variables2));
+  const done = await run(words, 25e3, JSON.stringify(variables2));
   if (done.code !== 0) {
     const why = reason(done.err);
     throw new Error(done.code === 3 ? `this kernel, or the privileges here, cannot run the agent: ${why}` : `start the agent: ${why}`);
@@ -670,7 +670,7 @@ async function start(program, sudo, socket, state, variables2, first) {
   if (s === void 0) {
     throw new Error(`start the agent: it said something else than its status: ${reason(done.out)}`);
   }
-  return s;
+  return { ...s, started: s.started !== false };
 }
 async function complete(a, connected) {
   await run([a.program, "hook", "completed", "--socket", a.socket], connected ? 1e3 : 100);
@@ -1228,14 +1228,6 @@ async function watch(inputs, first) {
     return { notWatched: no };
   }
   if (there !== void 0) {
-    const own = ["GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"].map((n) => process.env[n] ?? "").join("/");
-    if (there.run && there.run !== own) {
-      throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(there.run)} alone; runners that share a machine need the agent on the machine (docs/self-hosted.md)`);
-    }
-    if (there.users && !await use(socket)) {
-      throw new Error("an agent runs on this machine already, which another job has started, and which does not see this one");
-    }
-    info(`An agent runs on this machine already: version ${shown(there.version)}, process ${there.pid}.`);
     let program2 = inputs.agentPath === "" ? await onMachine() : "";
     if (program2 === "") {
       program2 = await programOf(inputs, here.arch, `${state}-bin`, here.root).catch((e) => {
@@ -1243,13 +1235,32 @@ async function watch(inputs, first) {
         return "";
       });
     }
-    return { running: { socket, program: program2, sudo: [], ours: false, pid: there.pid } };
+    return join2(inputs, there, socket, program2);
   }
   const sudo = findSudo(here.root);
   const program = await programOf(inputs, here.arch, `${state}-bin`, here.root);
   const s = await start(program, sudo, socket, state, variables(inputs), first);
+  if (!s.started) {
+    return join2(inputs, s, socket, program);
+  }
   info(`The agent watches: version ${shown(s.version)}, process ${s.pid}.`);
   return { running: { socket, program, sudo, ours: true, pid: s.pid } };
+}
+async function join2(inputs, s, socket, program) {
+  const own = ["GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"].map((n) => process.env[n] ?? "").join("/");
+  if (s.run && s.run !== own) {
+    throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(s.run)} alone; runners that share a machine need the agent on the machine (docs/self-hosted.md)`);
+  }
+  if (s.users && !await use(socket)) {
+    throw new Error("an agent runs on this machine already, which another job has started, and which does not see this one");
+  }
+  info(`An agent runs on this machine already: version ${shown(s.version)}, process ${s.pid}.`);
+  if (inputs.disableTelemetry) {
+    warning("Sallyport: not enforced: disable-telemetry: the agent of this machine sends what it sees where it was told to when it was started");
+  } else if (inputs.server !== "" || inputs.nats !== "") {
+    info("It sends what it sees where it was told to when it was started, not to what this step names.");
+  }
+  return { running: { socket, program, sudo: [], ours: false, pid: s.pid } };
 }
 async function programOf(inputs, arch2, folder, root) {
   const w = wanted(inputs, arch2);

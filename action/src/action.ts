@@ -85,15 +85,6 @@ async function watch(inputs: Inputs, first: boolean): Promise<Left> {
     return { notWatched: no }
   }
   if (there !== undefined) {
-    const own = ['GITHUB_REPOSITORY', 'GITHUB_RUN_ID', 'GITHUB_RUN_ATTEMPT'].map((n) => process.env[n] ?? '').join('/')
-    if (there.run && there.run !== own) {
-      throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(there.run)} alone; ` +
-        'runners that share a machine need the agent on the machine (docs/self-hosted.md)')
-    }
-    if (there.users && !await use(socket)) {
-      throw new Error('an agent runs on this machine already, which another job has started, and which does not see this one')
-    }
-    core.info(`An agent runs on this machine already: version ${shown(there.version)}, process ${there.pid}.`)
     // Its report needs a program that asks; nothing is started or ended with it. That of the
     // machine has the agent's own version, and costs no download and no sudo.
     let program = inputs.agentPath === '' ? await onMachine() : ''
@@ -103,13 +94,35 @@ async function watch(inputs: Inputs, first: boolean): Promise<Left> {
         return ''
       })
     }
-    return { running: { socket, program, sudo: [], ours: false, pid: there.pid } }
+    return join(inputs, there, socket, program)
   }
   const sudo = findSudo(here.root)
   const program = await programOf(inputs, here.arch, `${state}-bin`, here.root)
   const s = await start(program, sudo, socket, state, variables(inputs), first)
+  if (!s.started) {
+    return join(inputs, s, socket, program) // that of a job which began at the same time
+  }
   core.info(`The agent watches: version ${shown(s.version)}, process ${s.pid}.`)
   return { running: { socket, program, sudo, ours: true, pid: s.pid } }
+}
+
+/** join has this job watched by an agent that was there before it. */
+async function join(inputs: Inputs, s: Status, socket: string, program: string): Promise<Left> {
+  const own = ['GITHUB_REPOSITORY', 'GITHUB_RUN_ID', 'GITHUB_RUN_ATTEMPT'].map((n) => process.env[n] ?? '').join('/')
+  if (s.run && s.run !== own) {
+    throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(s.run)} alone; ` +
+      'runners that share a machine need the agent on the machine (docs/self-hosted.md)')
+  }
+  if (s.users && !await use(socket)) {
+    throw new Error('an agent runs on this machine already, which another job has started, and which does not see this one')
+  }
+  core.info(`An agent runs on this machine already: version ${shown(s.version)}, process ${s.pid}.`)
+  if (inputs.disableTelemetry) {
+    core.warning('Sallyport: not enforced: disable-telemetry: the agent of this machine sends what it sees where it was told to when it was started')
+  } else if (inputs.server !== '' || inputs.nats !== '') {
+    core.info('It sends what it sees where it was told to when it was started, not to what this step names.')
+  }
+  return { running: { socket, program, sudo: [], ours: false, pid: s.pid } }
 }
 
 async function programOf(inputs: Inputs, arch: string, folder: string, root: boolean): Promise<string> {

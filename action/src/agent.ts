@@ -90,11 +90,12 @@ function toStatus(s: unknown): Status | undefined {
 
 /**
  * start starts the agent and returns when it is armed. Secrets go by standard input. first
- * says that no step of the job has run yet.
+ * says that no step of the job has run yet. What it returns says whether it was this that
+ * started it, and not that of a job which began at the same time.
  */
-export async function start(program: string, sudo: string[], socket: string, state: string, variables: Record<string, string>, first: boolean): Promise<Status> {
+export async function start(program: string, sudo: string[], socket: string, state: string, variables: Record<string, string>, first: boolean): Promise<Status & { started: boolean }> {
   const words = [...sudo, program, 'start', '--json', '--environment-stdin', '--within', '10s', '--socket', socket, '--state', state, '--ends-with-jobs', ...(first ? ['--begins-job'] : [])]
-  const done = await run(words, 15_000, JSON.stringify(variables))
+  const done = await run(words, 25_000, JSON.stringify(variables))
   if (done.code !== 0) {
     const why = reason(done.err)
     throw new Error(done.code === 3 ? `this kernel, or the privileges here, cannot run the agent: ${why}` : `start the agent: ${why}`)
@@ -103,7 +104,7 @@ export async function start(program: string, sudo: string[], socket: string, sta
   if (s === undefined) {
     throw new Error(`start the agent: it said something else than its status: ${reason(done.out)}`)
   }
-  return s
+  return { ...s, started: (s as Status & { started?: unknown }).started !== false }
 }
 
 /**

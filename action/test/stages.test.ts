@@ -21,7 +21,7 @@ if (what === 'serve') {
 } else if (what === 'start') {
   if (o.startFails) { console.error(o.startFails.says); process.exit(o.startFails.code) }
   spawn(process.execPath, [__filename, 'serve', '--socket', socket], { detached: true, stdio: 'ignore' }).unref()
-  const wait = () => fs.existsSync(dir + '/pid') ? console.log(JSON.stringify({ ...status, pid: Number(fs.readFileSync(dir + '/pid')) })) : setTimeout(wait, 5)
+  const wait = () => fs.existsSync(dir + '/pid') ? console.log(JSON.stringify({ ...status, started: o.started ?? true, pid: Number(fs.readFileSync(dir + '/pid')) })) : setTimeout(wait, 5)
   wait()
 } else if (what === 'stop') {
   const pid = Number(fs.readFileSync(dir + '/pid'))
@@ -219,6 +219,9 @@ test('an agent that runs already is neither started nor ended', () => {
   assert.match(job.stage('pre').out, /An agent runs on this machine already/)
   job.stage('post')
   assert.deepEqual(job.calls().map((c) => c.what), ['report'])
+  // Where it sends is not this job's to say.
+  const quiet = new Job({ 'disable-telemetry': 'true' }, {}, { SALLYPORT_SOCKET: join(first.dir, 'run/agent.sock') })
+  assert.match(quiet.stage('pre').out, /::warning::Sallyport: not enforced: disable-telemetry: the agent of this machine/)
   assert.equal(process.kill(Number(readFileSync(join(first.dir, 'pid'))), 0), true)
 })
 
@@ -242,6 +245,13 @@ test('runners that share a machine: an agent is not taken from another job, nor 
       assert.match(post.out, /Another job on this machine counts on the agent/)
     }
   }
+})
+
+test('another job started its agent at the same moment: it is used, and not ended', () => {
+  const job = new Job({}, { started: false, status: { users: 2 } })
+  assert.match(job.stage('pre').out, /An agent runs on this machine already/)
+  job.stage('post')
+  assert.deepEqual(job.calls().map((c) => c.what).filter((w) => w !== 'serve'), ['start', 'use', 'report'])
 })
 
 test('an agent that was killed: said, and a failure where the job is to fail for threats', () => {

@@ -62,14 +62,21 @@ func (o *options) start(ctx context.Context, stdin io.Reader, stdout io.Writer) 
 		}
 		environment = append(environment, more...)
 	}
-	switch s, err := control.AskStatus(ctx, o.socket); {
-	case err == nil:
-		return o.tell(stdout, s, "runs already")
-	case !errors.Is(err, control.ErrNobody):
-		return fmt.Errorf("something listens on %s: %w", o.socket, err)
-	}
 	if err := os.MkdirAll(o.state, 0o700); err != nil {
 		return fmt.Errorf("make state folder: %w", err)
+	}
+	// Jobs that begin at once on a machine are to have one agent: the second would take over
+	// from the first, whose job would hold it for replaced by somebody.
+	turn, err := takeTurn(ctx, filepath.Join(o.state, "start.lock"), o.within)
+	if err != nil {
+		return fmt.Errorf("wait for another start of the agent: %w", err)
+	}
+	defer func() { _ = turn.Close() }() // nothing was written to it
+	switch s, err := control.AskStatus(ctx, o.socket); {
+	case err == nil:
+		return o.tellStarted(stdout, s, false)
+	case !errors.Is(err, control.ErrNobody):
+		return fmt.Errorf("something listens on %s: %w", o.socket, err)
 	}
 	log, err := os.OpenFile(o.stateFile(o.logFile, "agent.log"), os.O_CREATE|os.O_RDWR|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -112,7 +119,46 @@ func (o *options) start(ctx context.Context, stdin io.Reader, stdout io.Writer) 
 	if err != nil {
 		return fmt.Errorf("the agent runs as process %d and does not answer: %w", agent.Process.Pid, err)
 	}
-	return o.tell(stdout, s, "watches")
+	return o.tellStarted(stdout, s, true)
+}
+
+// tellStarted prints the status of an agent, and whether this command has started it.
+func (o *options) tellStarted(w io.Writer, s control.Status, started bool) error {
+	switch {
+	case o.json:
+		return json.NewEncoder(w).Encode(struct {
+			control.Status
+			Started bool `json:"started"`
+		}{s, started})
+	case started:
+		return o.tell(w, s, "watches")
+	default:
+		return o.tell(w, s, "runs already")
+	}
+}
+
+// takeTurn locks a file, which it makes, until that is closed.
+func takeTurn(ctx context.Context, path string, within time.Duration) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(err, f.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), f.Close())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // stateFile is a path that was given, or the file of that name in the state folder.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/sallyport-ci/sallyport/agent/control"
@@ -253,6 +254,45 @@ func TestStartServerAway(t *testing.T) {
 	if stops != 2 {
 		t.Errorf("%d agents said that they stop, want 2", stops)
 	}
+}
+
+// TestStartsAtOnce: jobs that begin at the same time on a machine have one agent, which one of
+// them has started.
+func TestStartsAtOnce(t *testing.T) {
+	requireKernel(t)
+	s := newStarted(t, t.TempDir(), "SALLYPORT_NATS=nats://agent:secret@127.0.0.1:1")
+	type start struct {
+		control.Status
+		Started bool `json:"started"`
+	}
+	starts := make([]start, 3)
+	var group errgroup.Group
+	for i := range starts {
+		cmd := s.command("start", "--json", "--within", "30s")
+		group.Go(func() error {
+			out, err := cmd.Output()
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return json.Unmarshal(out, &starts[i])
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, one := range starts {
+		if one.Started {
+			n++
+		}
+		if one.PID != starts[0].PID || one.PID == 0 || !one.Armed {
+			t.Errorf("%+v beside %+v", one, starts[0])
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d say that they have started it", n)
+	}
+	s.status("stop", "--within", "0s")
 }
 
 // TestStatusOfAKilledAgent: nobody answers, and the next start is not held up by what the
