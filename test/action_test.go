@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -32,6 +33,7 @@ type actionRun struct {
 	t           *testing.T
 	dir         string
 	repository  string
+	state       string
 	socket      string
 	nats        string            // empty for no such input
 	environment map[string]string // of all steps, which act takes from a file
@@ -44,7 +46,7 @@ func newActionRun(t *testing.T, name, nats string) *actionRun {
 	t.Helper()
 	built(t)
 	r := &actionRun{t: t, dir: t.TempDir(), repository: "acme/" + name, nats: nats}
-	r.socket = filepath.Join(r.dir, "agent.sock")
+	r.socket, r.state = filepath.Join(r.dir, "agent.sock"), filepath.Join(r.dir, "var")
 	// The action as a repository has it: act takes it from here instead of GitHub.
 	for _, path := range []string{"action.yml", "dist"} {
 		from, err := filepath.Abs(filepath.Join("../action", path))
@@ -107,7 +109,7 @@ jobs:
 %s
       - uses: sallyport-ci/sallyport/action@v1
         with: %s
-`, r.socket, filepath.Join(r.dir, "var"), steps, encoded), 0o644); err != nil {
+`, r.socket, r.state, steps, encoded), 0o644); err != nil {
 		r.t.Fatal(err)
 	}
 	secrets := filepath.Join(r.dir, "secrets")
@@ -439,6 +441,53 @@ func TestActionDownloads(t *testing.T) {
 			t.Errorf("%s: the mirror was asked %d times, want %d", c.folder, n, c.asked)
 		}
 	}
+}
+
+// TestActionOfTwoJobs: two runners on one machine. The job that began first ends first, and
+// the other is watched to its end by the same agent, which then ends, too.
+func TestActionOfTwoJobs(t *testing.T) {
+	built(t)
+	dir := t.TempDir()
+	await := func(file string) string {
+		return fmt.Sprintf("for i in $(seq 600); do test -e %[1]s && break; sleep 0.1; done; test -e %[1]s", filepath.Join(dir, file))
+	}
+	touch := func(t *testing.T, file string) {
+		if err := os.WriteFile(filepath.Join(dir, file), nil, 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Run("both", func(t *testing.T) {
+		for _, job := range []struct{ name, first, last string }{
+			{"one", "touch " + filepath.Join(dir, "one-runs"), await("two-runs")},
+			{"two", "touch " + filepath.Join(dir, "two-runs"), await("one-ended")},
+		} {
+			t.Run(job.name, func(t *testing.T) {
+				t.Parallel()
+				r := newActionRun(t, job.name, "nats://agent:swordfish@127.0.0.1:1")
+				r.socket, r.state = filepath.Join(dir, "agent.sock"), filepath.Join(dir, "var")
+				code := r.run(map[string]string{"fail-on": "threat"}, "      - run: "+job.first+"\n      - run: "+job.last+"\n      - run: cat /dev/null")
+				touch(t, job.name+"-ended")
+				if code != 0 {
+					t.Errorf("exit code %d", code)
+				}
+				r.has("Sallyport watches this job", "Sallyport: `build`")
+				for _, no := range []string{"did not run any more", "took the place", "not watched", "No report"} {
+					if strings.Contains(r.log, no) {
+						t.Errorf("%q is in the log", no)
+					}
+				}
+				if t.Failed() {
+					t.Log(r.log)
+				}
+			})
+		}
+	})
+	eventually(t, "the agent ends with the last job", func() error {
+		if _, err := control.AskStatus(t.Context(), filepath.Join(dir, "agent.sock")); !errors.Is(err, control.ErrNobody) {
+			return fmt.Errorf("it is there: %w", err)
+		}
+		return nil
+	})
 }
 
 // TestActionLeavesOthersAlone: an agent of the machine's is used, and goes on afterwards.
