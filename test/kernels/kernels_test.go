@@ -138,7 +138,7 @@ insmod /brd.ko rd_nr=1 rd_size=131072
 mkdir /disk; mke2fs -I 256 /dev/ram0 >/dev/null; mount -t ext2 /dev/ram0 /disk
 export TMPDIR=/disk
 cd /root
-while read -r pattern; do /bpf.test -test.v -test.run "$pattern" -test.timeout 240s; done </patterns
+while read -r pattern; do /bpf.test -test.v -test.run "$pattern" -test.timeout 600s; done </patterns
 echo "every pattern was run"
 poweroff -f
 `
@@ -226,7 +226,7 @@ func libraries(t *testing.T, path string) (found []string) {
 // boot runs a kernel until it powers off, and returns what it printed.
 func boot(t *testing.T, kernel, initramfs string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 	defer cancel()
 	// KVM is not asked for: where machines are nested it may hang.
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-m", "1024", "-smp", "2",
