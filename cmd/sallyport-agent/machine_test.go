@@ -197,7 +197,7 @@ while :; do
 done
 `
 	work = `cd /home/ci
-export CI=true GITHUB_ACTIONS=true GITHUB_REPOSITORY=acme/shop GITHUB_WORKFLOW=CI GITHUB_RUN_ID=$1 GITHUB_RUN_ATTEMPT=1
+export CI=true GITHUB_ACTIONS=true GITHUB_REPOSITORY=acme/machine GITHUB_WORKFLOW=CI GITHUB_RUN_ID=$1 GITHUB_RUN_ATTEMPT=1
 export GITHUB_JOB=build GITHUB_SHA=c0ffee GITHUB_REF=refs/heads/main GITHUB_EVENT_NAME=push GITHUB_ACTOR=alice RUNNER_NAME=one
 hook() {
   [ -z "$1" ] && return 0
@@ -316,10 +316,13 @@ func TestInstalledMachine(t *testing.T) {
 		told, executions, ends := map[string]int{}, map[string]bool{}, []string{}
 		for _, b := range events(t, js) {
 			for _, e := range b.GetEvents() {
-				if e.GetAttribution() == 0 || b.GetAttributions()[e.GetAttribution()-1].GetRunId() != name {
+				if e.GetAttribution() == 0 {
 					continue
 				}
 				at := b.GetAttributions()[e.GetAttribution()-1]
+				if at.GetRepository() != "acme/machine" || at.GetRunId() != name { // other tests have jobs on this machine, too
+					continue
+				}
 				executions[at.GetExecutionId()] = true
 				if e.GetJobEnded() != nil {
 					ends = append(ends, fmt.Sprintf("%s %d", e.GetJobEnded().GetReason(), len(e.GetJobEnded().GetSurvivors())))
