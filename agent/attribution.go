@@ -66,6 +66,9 @@ type worker struct {
 	begun bool
 	// uses says that its job counts on the agent.
 	uses bool
+	// elsewhere says that this is no runner's worker: it stands in a pod for one on another
+	// machine (pods.go).
+	elsewhere bool
 }
 
 // between returns the attribution of what the worker does outside of steps: its
@@ -181,18 +184,29 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 		p.at = w.worker.between() // a program of the worker's own
 		return
 	}
+	if before, ok := a.beginStep(p, w, r, m, values); ok {
+		if a.cfg.Command != nil && environment != nil && environment["GITHUB_WORKSPACE"] == "" {
+			environment["GITHUB_WORKSPACE"] = r.WorkingDirectory
+		}
+		a.workspaces.arm(workspace{execution: m.GetExecutionId(), step: p.at, before: before, environment: environment})
+	}
+}
+
+// beginStep attributes the first program of a step of a worker's. It returns the step before
+// it, nil if there was none, and false if this agent may not speak for the job.
+func (a *Agent) beginStep(p, w *process, r *bpf.Exec, m *sallyportv1.Attribution, values []string) (before *attribution, ok bool) {
 	if !stream.MaySpeakFor(a.cfg.AgentID, m) {
 		// Nobody would believe it, nor what else is in the same batch.
 		a.notMine(m)
-		return
+		return nil, false
 	}
 	if m.ExecutionId == "" {
 		m.ExecutionId = executionID(a.cfg.AgentID, w, m)
 	}
 	e := w.worker.executions[m.GetExecutionId()]
-	before := w.worker.last
-	p.at = &attribution{message: m}
-	w.worker.last = p.at
+	before = w.worker.last
+	at := &attribution{message: m}
+	w.worker.last = at
 	if e == nil {
 		between := proto.CloneOf(m)
 		between.Step, between.Action = "", ""
@@ -212,11 +226,9 @@ func (a *Agent) startStep(p, w *process, r *bpf.Exec, environment map[string]str
 		s.job.joined, s.job.began = true, min(s.job.began, a.wall(a.started))
 	}
 	e.secrets.add(values)
-	p.at.secrets = e.secrets
-	if a.cfg.Command != nil && environment != nil && environment["GITHUB_WORKSPACE"] == "" {
-		environment["GITHUB_WORKSPACE"] = r.WorkingDirectory
-	}
-	a.workspaces.arm(workspace{execution: m.GetExecutionId(), step: p.at, before: before, environment: environment})
+	at.secrets = e.secrets
+	p.at = at // also where it stands for the worker itself
+	return before, true
 }
 
 // begins notes that the job of the agent's own process is seen whole.

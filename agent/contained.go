@@ -20,8 +20,11 @@ type contained struct {
 	// groups is how many control groups it has.
 	groups  int
 	message *sallyportv1.Container
-	// described is true once an engine has been asked.
+	// described is true once the engines' files have been read.
 	described bool
+	// pod that it belongs to, nil if none; labelled is true once message has its labels.
+	pod      *pod
+	labelled bool
 	// at is the job that its processes belong to, if that is known of the container
 	// itself.
 	at *attribution
@@ -32,10 +35,11 @@ type containerTable struct {
 	root   string // of the machine
 	groups map[uint64]*contained
 	byID   map[string]*contained
+	pods   podTable
 }
 
 func newContainerTable(root string) containerTable {
-	return containerTable{root: root, groups: make(map[uint64]*contained), byID: make(map[string]*contained)}
+	return containerTable{root: root, groups: make(map[uint64]*contained), byID: make(map[string]*contained), pods: newPodTable()}
 }
 
 // cgroup notes a control group, if it is a container's.
@@ -43,8 +47,12 @@ func (a *Agent) cgroup(r *bpf.Cgroup) {
 	t := &a.containers
 	if c := t.groups[r.ID]; c != nil {
 		delete(t.groups, r.ID)
-		if c.groups--; c.groups == 0 && t.byID[c.group.ID] == c {
-			delete(t.byID, c.group.ID)
+		if c.groups--; c.groups == 0 {
+			a.podGone(c, a.now)
+			t.pods.left(c.pod)
+			if t.byID[c.group.ID] == c {
+				delete(t.byID, c.group.ID)
+			}
 		}
 	}
 	group := container.ParseGroup(r.Path)
@@ -53,7 +61,7 @@ func (a *Agent) cgroup(r *bpf.Cgroup) {
 	}
 	c := t.byID[group.ID]
 	if c == nil || c.group != group {
-		c = &contained{group: group, message: &sallyportv1.Container{Id: group.ID}}
+		c = &contained{group: group, message: &sallyportv1.Container{Id: group.ID}, pod: t.pods.entered(group.PodUID)}
 		t.byID[group.ID] = c
 	}
 	c.groups++
@@ -61,17 +69,32 @@ func (a *Agent) cgroup(r *bpf.Cgroup) {
 }
 
 // of returns the container of a control group, nil outside of containers. The engine's
-// files are read once: when the container runs its first program.
-func (t *containerTable) of(cgroup uint64) *contained {
+// files are read once, when the container runs its first program; its pod's labels come from
+// the runtime, soon.
+func (t *containerTable) of(cgroup, now uint64) *contained {
 	c := t.groups[cgroup]
-	if c == nil || c.described {
+	if c == nil {
 		return c
 	}
-	c.described = true
-	if d, ok := container.Describe(t.root, c.group.ID); ok {
-		c.message = &sallyportv1.Container{
-			Id: c.group.ID, Image: text(d.Image), Name: text(d.Name), Pod: text(d.Pod), PodNamespace: text(d.PodNamespace),
+	first := !c.described
+	if first {
+		c.described = true
+		if d, ok := container.Describe(t.root, c.group.ID); ok {
+			c.message = &sallyportv1.Container{
+				Id: c.group.ID, Image: text(d.Image), Name: text(d.Name), Pod: text(d.Pod), PodNamespace: text(d.PodNamespace),
+			}
 		}
+	}
+	if c.pod == nil || c.labelled {
+		return c
+	}
+	t.pods.ask(c.pod, now)
+	t.pods.learn(c.pod, first)
+	if c.pod.known {
+		c.labelled = true
+		c.message = proto.CloneOf(c.message) // who has it may be read
+		c.message.Pod, c.message.PodNamespace = text(c.pod.told.Name), text(c.pod.told.Namespace)
+		c.message.PodLabels = c.pod.labels()
 	}
 	return c
 }
@@ -86,16 +109,20 @@ func (c *contained) told() *sallyportv1.Container {
 
 // enterContainer attributes a program that somebody outside of every job started in a
 // container: the engine did, for a job. Which job it is, say, in this order: the
-// environment, if it names a job that runs on this machine; the container itself, if
-// it is known; its pod, if that is a runner's or was made for one; or, outside of pods,
-// that only one job runs here. docs/attribution.md has the reasons.
-func (a *Agent) enterContainer(p *process, c *contained, environment map[string]string, values []string) {
+// environment, if it names a job that runs on this machine, or one of a runner elsewhere that
+// had this pod made; the container itself, if it is known; its pod, if that is a runner's or
+// was made for one; or, outside of pods, that only one job runs here. docs/attribution.md has
+// the reasons.
+func (a *Agent) enterContainer(p *process, c *contained, r *bpf.Exec, environment map[string]string, values []string) {
 	if e, m := a.executionOf(environment); e != nil {
 		e.secrets.add(values)
 		p.at = &attribution{message: m, secrets: e.secrets}
 		if c.at == nil {
 			c.at = e.between
 		}
+		return
+	}
+	if a.enterElsewhere(p, c, r, environment, values) {
 		return
 	}
 	if c.at == nil {
@@ -173,13 +200,19 @@ func (a *Agent) jobOfContainer(c *contained) *attribution {
 	}
 }
 
-// samePod says whether a container is in the pod of a runner, or in one that the
-// runner's container hooks made: they call it by the runner's pod with something behind.
+// samePod says whether a container is in the pod of a runner, or in one that the runner's
+// container hooks made. Such a pod has a label with the name of the runner's; where labels are
+// not known its name begins with the runner's, unless that was too long.
 func samePod(runner, c *contained) bool {
 	if runner.group.PodUID != "" && runner.group.PodUID == c.group.PodUID {
 		return true
 	}
 	pod := runner.message.GetPod()
-	return pod != "" && runner.message.GetPodNamespace() == c.message.GetPodNamespace() &&
-		strings.HasPrefix(c.message.GetPod(), pod+"-")
+	if pod == "" || runner.message.GetPodNamespace() != c.message.GetPodNamespace() {
+		return false
+	}
+	if of := c.pod.runnerPod(); of != "" {
+		return of == pod
+	}
+	return strings.HasPrefix(c.message.GetPod(), pod+"-")
 }

@@ -216,7 +216,7 @@ func (a *Agent) exec(r *bpf.Exec) {
 			m.Script = text(r.Filename)
 		}
 	}
-	p := &process{message: m, parent: parent, started: r.Started, found: r.Found, container: a.containers.of(r.Cgroup)}
+	p := &process{message: m, parent: parent, started: r.Started, found: r.Found, container: a.containers.of(r.Cgroup, r.Time)}
 	m.Container = p.container.told()
 	if known := a.processes.get(r.Process); r.Found && known != nil {
 		// Reported again because it is watched from now on.
@@ -250,11 +250,14 @@ func (a *Agent) exec(r *bpf.Exec) {
 			p.worker = previous.worker
 		}
 	}
+	if previous != nil {
+		a.containers.pods.became(previous, p)
+	}
 	a.processes.put(p)
 	if w := workerOf(p, previous); w != nil && r.Step && r.Process != a.cfg.Self {
 		a.startStep(p, w, r, environment, secrets)
 	} else if p.at == nil && r.Container && p.container != nil {
-		a.enterContainer(p, p.container, environment, secrets)
+		a.enterContainer(p, p.container, r, environment, secrets)
 		a.adopt(p, r.Time)
 		if p.at != nil {
 			a.requests.enter(r.PID)
@@ -307,7 +310,7 @@ func (a *Agent) exit(r *bpf.Exit) {
 	if p == nil {
 		return
 	}
-	if p.worker != nil {
+	if p.worker != nil && !p.worker.elsewhere {
 		a.endJobs(p, r.Time, sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED)
 	}
 	a.requests.forget(p)

@@ -91,6 +91,13 @@ func (in *inputs) document(m protoreflect.Message) *ast.Term {
 				values[j] = in.value(f, list.Get(j))
 			}
 			pairs = append(pairs, [2]*ast.Term{f.name, ast.ArrayTerm(values...)})
+		case f.IsMap(): // whose keys and values are strings
+			entries := make([][2]*ast.Term, 0, m.Get(f.FieldDescriptor).Map().Len())
+			m.Get(f.FieldDescriptor).Map().Range(func(key protoreflect.MapKey, value protoreflect.Value) bool {
+				entries = append(entries, [2]*ast.Term{ast.StringTerm(key.String()), ast.StringTerm(value.String())})
+				return true
+			})
+			pairs = append(pairs, [2]*ast.Term{f.name, ast.ObjectTerm(entries...)})
 		case f.Message() != nil && !m.Has(f.FieldDescriptor):
 			// A message that is not there stays undefined.
 		default:

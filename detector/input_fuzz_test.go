@@ -2,9 +2,11 @@ package detector
 
 import (
 	"context"
+	"reflect"
 	"testing"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"google.golang.org/protobuf/proto"
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -61,6 +63,25 @@ func FuzzInput(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestLabelsInInput: a map is an object, also an empty one.
+func TestLabelsInInput(t *testing.T) {
+	for _, want := range []map[string]any{{}, {"actions.github.com/scale-set-name": "arc", "x": ""}} {
+		labels := make(map[string]string)
+		for name, value := range want {
+			labels[name] = value.(string)
+		}
+		document := newInputs().of(&sallyportv1.PolicyInput{Process: &sallyportv1.Process{Container: &sallyportv1.Container{Id: "c", PodLabels: labels}}})
+		got, err := ast.JSON(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		container := got.(map[string]any)["process"].(map[string]any)["container"].(map[string]any)
+		if found := container["pod_labels"]; !reflect.DeepEqual(found, any(want)) {
+			t.Errorf("%v, want %v", found, want)
+		}
+	}
 }
 
 // valid is text as protobuf takes it.

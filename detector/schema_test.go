@@ -18,6 +18,7 @@ func TestSchemaOfInput(t *testing.T) {
 		"deep":                 {"# schemas:\n#   - input: schema.policy_input\n", `violation contains "x" if input.ancestry[_].argumnets[0] == "a"`, "argumnets"},
 		"wrong type":           {"# schemas:\n#   - input: schema.policy_input\n", `violation contains "x" if startswith(input.behaviour.port, "4")`, "invalid argument"},
 		"right":                {"# schemas:\n#   - input: schema.policy_input\n", `violation contains "x" if input.ancestry[_].arguments[0] == "a"`, ""},
+		"a label":              {"# schemas:\n#   - input: schema.policy_input\n", `violation contains "x" if startswith(input.process.container.pod_labels["actions.github.com/scale-set-name"], "arc")`, ""},
 		"without annotation":   {"", `violation contains "x" if input.behaviour.domian == "a"`, ""},
 		"a schema that is not": {"# schemas:\n#   - input: schema.policy_imput\n", `violation contains "x" if input.behaviour.domain == "a"`, "schema"},
 	} {

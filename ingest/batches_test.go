@@ -35,7 +35,7 @@ func fullBatch(now time.Time) *sallyportv1.EventBatch {
 				ArgumentPipe:   &sallyportv1.Descriptor{Kind: sallyportv1.DescriptorKind_DESCRIPTOR_KIND_PIPE, Inode: 93},
 				Gid:            1002, EffectiveUid: 1003, Capabilities: 1 << 21, Script: "./run.sh", ExecutableDeleted: true, ExecutableInMemory: true,
 				ExecutableInode: 94, ExecutableDevice: 95, ExecutableSha256: digest,
-				Container: &sallyportv1.Container{Id: digest, Image: "example/image:1", Name: "job", Pod: "runner-x", PodNamespace: "arc"},
+				Container: &sallyportv1.Container{Id: digest, Image: "example/image:1", Name: "job", Pod: "runner-x", PodNamespace: "arc", PodLabels: map[string]string{"a/b": "c", "d": "", "e": "f=g"}},
 			},
 			{Id: 2001, Pid: 501, Executable: "/usr/bin/bash"},
 			{Id: 1000, Pid: 7, Executable: "/opt/runner/bin/Runner.Worker"},

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"slices"
 	"time"
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -98,6 +99,24 @@ func (r *batchRows) addProcess(c eventContext, kind int8) {
 	t.ContainerName = append(t.ContainerName, p.GetContainer().GetName())
 	t.Pod = append(t.Pod, p.GetContainer().GetPod())
 	t.PodNamespace = append(t.PodNamespace, p.GetContainer().GetPodNamespace())
+	labels := podLabels(p.GetContainer().GetPodLabels())
+	for _, l := range labels {
+		r.bytes += len(l) + stringOverhead
+	}
+	t.PodLabels = append(t.PodLabels, labels)
+}
+
+// podLabels returns labels as NAME=VALUE, by name. Most processes have none.
+func podLabels(labels map[string]string) []string {
+	if len(labels) == 0 {
+		return nil
+	}
+	told := make([]string, 0, len(labels))
+	for name, value := range labels {
+		told = append(told, name+"="+value)
+	}
+	slices.Sort(told)
+	return told
 }
 
 // stringOverhead is what a string takes beside its bytes.

@@ -66,14 +66,14 @@ func TestEveryKindOfEventToEveryColumn(t *testing.T) {
 	}
 	attribution := "'example/app','ci','123',2,'build','0123456789abcdef','__run_2','example/setup@v1','c0ffee','refs/heads/main','push','alice','runner-1'"
 	curl := "2002,2001,501,'/usr/bin/curl','curl','bash',1001"
-	nothing := ",0,0,0,'',false,false,0,0,'','','','','',''"
+	nothing := ",0,0,0,'',false,false,0,0,'','','','','','',[]"
 	worker := "1000,0,7,'/opt/runner/bin/Runner.Worker','Runner.Worker','',0"
 	started := now.Add(-5).Format("2006-01-02 15:04:05.000000000")
 	for _, c := range []struct{ name, query, want string }{
 		{"forked", "SELECT * FROM process_events WHERE kind = 'forked'",
 			identity(41, 1) + "," + attribution + ",2001,0,501,'/usr/bin/bash','bash','',0,'forked','1970-01-01 00:00:00.000000000',[],false,'','',0,'',0,'',0" + nothing + ",0,0"},
 		{"executed", "SELECT * FROM process_events WHERE kind = 'executed'",
-			identity(42, 2) + "," + attribution + "," + curl + ",'executed','" + started + "',['curl','-s','https://x.example.test/é'],true,'/home/runner','pipe',91,'file',92,'pipe',93,1002,1003,2097152,'./run.sh',true,true,94,95,'" + digest + "','" + digest + "','example/image:1','job','runner-x','arc',0,0"},
+			identity(42, 2) + "," + attribution + "," + curl + ",'executed','" + started + "',['curl','-s','https://x.example.test/é'],true,'/home/runner','pipe',91,'file',92,'pipe',93,1002,1003,2097152,'./run.sh',true,true,94,95,'" + digest + "','" + digest + "','example/image:1','job','runner-x','arc',['a/b=c','d=','e=f=g'],0,0"},
 		{"exited", "SELECT * FROM process_events WHERE kind = 'exited'",
 			identity(48, 8) + "," + attribution + "," + curl + ",'exited','" + started + "',[],false,'','',0,'',0,'',0" + nothing + ",137,9"},
 		{"dns", "SELECT * FROM dns",

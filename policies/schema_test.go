@@ -31,8 +31,9 @@ type schemaNode struct {
 	Items       *schemaNode `json:"items,omitempty"`
 	Properties  properties  `json:"properties,omitempty"`
 	Required    []string    `json:"required,omitempty"`
-	Additional  *bool       `json:"additionalProperties,omitempty"`
-	Definitions properties  `json:"definitions,omitempty"`
+	// Additional is false, or the node of a map's values.
+	Additional  any        `json:"additionalProperties,omitempty"`
+	Definitions properties `json:"definitions,omitempty"`
 }
 
 // properties keep the order of the proto file.
@@ -100,7 +101,11 @@ func (m *schemaMaker) field(f protoreflect.FieldDescriptor) (*schemaNode, string
 	if name == "" {
 		name = node.Type
 	}
-	if f.IsList() {
+	switch {
+	case f.IsMap(): // whose keys are strings
+		value, of := m.field(f.MapValue())
+		return &schemaNode{Type: "object", Additional: value}, of + " by name"
+	case f.IsList():
 		return &schemaNode{Type: "array", Items: node}, "list of " + name
 	}
 	return node, name
@@ -108,14 +113,13 @@ func (m *schemaMaker) field(f protoreflect.FieldDescriptor) (*schemaNode, string
 
 // object adds a message to the page, and those that it holds after it.
 func (m *schemaMaker) object(d protoreflect.MessageDescriptor, path string) *schemaNode {
-	no := false
-	out := &schemaNode{Type: "object", Description: comment(d), Additional: &no}
+	out := &schemaNode{Type: "object", Description: comment(d), Additional: false}
 	fmt.Fprintf(&m.page, "\n### %s\n\n%s\n\n| field | type | |\n|---|---|---|\n", path, comment(d))
 	for i := range d.Fields().Len() {
 		f := d.Fields().Get(i)
 		node, kind := m.field(f)
 		node.Description = comment(f)
-		if f.Message() == nil || f.IsList() {
+		if f.Message() == nil || f.IsList() || f.IsMap() {
 			out.Required = append(out.Required, string(f.Name()))
 		}
 		if node.Ref != "" {
@@ -130,7 +134,7 @@ func (m *schemaMaker) object(d protoreflect.MessageDescriptor, path string) *sch
 	}
 	for i := range d.Fields().Len() {
 		f := d.Fields().Get(i)
-		if f.Message() == nil || m.done[f.Message().FullName()] {
+		if f.Message() == nil || f.IsMap() || m.done[f.Message().FullName()] {
 			continue
 		}
 		m.done[f.Message().FullName()] = true

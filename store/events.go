@@ -37,6 +37,7 @@ type ProcessEvents struct {
 	ContainerName       []string
 	Pod                 []string
 	PodNamespace        []string
+	PodLabels           [][]string // each NAME=VALUE
 }
 
 // Table implements Rows.
@@ -77,6 +78,7 @@ func (r *ProcessEvents) Reset() {
 	r.ContainerName = cut(r.ContainerName)
 	r.Pod = cut(r.Pod)
 	r.PodNamespace = cut(r.PodNamespace)
+	r.PodLabels = cut(r.PodLabels)
 }
 
 // Columns implements Rows.
@@ -109,6 +111,7 @@ func (r *ProcessEvents) Columns() []Column {
 		{"container_name", "String", r.ContainerName},
 		{"pod", "String", r.Pod},
 		{"pod_namespace", "String", r.PodNamespace},
+		{"pod_labels", "Array(String)", r.PodLabels},
 	})
 }
 

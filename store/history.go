@@ -33,7 +33,7 @@ var pasts = []past{
 		table: "process_events", enums: []string{"kind", "standard_input_kind", "standard_output_kind", "argument_pipe_kind"},
 		columns: `start_time, arguments, arguments_truncated, working_directory, standard_input_inode, standard_output_inode, argument_pipe_inode,
 			exit_code, signal, gid, effective_uid, capabilities, script, executable_deleted, executable_in_memory, executable_inode, executable_device,
-			executable_sha256, container_id, container_image, container_name, pod, pod_namespace`,
+			executable_sha256, container_id, container_image, container_name, pod, pod_namespace, pod_labels`,
 		body: func(row map[string]any) protoreflect.ProtoMessage {
 			switch row["kind"] {
 			case int8(1):
@@ -526,6 +526,14 @@ func (m *batchMaker) started(p *sallyportv1.Process, row map[string]any) {
 	if id := columnText(row, "container_id"); id != "" {
 		p.Container = &sallyportv1.Container{
 			Id: id, Image: columnText(row, "container_image"), Name: columnText(row, "container_name"), Pod: columnText(row, "pod"), PodNamespace: columnText(row, "pod_namespace"),
+		}
+		labels, _ := row["pod_labels"].([]string)
+		for _, l := range labels {
+			if p.Container.PodLabels == nil {
+				p.Container.PodLabels = make(map[string]string, len(labels))
+			}
+			name, value, _ := strings.Cut(l, "=")
+			p.Container.PodLabels[name] = value
 		}
 	}
 	m.complete[p.GetId()] = true

@@ -1,7 +1,8 @@
 // Package container tells which container a control group belongs to, and what the
 // machine's container engine says of it: image, name, pod. It reads the files that
 // Docker, containerd, CRI-O and Podman keep; it talks to none of them, and so needs
-// no socket, and changes nothing.
+// no socket, and changes nothing. What is in no file, the labels of pods, package cri
+// asks for.
 package container
 
 import (
@@ -92,15 +93,24 @@ func docker(root, id string) (Description, bool) {
 	}, true
 }
 
+// containerdStates are the state folders of containerd: its own, and those of Kubernetes'
+// distributions that bring one.
+var containerdStates = []string{
+	"run/containerd", "run/k3s/containerd", "run/k0s/containerd", "var/snap/microk8s/common/run/containerd",
+}
+
 // containerd reads the OCI configuration of a task: below
 // /run/containerd/io.containerd.runtime.v2.task/NAMESPACE/ID.
 func containerd(root, id string) (Description, bool) {
-	found, err := filepath.Glob(filepath.Join(root, "run/containerd/io.containerd.runtime.v2.task/*", id, "config.json"))
-	if err != nil || len(found) == 0 {
-		return Description{}, false
+	for _, state := range containerdStates {
+		found, err := filepath.Glob(filepath.Join(root, state, "io.containerd.runtime.v2.task/*", id, "config.json"))
+		if err != nil || len(found) == 0 {
+			continue
+		}
+		return annotated(found[0], "io.kubernetes.cri.image-name", "io.kubernetes.cri.container-name",
+			"io.kubernetes.cri.sandbox-name", "io.kubernetes.cri.sandbox-namespace")
 	}
-	return annotated(found[0], "io.kubernetes.cri.image-name", "io.kubernetes.cri.container-name",
-		"io.kubernetes.cri.sandbox-name", "io.kubernetes.cri.sandbox-namespace")
+	return Description{}, false
 }
 
 // crio reads the OCI configuration that CRI-O keeps.

@@ -51,6 +51,11 @@ func TestDescribe(t *testing.T) {
 			`{"ociVersion":"1.1.0","annotations":{"io.kubernetes.cri.image-name":"ghcr.example.test/actions/runner:2","io.kubernetes.cri.container-name":"runner","io.kubernetes.cri.sandbox-name":"arc-x-runner","io.kubernetes.cri.sandbox-namespace":"arc"}}`,
 			Description{"ghcr.example.test/actions/runner:2", "runner", "arc-x-runner", "arc"},
 		},
+		"containerd of k3s": {
+			"run/k3s/containerd/io.containerd.runtime.v2.task/k8s.io/" + outer + "/config.json",
+			`{"annotations":{"io.kubernetes.cri.container-name":"runner","io.kubernetes.cri.sandbox-name":"arc-x-runner"}}`,
+			Description{Name: "runner", Pod: "arc-x-runner"},
+		},
 		"cri-o": {
 			"run/containers/storage/overlay-containers/" + outer + "/userdata/config.json",
 			`{"annotations":{"io.kubernetes.cri-o.ImageName":"quay.example.test/x:1","io.kubernetes.container.name":"c","io.kubernetes.pod.name":"p","io.kubernetes.pod.namespace":"n"}}`,

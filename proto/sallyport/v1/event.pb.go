@@ -1693,7 +1693,11 @@ type Container struct {
 	// Pod that it belongs to. Empty outside of Kubernetes.
 	Pod string `protobuf:"bytes,4,opt,name=pod,proto3" json:"pod,omitempty"`
 	// Namespace of the pod.
-	PodNamespace  string `protobuf:"bytes,5,opt,name=pod_namespace,json=podNamespace,proto3" json:"pod_namespace,omitempty"`
+	PodNamespace string `protobuf:"bytes,5,opt,name=pod_namespace,json=podNamespace,proto3" json:"pod_namespace,omitempty"`
+	// Labels of the pod, as its runtime told them: at most 32, without those that Kubernetes
+	// gives every pod (io.kubernetes.…) and hashes. A program that ran before the runtime had
+	// answered has none.
+	PodLabels     map[string]string `protobuf:"bytes,6,rep,name=pod_labels,json=podLabels,proto3" json:"pod_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1761,6 +1765,13 @@ func (x *Container) GetPodNamespace() string {
 		return x.PodNamespace
 	}
 	return ""
+}
+
+func (x *Container) GetPodLabels() map[string]string {
+	if x != nil {
+		return x.PodLabels
+	}
+	return nil
 }
 
 // PrivilegeUse says that the event's process gained a privilege or used one.
@@ -3150,13 +3161,18 @@ const file_sallyport_v1_event_proto_rawDesc = "" +
 	"\x10executable_inode\x18\x13 \x01(\x04R\x0fexecutableInode\x12+\n" +
 	"\x11executable_device\x18\x14 \x01(\rR\x10executableDevice\x12+\n" +
 	"\x11executable_sha256\x18\x15 \x01(\tR\x10executableSha256\x125\n" +
-	"\tcontainer\x18\x16 \x01(\v2\x17.sallyport.v1.ContainerR\tcontainer\"|\n" +
+	"\tcontainer\x18\x16 \x01(\v2\x17.sallyport.v1.ContainerR\tcontainer\"\x81\x02\n" +
 	"\tContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x10\n" +
 	"\x03pod\x18\x04 \x01(\tR\x03pod\x12#\n" +
-	"\rpod_namespace\x18\x05 \x01(\tR\fpodNamespace\"\x8a\x02\n" +
+	"\rpod_namespace\x18\x05 \x01(\tR\fpodNamespace\x12E\n" +
+	"\n" +
+	"pod_labels\x18\x06 \x03(\v2&.sallyport.v1.Container.PodLabelsEntryR\tpodLabels\x1a<\n" +
+	"\x0ePodLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x02\n" +
 	"\fPrivilegeUse\x12/\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1b.sallyport.v1.PrivilegeKindR\x04kind\x12\"\n" +
 	"\fcapabilities\x18\x02 \x03(\tR\fcapabilities\x120\n" +
@@ -3366,7 +3382,7 @@ func file_sallyport_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_sallyport_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
-var file_sallyport_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_sallyport_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_sallyport_v1_event_proto_goTypes = []any{
 	(PrivilegeKind)(0),       // 0: sallyport.v1.PrivilegeKind
 	(TlsLibrary)(0),          // 1: sallyport.v1.TlsLibrary
@@ -3402,7 +3418,8 @@ var file_sallyport_v1_event_proto_goTypes = []any{
 	(*Heartbeat)(nil),        // 31: sallyport.v1.Heartbeat
 	(*AgentStatus)(nil),      // 32: sallyport.v1.AgentStatus
 	(*Inventory)(nil),        // 33: sallyport.v1.Inventory
-	nil,                      // 34: sallyport.v1.AgentStatus.EventsLostEntry
+	nil,                      // 34: sallyport.v1.Container.PodLabelsEntry
+	nil,                      // 35: sallyport.v1.AgentStatus.EventsLostEntry
 }
 var file_sallyport_v1_event_proto_depIdxs = []int32{
 	15, // 0: sallyport.v1.EventBatch.attributions:type_name -> sallyport.v1.Attribution
@@ -3425,28 +3442,29 @@ var file_sallyport_v1_event_proto_depIdxs = []int32{
 	21, // 17: sallyport.v1.Process.standard_output:type_name -> sallyport.v1.Descriptor
 	21, // 18: sallyport.v1.Process.argument_pipe:type_name -> sallyport.v1.Descriptor
 	17, // 19: sallyport.v1.Process.container:type_name -> sallyport.v1.Container
-	0,  // 20: sallyport.v1.PrivilegeUse.kind:type_name -> sallyport.v1.PrivilegeKind
-	1,  // 21: sallyport.v1.HttpRequest.library:type_name -> sallyport.v1.TlsLibrary
-	2,  // 22: sallyport.v1.Descriptor.kind:type_name -> sallyport.v1.DescriptorKind
-	3,  // 23: sallyport.v1.Flow.phase:type_name -> sallyport.v1.FlowPhase
-	4,  // 24: sallyport.v1.Flow.protocol:type_name -> sallyport.v1.Protocol
-	6,  // 25: sallyport.v1.Flow.domain_source:type_name -> sallyport.v1.DomainSource
-	5,  // 26: sallyport.v1.Flow.outcome:type_name -> sallyport.v1.FlowOutcome
-	7,  // 27: sallyport.v1.Flow.application:type_name -> sallyport.v1.Application
-	8,  // 28: sallyport.v1.Flow.direction:type_name -> sallyport.v1.Direction
-	9,  // 29: sallyport.v1.ProcessAccess.kind:type_name -> sallyport.v1.AccessKind
-	10, // 30: sallyport.v1.FileAccess.operation:type_name -> sallyport.v1.FileOperation
-	11, // 31: sallyport.v1.JobEnded.reason:type_name -> sallyport.v1.JobEndReason
-	15, // 32: sallyport.v1.Heartbeat.jobs:type_name -> sallyport.v1.Attribution
-	12, // 33: sallyport.v1.Heartbeat.previous_end:type_name -> sallyport.v1.AgentEnd
-	34, // 34: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
-	12, // 35: sallyport.v1.AgentStatus.previous_end:type_name -> sallyport.v1.AgentEnd
-	33, // 36: sallyport.v1.AgentStatus.found:type_name -> sallyport.v1.Inventory
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	34, // 20: sallyport.v1.Container.pod_labels:type_name -> sallyport.v1.Container.PodLabelsEntry
+	0,  // 21: sallyport.v1.PrivilegeUse.kind:type_name -> sallyport.v1.PrivilegeKind
+	1,  // 22: sallyport.v1.HttpRequest.library:type_name -> sallyport.v1.TlsLibrary
+	2,  // 23: sallyport.v1.Descriptor.kind:type_name -> sallyport.v1.DescriptorKind
+	3,  // 24: sallyport.v1.Flow.phase:type_name -> sallyport.v1.FlowPhase
+	4,  // 25: sallyport.v1.Flow.protocol:type_name -> sallyport.v1.Protocol
+	6,  // 26: sallyport.v1.Flow.domain_source:type_name -> sallyport.v1.DomainSource
+	5,  // 27: sallyport.v1.Flow.outcome:type_name -> sallyport.v1.FlowOutcome
+	7,  // 28: sallyport.v1.Flow.application:type_name -> sallyport.v1.Application
+	8,  // 29: sallyport.v1.Flow.direction:type_name -> sallyport.v1.Direction
+	9,  // 30: sallyport.v1.ProcessAccess.kind:type_name -> sallyport.v1.AccessKind
+	10, // 31: sallyport.v1.FileAccess.operation:type_name -> sallyport.v1.FileOperation
+	11, // 32: sallyport.v1.JobEnded.reason:type_name -> sallyport.v1.JobEndReason
+	15, // 33: sallyport.v1.Heartbeat.jobs:type_name -> sallyport.v1.Attribution
+	12, // 34: sallyport.v1.Heartbeat.previous_end:type_name -> sallyport.v1.AgentEnd
+	35, // 35: sallyport.v1.AgentStatus.events_lost:type_name -> sallyport.v1.AgentStatus.EventsLostEntry
+	12, // 36: sallyport.v1.AgentStatus.previous_end:type_name -> sallyport.v1.AgentEnd
+	33, // 37: sallyport.v1.AgentStatus.found:type_name -> sallyport.v1.Inventory
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_v1_event_proto_init() }
@@ -3475,7 +3493,7 @@ func file_sallyport_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_v1_event_proto_rawDesc), len(file_sallyport_v1_event_proto_rawDesc)),
 			NumEnums:      13,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,274 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sallyport-ci/sallyport/agent/cri"
+	"github.com/sallyport-ci/sallyport/bpf"
+	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+)
+
+// runnerPodLabel is the label by which the runner's container hooks say for which runner
+// they made a pod: its value is the name of the runner's own pod, in the same namespace
+// (actions/runner-container-hooks, packages/k8s).
+const runnerPodLabel = "runner-pod"
+
+const (
+	// maxLabels bounds the labels that are kept of a pod, maxLabel the bytes of each: more
+	// than Kubernetes allows a name with its prefix.
+	maxLabels = 32
+	maxLabel  = 320
+	// askTimeout bounds a question to a container runtime. labelPatience is how long the
+	// first program of a container waits for the answer: the runtime is asked when the
+	// container's control group is made, which is tens of milliseconds before.
+	askTimeout     = 2 * time.Second
+	labelPatience = 100 * time.Millisecond
+	// maxInVain is after how many programs that have waited in vain none waits any more,
+	// until the runtime answers.
+	maxInVain = 3
+	// minAskPause and maxAskPause bound the pause between two questions for one pod.
+	minAskPause = time.Second
+	maxAskPause = time.Minute
+	// maxPodQuestions is how many pods may wait to be asked for.
+	maxPodQuestions = 1024
+)
+
+// pod is a pod on this machine.
+type pod struct {
+	uid string
+	// containers is how many of its containers there are.
+	containers int
+	// told is what the runtime says of it, if known.
+	told  cri.Pod
+	known bool
+	// answer is where the answer to the question comes that is under way, nil if none is.
+	answer chan podAnswer
+	// nextAsk is when it may be asked for again, pause how long it was until then.
+	nextAsk uint64
+	pause   time.Duration
+	// worker stands for the runner's worker, if that is on another machine (elsewhere).
+	worker *process
+}
+
+type podQuestion struct {
+	uid    string
+	answer chan podAnswer // with room for it
+}
+
+type podAnswer struct {
+	pod   cri.Pod
+	known bool
+}
+
+// podTable knows the pods on this machine by their UIDs.
+type podTable struct {
+	pods      map[string]*pod
+	questions chan podQuestion
+	inVain    int
+}
+
+func newPodTable() podTable {
+	return podTable{pods: make(map[string]*pod), questions: make(chan podQuestion, maxPodQuestions)}
+}
+
+// entered returns the pod of a container that has come to be, nil if it is in none. The
+// runtime is asked at once, so that the answer is there when the first program starts.
+func (t *podTable) entered(uid string) *pod {
+	if uid == "" {
+		return nil
+	}
+	p := t.pods[uid]
+	if p == nil {
+		p = &pod{uid: uid}
+		t.pods[uid] = p
+	}
+	p.containers++
+	// That the runtime did not know the pod while it was being made says nothing now.
+	p.nextAsk, p.pause = 0, 0
+	t.ask(p, 0)
+	return p
+}
+
+// left notes that a container of a pod has gone.
+func (t *podTable) left(p *pod) {
+	if p == nil {
+		return
+	}
+	if p.containers--; p.containers == 0 && t.pods[p.uid] == p {
+		delete(t.pods, p.uid)
+	}
+}
+
+// ask asks for a pod unless it is known, has been asked for, or was just now.
+func (t *podTable) ask(p *pod, now uint64) {
+	if p.known || p.answer != nil || now < p.nextAsk {
+		return
+	}
+	answer := make(chan podAnswer, 1)
+	select {
+	case t.questions <- podQuestion{p.uid, answer}:
+		p.answer = answer
+		p.pause = min(max(minAskPause, 2*p.pause), maxAskPause)
+		p.nextAsk = now + uint64(p.pause)
+	default: // many wait: a later program asks
+	}
+}
+
+// learn takes the answer for a pod if there is one, and waits a little for it if told to.
+func (t *podTable) learn(p *pod, wait bool) {
+	if p.answer == nil {
+		return
+	}
+	take := func(a podAnswer) {
+		t.inVain = 0
+		p.answer, p.told, p.known = nil, a.pod, a.known
+	}
+	select {
+	case a := <-p.answer:
+		take(a)
+		return
+	default:
+	}
+	if !wait || t.inVain >= maxInVain {
+		return
+	}
+	timeout := time.NewTimer(labelPatience)
+	defer timeout.Stop()
+	select {
+	case a := <-p.answer:
+		take(a)
+	case <-timeout.C:
+		t.inVain++
+	}
+}
+
+// answerQuestions asks the machine's container runtime, off the path of events, until stop
+// is closed.
+func (t *podTable) answerQuestions(root string, log *slog.Logger, stop <-chan struct{}) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		<-stop
+		cancel()
+	}()
+	runtime := cri.New(root)
+	silent := false // it was said that the runtime does not answer
+	for {
+		select {
+		case <-stop:
+			return
+		case q := <-t.questions:
+			asking, done := context.WithTimeout(ctx, askTimeout)
+			told, known, err := runtime.Pod(asking, q.uid)
+			done()
+			switch {
+			case err == nil:
+				silent = false
+			case !silent && ctx.Err() == nil:
+				silent = true
+				level := slog.LevelWarn
+				if errors.Is(err, cri.ErrNoRuntime) {
+					level = slog.LevelInfo // Docker's or Podman's pods, or none of Kubernetes
+				}
+				log.Log(ctx, level, "labels of pods are not known", "error", err)
+			}
+			q.answer <- podAnswer{told, known}
+		}
+	}
+}
+
+// labels returns those that are worth telling: not what the kubelet gives every pod, nor
+// hashes of templates; the first maxLabels by name.
+func (p *pod) labels() map[string]string {
+	kept := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(p.told.Labels)) {
+		value := p.told.Labels[name]
+		if name == "" || strings.HasPrefix(name, "io.kubernetes.") || strings.HasSuffix(name, "-hash") || len(name) > maxLabel || len(value) > maxLabel {
+			continue
+		}
+		if len(kept) == maxLabels {
+			break
+		}
+		kept[text(name)] = text(value)
+	}
+	return kept
+}
+
+// runnerPod returns the name of the pod of the runner for which this one was made, if its
+// labels say so.
+func (p *pod) runnerPod() string {
+	if p == nil || !p.known {
+		return ""
+	}
+	return p.told.Labels[runnerPodLabel]
+}
+
+// runsHere says whether the runner for which a pod was made runs on this machine.
+func (a *Agent) runsHere(c *contained) bool {
+	here := false
+	a.processes.eachWorker(func(w *process) {
+		here = here || w.container != nil && w.container.pod != c.pod && samePod(w.container, c)
+	})
+	return here
+}
+
+// enterElsewhere attributes a program in a pod that a runner's hooks made for a job while the
+// runner itself is on another machine: the environment, which the runner gave it, is all that
+// names the job here. It is an execution of its own beside that which the runner's machine
+// tells of; the container's first process stands for the worker. It says false for all other
+// programs.
+func (a *Agent) enterElsewhere(p *process, c *contained, r *bpf.Exec, environment map[string]string, values []string) bool {
+	if c.pod.runnerPod() == "" || environment["GITHUB_REPOSITORY"] == "" || environment["GITHUB_RUN_ID"] == "" ||
+		environment["GITHUB_JOB"] == "" || a.runsHere(c) {
+		return false
+	}
+	w := c.pod.worker
+	if w == nil || w.endedAt != 0 {
+		w = a.processes.firstIn(c)
+		w.worker = &worker{elsewhere: true}
+		c.pod.worker = w
+	}
+	// Paths of the environment are those of another machine's or container's files.
+	a.beginStep(p, w, r, fromEnvironment(environment), values)
+	return true
+}
+
+// became has a program that takes the place of one that stands for a worker elsewhere stand
+// for it, too.
+func (t *podTable) became(previous, p *process) {
+	if previous.worker == nil || !previous.worker.elsewhere {
+		return
+	}
+	p.worker = previous.worker
+	if c := previous.container; c.pod.worker == previous {
+		p.container, p.message.Container = c, c.told() // wherever it moved
+		c.pod.worker = p
+	}
+}
+
+// firstIn returns the oldest process of a container that runs; there must be one.
+func (t *processTable) firstIn(c *contained) *process {
+	var first *process
+	for _, p := range t.byID {
+		if p.container == c && p.endedAt == 0 && (first == nil || p.message.GetId() < first.message.GetId()) {
+			first = p
+		}
+	}
+	return first
+}
+
+// podGone ends the jobs of a pod whose runner is elsewhere: of the first process's end the
+// kernel tells before that of the others, which it takes along.
+func (a *Agent) podGone(c *contained, boot uint64) {
+	if c.pod == nil || c.pod.worker == nil || c.pod.worker.container != c {
+		return
+	}
+	a.endJobs(c.pod.worker, boot, sallyportv1.JobEndReason_JOB_END_REASON_WORKER_EXITED)
+	c.pod.worker = nil
+}
