@@ -25,9 +25,10 @@ type contained struct {
 	// pod that it belongs to, nil if none; labelled is true once message has its labels.
 	pod      *pod
 	labelled bool
-	// at is the job that its processes belong to, if that is known of the container
-	// itself.
-	at *attribution
+	// execution of a job that its programs belong to, if it is known of the container itself,
+	// and the worker of it: nil if it was named by an environment.
+	execution *execution
+	worker    *process
 }
 
 // containerTable knows the containers by their control groups.
@@ -113,22 +114,36 @@ func (c *contained) told() *sallyportv1.Container {
 // had this pod made; the container itself, if it is known; its pod, if that is a runner's or
 // was made for one; or, outside of pods, that only one job runs here. docs/attribution.md has
 // the reasons.
+//
+// A program that takes the place of such a one in its process may still name another step:
+// the runner's hooks start a script that sets the environment. The first environment that
+// names a job is the last that is looked at, since then the job's own programs run.
 func (a *Agent) enterContainer(p *process, c *contained, r *bpf.Exec, environment map[string]string, values []string) {
 	if e, m := a.executionOf(environment); e != nil {
 		e.secrets.add(values)
-		p.at = &attribution{message: m, secrets: e.secrets}
-		if c.at == nil {
-			c.at = e.between
+		p.at, p.named = &attribution{message: m, secrets: e.secrets}, true
+		if c.execution == nil {
+			c.execution = e
 		}
 		return
 	}
 	if a.enterElsewhere(p, c, r, environment, values) {
+		p.named = true
 		return
 	}
-	if c.at == nil {
-		c.at = a.jobOfContainer(c)
+	if p.at != nil {
+		return // it is of what it was before
 	}
-	p.at = c.at
+	if c.execution == nil {
+		c.worker, c.execution = a.jobOfContainer(c)
+	}
+	switch {
+	case c.execution == nil:
+	case c.worker == nil || c.execution.ended:
+		p.at = c.execution.between
+	default:
+		p.at = c.worker.worker.now(c.execution)
+	}
 }
 
 // adoptionLag is how long what a program forks may still be unknown to the kernel as a
@@ -171,8 +186,23 @@ func (a *Agent) executionOf(environment map[string]string) (*execution, *sallypo
 	return found, whole
 }
 
-func (a *Agent) jobOfContainer(c *contained) *attribution {
-	var inPod, only *attribution
+// now returns the step of an execution that began last, and the execution without a step
+// where none did since another job's.
+func (w *worker) now(e *execution) *attribution {
+	if at := w.last; at != nil && at.message.GetExecutionId() == e.between.message.GetExecutionId() {
+		return at
+	}
+	return e.between
+}
+
+// jobOfContainer returns the job that a container is for as far as only the machine says it,
+// with its worker; nil if it does not.
+func (a *Agent) jobOfContainer(c *contained) (w *process, e *execution) {
+	type job struct {
+		w *process
+		e *execution
+	}
+	var inPod, only job
 	jobs := 0
 	a.processes.eachWorker(func(w *process) {
 		for _, e := range w.worker.executions {
@@ -180,23 +210,19 @@ func (a *Agent) jobOfContainer(c *contained) *attribution {
 				continue
 			}
 			jobs++
-			at := w.worker.last // the step that runs now, if it is this job's
-			if at == nil || at.message.GetExecutionId() != e.between.message.GetExecutionId() {
-				at = e.between
-			}
-			only = at
+			only = job{w, e}
 			if host := w.container; host != nil && samePod(host, c) {
-				inPod = at
+				inPod = only
 			}
 		}
 	})
 	switch {
-	case inPod != nil:
-		return inPod
+	case inPod.e != nil:
+		return inPod.w, inPod.e
 	case jobs == 1 && c.group.PodUID == "":
-		return only
+		return only.w, only.e
 	default:
-		return nil
+		return nil, nil
 	}
 }
 

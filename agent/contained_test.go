@@ -190,6 +190,46 @@ func TestProgramsInContainers(t *testing.T) {
 	}
 }
 
+// TestScriptThatSetsTheEnvironment: as the runner's hooks for Kubernetes do it. What runs
+// after that is of the step, whatever it does to its environment.
+func TestScriptThatSetsTheEnvironment(t *testing.T) {
+	m := newMachine(t)
+	m.group(5, "/docker/"+containerID(5))
+	m.job("build", "compile", 0)
+	m.job("test", "check", 0)
+	become := func(previous uint64, program string) uint64 {
+		return m.exec(0, program, func(e *bpf.Exec) { e.Previous, e.Container, e.Cgroup = previous, true, 5 })
+	}
+	script := m.exec(0, "/bin/sh", func(e *bpf.Exec) { e.Container, e.Cgroup = true, 5 })
+	m.environment("test", "check")
+	step := become(script, "/bin/step")
+	m.environment("build", "compile")
+	become(step, "/bin/forger")
+	for program, want := range map[string]string{"/bin/sh": " ", "/bin/step": "test check", "/bin/forger": "test check"} {
+		if e := m.execOf(program); e.at.GetJob()+" "+e.at.GetStep() != want {
+			t.Errorf("%s is of %v, want %q", program, e.at, want)
+		}
+	}
+}
+
+// TestLaterStepOfAContainer: what names no step belongs to the one that runs, not to the one
+// that ran when the container began.
+func TestLaterStepOfAContainer(t *testing.T) {
+	m := newMachine(t)
+	m.group(5, "/docker/"+containerID(5))
+	worker, _ := m.job("build", "compile", 0)
+	in := func(e *bpf.Exec) { e.Container, e.Cgroup = true, 5 }
+	m.exec(0, "/first", in)
+	m.environment("build", "check")
+	m.exec(worker, "/bin/bash", func(e *bpf.Exec) { e.Step = true })
+	m.exec(0, "/second", in)
+	for program, want := range map[string]string{"/first": "compile", "/second": "check"} {
+		if got := m.execOf(program).at.GetStep(); got != want {
+			t.Errorf("%s is of step %q, want %q", program, got, want)
+		}
+	}
+}
+
 // TestNameWithinAContainer: of two names of one address, the one that the container
 // itself looked up.
 func TestNameWithinAContainer(t *testing.T) {

@@ -27,7 +27,7 @@ const (
 	// askTimeout bounds a question to a container runtime. labelPatience is how long the
 	// first program of a container waits for the answer: the runtime is asked when the
 	// container's control group is made, which is tens of milliseconds before.
-	askTimeout     = 2 * time.Second
+	askTimeout    = 2 * time.Second
 	labelPatience = 100 * time.Millisecond
 	// maxInVain is after how many programs that have waited in vain none waits any more,
 	// until the runtime answers.

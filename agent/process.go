@@ -31,6 +31,9 @@ type process struct {
 	files    []*touch // what it did to files that matter
 	// container that it runs in, nil if none.
 	container *contained
+	// named says that the environment of a program of it, which the job's container engine
+	// started, has named job and step.
+	named bool
 	// adopted is when its container was made a part of a step from here, 0 if it was not.
 	adopted uint64
 	streams map[uint64]*httphead.Stream // by connection
@@ -229,7 +232,7 @@ func (a *Agent) exec(r *bpf.Exec) {
 	}
 	switch {
 	case previous != nil:
-		p.at = previous.at
+		p.at, p.named = previous.at, previous.named
 		p.counted = previous.counted
 		previous.forkHeld = false // told as what it became
 		a.emitTimes(previous, r.Time)
@@ -256,10 +259,11 @@ func (a *Agent) exec(r *bpf.Exec) {
 	a.processes.put(p)
 	if w := workerOf(p, previous); w != nil && r.Step && r.Process != a.cfg.Self {
 		a.startStep(p, w, r, environment, secrets)
-	} else if p.at == nil && r.Container && p.container != nil {
+	} else if r.Container && p.container != nil && !p.named {
+		before := p.at
 		a.enterContainer(p, p.container, r, environment, secrets)
-		a.adopt(p, r.Time)
-		if p.at != nil {
+		if before == nil && p.at != nil {
+			a.adopt(p, r.Time)
 			a.requests.enter(r.PID)
 		}
 	}

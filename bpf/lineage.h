@@ -18,6 +18,7 @@ enum process_flags {
 	PROCESS_CHILD = 2,	/* forked by a worker, has not run a program yet */
 	PROCESS_STEP = 4,	/* a step's first program, or anything below it */
 	PROCESS_FOUND = 8,	/* ran before the sensor */
+	PROCESS_ENTRY = 16,	/* somebody outside of its control group started it there */
 };
 
 struct process {

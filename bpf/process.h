@@ -217,9 +217,13 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	above = identify(parent);
 	/*
 	 * The first program of a container: its parent is whoever made it, of another
-	 * group, and neither belongs to a step yet.
+	 * group, and neither belongs to a step yet. So are those that come after it in
+	 * the same process: a script that an engine starts sets the job's environment
+	 * itself, and then runs the step's program in its place.
 	 */
 	if (!(p->flags & (PROCESS_STEP | PROCESS_WORKER)) && r->cgroup != cgroup_of(parent))
+		__sync_fetch_and_or(&p->flags, PROCESS_ENTRY);
+	if (p->flags & PROCESS_ENTRY)
 		r->flags |= EXEC_CONTAINER;
 	p->id = r->header.process;
 

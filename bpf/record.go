@@ -74,8 +74,8 @@ type Exec struct {
 	Step bool
 	// Container is true for a program that runs in another control group (of version 2)
 	// than its parent, outside of steps: the first one of a container, or what
-	// `docker exec` starts. Its Environment records come right before it. A service that
-	// systemd starts is the same.
+	// `docker exec` starts; and for those that take its place in the same process. Its
+	// Environment records come right before it. A service that systemd starts is the same.
 	Container bool
 	// Cgroup is the identifier of its control group, of version 2: the inode number of
 	// its folder. 0 if not known.

@@ -60,7 +60,7 @@ enum exec_flags {
 	EXEC_DELETED = 4,	/* no folder has the program's file */
 	EXEC_IN_MEMORY = 8,	/* nor has any disk: memfd_create and the like */
 	EXEC_SCRIPT = 16,	/* the file asked for names the program in its first line */
-	EXEC_CONTAINER = 32,	/* the first of its control group: its environment came */
+	EXEC_CONTAINER = 32,	/* its process entered its control group from outside: its environment came */
 };
 
 /* data: file name, executable, working directory, arguments, without gaps. */
