@@ -83,11 +83,13 @@ bench-pipeline: setup-bench build engine ## Measure stream to queryable rows, ag
 	$(AS_ROOT) go run ./test/bench -only pipeline
 
 .PHONY: lint
-lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint Go and protobuf, check that proto stays compatible
+lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint Go, protobuf and workflows, check that proto stays compatible
 	$(TOOLS)/buf lint
 	scripts/buf-breaking $(TOOLS)/buf
 	go vet ./...
 	$(TOOLS)/golangci-lint run
+	go run github.com/rhysd/actionlint/cmd/actionlint
+	go run ./cmd/sallyport harden --check --offline .github
 
 .PHONY: generate
 generate: setup-generate generate-proto generate-github generate-action ## Make all generated files again
