@@ -221,6 +221,7 @@ func (a *Agent) beginStep(p, w *process, r *bpf.Exec, m *sallyportv1.Attribution
 			TimeUnixNano: a.wall(r.Time),
 			Body:         &sallyportv1.Event_JobStarted{JobStarted: &sallyportv1.JobStarted{}},
 		}, w, e.between, "job")
+		a.takeAlong(w, e, r.Time)
 	}
 	if s := a.tallyOf(e.between, a.wall(r.Time)); s != nil && !w.worker.begun && (r.Found || w.found && len(w.worker.executions) == 1) {
 		s.job.joined, s.job.began = true, min(s.job.began, a.wall(a.started))
@@ -280,6 +281,7 @@ func (a *Agent) endJob(w *process, e *execution, boot uint64, reason sallyportv1
 	}
 	e.ended = true
 	id := e.between.message.GetExecutionId()
+	defer a.leaveBehind(e)
 	a.workspaces.disarm(id)
 	body := &sallyportv1.JobEnded{Reason: reason}
 	var survivors []*process

@@ -231,7 +231,7 @@ func (a *Agent) enterElsewhere(p *process, c *contained, r *bpf.Exec, environmen
 	w := c.pod.worker
 	if w == nil || w.endedAt != 0 {
 		w = a.processes.firstIn(c)
-		w.worker = &worker{elsewhere: true}
+		a.processes.employ(w, &worker{elsewhere: true})
 		c.pod.worker = w
 	}
 	// Paths of the environment are those of another machine's or container's files.
@@ -241,11 +241,11 @@ func (a *Agent) enterElsewhere(p *process, c *contained, r *bpf.Exec, environmen
 
 // became has a program that takes the place of one that stands for a worker elsewhere stand
 // for it, too.
-func (t *podTable) became(previous, p *process) {
+func (a *Agent) became(previous, p *process) {
 	if previous.worker == nil || !previous.worker.elsewhere {
 		return
 	}
-	p.worker = previous.worker
+	a.processes.employ(p, previous.worker)
 	if c := previous.container; c.pod.worker == previous {
 		p.container, p.message.Container = c, c.told() // wherever it moved
 		c.pod.worker = p
@@ -261,6 +261,48 @@ func (t *processTable) firstIn(c *contained) *process {
 		}
 	}
 	return first
+}
+
+// enterPod attributes a program in a runner's pod that nobody in a job started: the engine of
+// Docker in Docker, where containers have no control group of their own (rootless, without
+// systemd), starts them as children of its own. The pod is the job's alone.
+func (a *Agent) enterPod(p *process) bool {
+	if p.container == nil || p.container.pod == nil {
+		return false
+	}
+	w, e := a.jobOfContainer(p.container)
+	if e == nil || w.within(p) || p.parent != nil && p.parent.container == w.container && w.within(p.parent) {
+		return false // or the runner's own
+	}
+	p.at = w.worker.now(e)
+	return true
+}
+
+// takeAlong attributes what lives in a runner's pod to the job that begins there: what Docker's
+// daemon fetches, it fetches for the job. The worker and what started it stay the runner's.
+func (a *Agent) takeAlong(w *process, e *execution, boot uint64) {
+	c := w.container
+	if c == nil || c.pod == nil || w.worker.elsewhere {
+		return
+	}
+	for _, p := range a.processes.byID {
+		if p.endedAt != 0 || p.container == nil || p.container.pod != c.pod || p.worker != nil || w.within(p) || p.within(w) ||
+			p.message.GetId() == a.cfg.Self || p.at != nil {
+			continue
+		}
+		p.at, p.beside = e.between, true
+		a.adopt(p, boot)
+		a.requests.enter(p.message.GetPid())
+	}
+}
+
+// leaveBehind has what lives in a runner's pod belong to no job, as one ends.
+func (a *Agent) leaveBehind(e *execution) {
+	for _, p := range a.processes.byID {
+		if p.beside && p.at == e.between {
+			p.at, p.beside = nil, false
+		}
+	}
 }
 
 // podGone ends the jobs of a pod whose runner is elsewhere: of the first process's end the

@@ -147,6 +147,66 @@ func TestDockerInAPod(t *testing.T) {
 	}
 }
 
+// TestDaemonInARunnersPod: what Docker's daemon in a runner's pod does while a job runs, and
+// what it starts without control groups of its own (rootless), belongs to the job; the runner
+// itself does not.
+func TestDaemonInARunnersPod(t *testing.T) {
+	m := newMachine(t)
+	f := m.runtime()
+	f.add(1, "arc", "arc-runner", nil)
+	f.add(2, "arc", "someone", nil)
+	m.container(1, 1)
+	m.container(2, 1)
+	m.container(3, 2)
+	at := func(cgroup uint64) func(*bpf.Exec) { return func(e *bpf.Exec) { e.Cgroup = cgroup } }
+	daemon := m.exec(0, "/usr/bin/dockerd", in(2))
+	beside := m.exec(0, "/usr/bin/not-the-runners", in(3))
+	listener := m.exec(0, "/opt/runner/bin/Runner.Listener", in(1))
+	connects := func(process, flow uint64) *sallyportv1.Attribution {
+		m.tell(&bpf.Flow{Header: bpf.Header{Process: process}, ID: flow, State: bpf.FlowStarted, Protocol: 6, Direction: bpf.FlowOutbound})
+		return m.await(t, m.script, "flow", func(e seen) bool { return e.GetFlow().GetId() == flow }).at
+	}
+	if got := connects(daemon, 1); got != nil {
+		t.Errorf("before the job: %v", got)
+	}
+	worker := m.exec(listener, "/opt/runner/bin/Runner.Worker", func(e *bpf.Exec) { e.Worker, e.Cgroup = true, 1 })
+	m.environment("build", "compile")
+	m.exec(worker, "/bin/bash", func(e *bpf.Exec) { e.Step, e.Cgroup = true, 1 })
+	for n, c := range []struct {
+		process uint64
+		job     string
+	}{{daemon, "build"}, {listener, ""}, {beside, ""}} {
+		if got := connects(c.process, uint64(n)+10); got.GetJob() != c.job {
+			t.Errorf("process %d while the job runs: %v, want %q", c.process, got, c.job)
+		}
+	}
+	m.exec(daemon, "/in/rootless", at(2))
+	if got := m.execOf("/in/rootless").at; got.GetJob() != "build" || got.GetStep() != "compile" {
+		t.Errorf("what the daemon starts: %v", got)
+	}
+	m.exec(listener, "/bin/update", at(1))
+	if got := m.execOf("/bin/update").at; got != nil {
+		t.Errorf("what the runner itself starts: %v", got)
+	}
+	m.tell(&bpf.Exit{Header: bpf.Header{Process: worker}, Worker: true})
+	end := m.await(t, m.script, "end of job", func(e seen) bool { return e.GetJobEnded() != nil })
+	for _, id := range m.survivors(end) {
+		if id == daemon {
+			t.Error("the daemon is said to have outlived the job")
+		}
+	}
+	if got := connects(daemon, 20); got != nil {
+		t.Errorf("after the job: %v", got)
+	}
+	// The next job of the same runner.
+	worker = m.exec(listener, "/opt/runner/bin/Runner.Worker", func(e *bpf.Exec) { e.Worker, e.Cgroup = true, 1 })
+	m.environment("test", "check")
+	m.exec(worker, "/bin/bash", func(e *bpf.Exec) { e.Step, e.Cgroup = true, 1 })
+	if got := connects(daemon, 21); got.GetJob() != "test" {
+		t.Errorf("in the next job: %v", got)
+	}
+}
+
 // TestManyLabels: what a pod's owner writes there is bounded.
 func TestManyLabels(t *testing.T) {
 	m := newMachine(t)

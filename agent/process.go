@@ -34,6 +34,9 @@ type process struct {
 	// named says that the environment of a program of it, which the job's container engine
 	// started, has named job and step.
 	named bool
+	// beside says that it lives in a runner's pod beside the jobs, as Docker's daemon does: it is
+	// attributed to the one that runs, and outlives it by right.
+	beside bool
 	// adopted is when its container was made a part of a step from here, 0 if it was not.
 	adopted uint64
 	streams map[uint64]*httphead.Stream // by connection
@@ -62,12 +65,16 @@ const (
 
 // processTable knows the processes by their identity.
 type processTable struct {
-	byID  map[uint64]*process
-	held  list.List // of *process, forks not yet told, oldest first
-	ended list.List // of *process, oldest first
+	byID map[uint64]*process
+	// workers are those that stand for runners' workers and have not ended.
+	workers map[*process]struct{}
+	held    list.List // of *process, forks not yet told, oldest first
+	ended   list.List // of *process, oldest first
 }
 
-func newProcessTable() *processTable { return &processTable{byID: make(map[uint64]*process)} }
+func newProcessTable() *processTable {
+	return &processTable{byID: make(map[uint64]*process), workers: make(map[*process]struct{})}
+}
 
 func (t *processTable) get(id uint64) *process { return t.byID[id] }
 
@@ -75,6 +82,7 @@ func (t *processTable) put(p *process) { t.byID[p.message.GetId()] = p }
 
 // end marks a process as ended, or as having become another program.
 func (t *processTable) end(p *process, boot uint64) {
+	delete(t.workers, p)
 	if p.endedAt == 0 {
 		p.endedAt = boot
 		t.ended.PushBack(p)
@@ -119,12 +127,18 @@ func (t *processTable) forkedBefore(boot uint64) []*process {
 // bornAt is the boot time that an identity is made of.
 func (p *process) bornAt() uint64 { return p.message.GetId() &^ 1023 }
 
+// employ has a process stand for a runner's worker.
+func (t *processTable) employ(p *process, w *worker) {
+	p.worker = w
+	t.workers[p] = struct{}{}
+}
+
 // running returns the processes of an execution of a job that have not ended, oldest
-// first.
+// first. What lives in a runner's pod beside the jobs is none of them.
 func (t *processTable) running(execution string) []*process {
 	var found []*process
 	for _, p := range t.byID {
-		if p.endedAt == 0 && p.at != nil && p.at.message.GetExecutionId() == execution {
+		if p.endedAt == 0 && !p.beside && p.at != nil && p.at.message.GetExecutionId() == execution {
 			found = append(found, p)
 		}
 	}
@@ -154,10 +168,8 @@ func (t *processTable) byPID(pid uint32) *process {
 }
 
 func (t *processTable) eachWorker(f func(*process)) {
-	for _, p := range t.byID {
-		if p.worker != nil && p.endedAt == 0 {
-			f(p)
-		}
+	for p := range t.workers {
+		f(p)
 	}
 }
 
@@ -232,7 +244,7 @@ func (a *Agent) exec(r *bpf.Exec) {
 	}
 	switch {
 	case previous != nil:
-		p.at, p.named = previous.at, previous.named
+		p.at, p.named, p.beside = previous.at, previous.named, previous.beside
 		p.counted = previous.counted
 		previous.forkHeld = false // told as what it became
 		a.emitTimes(previous, r.Time)
@@ -241,20 +253,21 @@ func (a *Agent) exec(r *bpf.Exec) {
 		if p.adopted = previous.adopted; p.adopted != 0 && r.Time < p.adopted+uint64(adoptionLag) {
 			a.adopt(p, p.adopted) // the kernel may have been told of what it was before
 		}
-	case parent != nil:
+	case parent != nil && !parent.beside: // else it is of the step that runs now: enterPod
 		p.at = parent.at
 	}
 	if r.Found && r.Process == a.cfg.Self {
 		p.at = nil
 	}
 	if r.Worker && p.worker == nil {
-		p.worker = &worker{}
+		w := &worker{}
 		if previous != nil && previous.worker != nil {
-			p.worker = previous.worker
+			w = previous.worker
 		}
+		a.processes.employ(p, w)
 	}
 	if previous != nil {
-		a.containers.pods.became(previous, p)
+		a.became(previous, p)
 	}
 	a.processes.put(p)
 	if w := workerOf(p, previous); w != nil && r.Step && r.Process != a.cfg.Self {
@@ -266,6 +279,9 @@ func (a *Agent) exec(r *bpf.Exec) {
 			a.adopt(p, r.Time)
 			a.requests.enter(r.PID)
 		}
+	} else if p.at == nil && p.worker == nil && r.Process != a.cfg.Self && a.enterPod(p) {
+		a.adopt(p, r.Time)
+		a.requests.enter(r.PID)
 	}
 	m.Arguments = a.redactor.arguments(splitArguments(r.Arguments), p.secrets())
 	if p.at != nil {

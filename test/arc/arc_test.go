@@ -113,8 +113,13 @@ func TestPods(t *testing.T) {
 	scaleSet := map[string]string{"actions.github.com/scale-set-name": "arc", "actions.github.com/scale-set-namespace": "arc-runners", "pod-template-hash": "5d8f"}
 	runnerPod := n.pod(1, runner, scaleSet)
 	runnerContainer := runnerPod.start("runner", "/runner/Runner.Worker") // before the agent
+	// An engine beside the runner, which starts what it starts in its own control group.
+	engine := runnerPod.start("dind", "/bin/busybox", "sh", "-c", "while ! [ -e /go ]; do /bin/busybox sleep 0.05; done; /mark/rootless/true; /bin/busybox sleep 1000")
 	s := watch(t, n.root)
 	runnerPod.exec(runnerContainer, "/bin/busybox", "touch", "/go")
+	s.await(t, "runner's step", func(e seen) bool { return e.process.GetExecutable() == "/mark/runner/true" })
+	runnerPod.exec(engine, "/bin/busybox", "touch", "/go")
+	runnerPod.dind(engine, "/mark/dind/true")
 
 	job := n.pod(2, runner[:54]+"-workflow", map[string]string{"runner-pod": runner})
 	container := job.start("job", "/bin/busybox", "tail", "-f", "/dev/null")
@@ -138,6 +143,7 @@ func TestPods(t *testing.T) {
 	for mark, want := range map[string]struct{ run, job, step string }{
 		"runner": {"7", "build", "compile"}, "job-pod": {"7", "build", "test"}, "silent": {"7", "build", ""},
 		"other-runner": {}, "nobody": {}, "elsewhere": {"8", "deploy", "ship"}, "second": {"8", "deploy", "notify"},
+		"rootless": {"7", "build", "compile"}, "dind": {"7", "build", "compile"},
 	} {
 		for _, program := range []string{"true", "wget"} {
 			if (program == "wget") != (mark == "job-pod") && mark != "elsewhere" {

@@ -182,7 +182,7 @@ func (n *node) await(what string, try func(context.Context) error) {
 }
 
 // marks are programs whose paths say where they ran. Each is busybox.
-var marks = []string{"runner", "job-pod", "silent", "other-runner", "elsewhere", "second", "nobody"}
+var marks = []string{"runner", "job-pod", "silent", "other-runner", "elsewhere", "second", "nobody", "rootless", "dind"}
 
 // load gives containerd the one image: busybox, marks, and a runner's worker, which runs a
 // step when it is told to.
@@ -249,10 +249,12 @@ while ! [ -e /go ]; do /bin/busybox sleep 0.05; done
 	if err := w.Close(); err != nil {
 		n.t.Fatal(err)
 	}
-	load := exec.Command("ctr", "-a", socket, "-n", "k8s.io", "images", "import", "--snapshotter", "native", "-")
-	load.Stdin = &archive
-	if out, err := load.CombinedOutput(); err != nil {
-		n.t.Fatalf("load image: %v\n%s", err, out)
+	for _, namespace := range []string{"k8s.io", "moby"} { // Kubernetes' and Docker's
+		load := exec.Command("ctr", "-a", socket, "-n", namespace, "images", "import", "--snapshotter", "native", "-")
+		load.Stdin = bytes.NewReader(archive.Bytes())
+		if out, err := load.CombinedOutput(); err != nil {
+			n.t.Fatalf("load image: %v\n%s", err, out)
+		}
 	}
 }
 
@@ -343,6 +345,20 @@ func (p *pod) remove() {
 		_, remove := p.runtime.RemovePodSandbox(ctx, &runtimev1.RemovePodSandboxRequest{PodSandboxId: p.id})
 		return errors.Join(stop, remove)
 	})
+}
+
+// dind runs a program in a container that an engine within a container of the pod would make:
+// its control group is below that one's.
+func (p *pod) dind(container string, command ...string) {
+	p.t.Helper()
+	id := strings.Repeat(fmt.Sprintf("%08x", os.Getpid()), 8)
+	args := []string{
+		"-a", p.path("run/containerd/containerd.sock"), "-n", "moby", "run", "--rm", "--snapshotter", "native", "--runc-binary", p.path("runc"),
+		"--cgroup", p.config.GetLinux().GetCgroupParent() + "/" + container + "/docker/" + id, "--net-host", image, id,
+	}
+	if out, err := exec.Command("ctr", append(args, command...)...).CombinedOutput(); err != nil {
+		p.t.Fatalf("run a container in a container: %v\n%s", err, out)
+	}
 }
 
 // clear removes all pods and their control groups.
