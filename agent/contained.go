@@ -94,8 +94,7 @@ func (t *containerTable) of(cgroup, now uint64) *contained {
 	if c.pod.known {
 		c.labelled = true
 		c.message = proto.CloneOf(c.message) // who has it may be read
-		c.message.Pod, c.message.PodNamespace = text(c.pod.told.Name), text(c.pod.told.Namespace)
-		c.message.PodLabels = c.pod.labels()
+		c.message.Pod, c.message.PodNamespace, c.message.PodLabels = c.pod.name, c.pod.namespace, c.pod.labels
 	}
 	return c
 }
@@ -237,8 +236,8 @@ func samePod(runner, c *contained) bool {
 	if pod == "" || runner.message.GetPodNamespace() != c.message.GetPodNamespace() {
 		return false
 	}
-	if of := c.pod.runnerPod(); of != "" {
-		return of == pod
+	if c.pod != nil && c.pod.runner != "" {
+		return c.pod.runner == pod
 	}
 	return strings.HasPrefix(c.message.GetPod(), pod+"-")
 }

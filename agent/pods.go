@@ -44,9 +44,11 @@ type pod struct {
 	uid string
 	// containers is how many of its containers there are.
 	containers int
-	// told is what the runtime says of it, if known.
-	told  cri.Pod
-	known bool
+	// name, namespace, labels that are worth telling, and the name of the pod of the runner for
+	// which this one was made, if its labels say so; all if known.
+	name, namespace, runner string
+	labels                  map[string]string
+	known                   bool
 	// answer is where the answer to the question comes that is under way, nil if none is.
 	answer chan podAnswer
 	// nextAsk is when it may be asked for again, pause how long it was until then.
@@ -127,7 +129,8 @@ func (t *podTable) learn(p *pod, wait bool) {
 	}
 	take := func(a podAnswer) {
 		t.inVain = 0
-		p.answer, p.told, p.known = nil, a.pod, a.known
+		p.answer, p.known = nil, a.known
+		p.name, p.namespace, p.runner, p.labels = text(a.pod.Name), text(a.pod.Namespace), text(a.pod.Labels[runnerPodLabel]), keptLabels(a.pod.Labels)
 	}
 	select {
 	case a := <-p.answer:
@@ -183,30 +186,21 @@ func (t *podTable) answerQuestions(root string, log *slog.Logger, stop <-chan st
 	}
 }
 
-// labels returns those that are worth telling: not what the kubelet gives every pod, nor
+// keptLabels returns the labels that are worth telling: not what the kubelet gives every pod, nor
 // hashes of templates; the first maxLabels by name.
-func (p *pod) labels() map[string]string {
-	kept := make(map[string]string)
-	for _, name := range slices.Sorted(maps.Keys(p.told.Labels)) {
-		value := p.told.Labels[name]
+func keptLabels(labels map[string]string) map[string]string {
+	told := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		value := labels[name]
 		if name == "" || strings.HasPrefix(name, "io.kubernetes.") || strings.HasSuffix(name, "-hash") || len(name) > maxLabel || len(value) > maxLabel {
 			continue
 		}
-		if len(kept) == maxLabels {
+		if len(told) == maxLabels {
 			break
 		}
-		kept[text(name)] = text(value)
+		told[text(name)] = text(value)
 	}
-	return kept
-}
-
-// runnerPod returns the name of the pod of the runner for which this one was made, if its
-// labels say so.
-func (p *pod) runnerPod() string {
-	if p == nil || !p.known {
-		return ""
-	}
-	return p.told.Labels[runnerPodLabel]
+	return told
 }
 
 // runsHere says whether the runner for which a pod was made runs on this machine.
@@ -224,7 +218,7 @@ func (a *Agent) runsHere(c *contained) bool {
 // tells of; the container's first process stands for the worker. It says false for all other
 // programs.
 func (a *Agent) enterElsewhere(p *process, c *contained, r *bpf.Exec, environment map[string]string, values []string) bool {
-	if c.pod.runnerPod() == "" || environment["GITHUB_REPOSITORY"] == "" || environment["GITHUB_RUN_ID"] == "" ||
+	if c.pod == nil || c.pod.runner == "" || environment["GITHUB_REPOSITORY"] == "" || environment["GITHUB_RUN_ID"] == "" ||
 		environment["GITHUB_JOB"] == "" || a.runsHere(c) {
 		return false
 	}
