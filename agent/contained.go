@@ -90,7 +90,11 @@ func (t *containerTable) of(cgroup, now uint64) *contained {
 		return c
 	}
 	t.pods.ask(c.pod, now)
-	t.pods.learn(c.pod, first)
+	if first {
+		t.pods.learn(c.pod, labelPatience)
+	} else {
+		t.pods.learn(c.pod, 0)
+	}
 	if c.pod.known {
 		c.labelled = true
 		c.message = proto.CloneOf(c.message) // who has it may be read

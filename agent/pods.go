@@ -26,9 +26,11 @@ const (
 	maxLabel  = 320
 	// askTimeout bounds a question to a container runtime. labelPatience is how long the
 	// first program of a container waits for the answer: the runtime is asked when the
-	// container's control group is made, which is tens of milliseconds before.
-	askTimeout    = 2 * time.Second
-	labelPatience = 100 * time.Millisecond
+	// container's control group is made, which is tens of milliseconds before. A program whose
+	// environment names a job that is not known here waits longer: it may be all that names it.
+	askTimeout     = 2 * time.Second
+	labelPatience  = 100 * time.Millisecond
+	namingPatience = time.Second
 	// maxInVain is after how many programs that have waited in vain none waits any more,
 	// until the runtime answers.
 	maxInVain = 3
@@ -122,8 +124,8 @@ func (t *podTable) ask(p *pod, now uint64) {
 	}
 }
 
-// learn takes the answer for a pod if there is one, and waits a little for it if told to.
-func (t *podTable) learn(p *pod, wait bool) {
+// learn takes the answer for a pod if there is one, and waits for it as long as told to.
+func (t *podTable) learn(p *pod, patience time.Duration) {
 	if p.answer == nil {
 		return
 	}
@@ -138,10 +140,10 @@ func (t *podTable) learn(p *pod, wait bool) {
 		return
 	default:
 	}
-	if !wait || t.inVain >= maxInVain {
+	if patience == 0 || t.inVain >= maxInVain {
 		return
 	}
-	timeout := time.NewTimer(labelPatience)
+	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	select {
 	case a := <-p.answer:
@@ -218,8 +220,11 @@ func (a *Agent) runsHere(c *contained) bool {
 // tells of; the container's first process stands for the worker. It says false for all other
 // programs.
 func (a *Agent) enterElsewhere(p *process, c *contained, r *bpf.Exec, environment map[string]string, values []string) bool {
-	if c.pod == nil || c.pod.runner == "" || environment["GITHUB_REPOSITORY"] == "" || environment["GITHUB_RUN_ID"] == "" ||
-		environment["GITHUB_JOB"] == "" || a.runsHere(c) {
+	if c.pod == nil || environment["GITHUB_REPOSITORY"] == "" || environment["GITHUB_RUN_ID"] == "" || environment["GITHUB_JOB"] == "" {
+		return false
+	}
+	a.containers.pods.learn(c.pod, namingPatience)
+	if c.pod.runner == "" || a.runsHere(c) {
 		return false
 	}
 	w := c.pod.worker

@@ -260,6 +260,22 @@ func TestRuntimeInTrouble(t *testing.T) {
 	}
 }
 
+// TestSlowRuntime: a program that names a job waits until it is known whether its pod was made
+// for one.
+func TestSlowRuntime(t *testing.T) {
+	m := newMachine(t)
+	f := m.runtime()
+	f.add(1, "arc", "arc-runner-workflow", map[string]string{runnerPodLabel: "arc-runner"})
+	f.setFault(func(context.Context) error { time.Sleep(3 * labelPatience); return nil })
+	m.container(1, 1)
+	m.exec(0, "/bin/tail", in(1))
+	m.environment("build", "compile")
+	m.exec(0, "/bin/sh", in(1))
+	if e := m.execOf("/bin/sh"); e.at.GetStep() != "compile" {
+		t.Errorf("it is of %v", e.at)
+	}
+}
+
 // TestAskedOnce: a pod that is known is not asked for again, and one that nobody knows not
 // with each program.
 func TestAskedOnce(t *testing.T) {
