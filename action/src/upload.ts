@@ -1,4 +1,4 @@
-// A program of its own, for what waits in the spool: the library for artifacts is thirty times
+// A program of its own, for what waits in the spool: the library for artifacts is 25 times
 // the rest of the action, and a process can be ended when its time is over. Standard input
 // says what to upload; the last line of standard output says what came of it.
 import { DefaultArtifactClient } from '@actions/artifact'
