@@ -45,7 +45,7 @@ func find(path string, each func(place) error, refuse func(shown string, err err
 		return fmt.Errorf("look for batches: %w", err)
 	}
 	if !info.IsDir() {
-		return findFile(path, info, each, refuse)
+		return findFile(path, info, true, each, refuse)
 	}
 	// With a slash behind it the folder itself may be a link.
 	return filepath.WalkDir(path+string(filepath.Separator), func(p string, d fs.DirEntry, err error) error {
@@ -61,18 +61,19 @@ func find(path string, each func(place) error, refuse func(shown string, err err
 		if err != nil {
 			return fmt.Errorf("look for batches: %w", err)
 		}
-		return findFile(p, info, each, refuse)
+		return findFile(p, info, false, each, refuse)
 	})
 }
 
-func findFile(path string, info fs.FileInfo, each func(place) error, refuse func(shown string, err error) error) error {
+// findFile looks at one file. One that somebody named may be a zip file under any name.
+func findFile(path string, info fs.FileInfo, named bool, each func(place) error, refuse func(shown string, err error) error) error {
 	name, ok := stream.ParseSpoolName(filepath.Base(path))
 	switch {
 	case ok && !info.Mode().IsRegular():
 		return refuse(path, fmt.Errorf("%w: it is no regular file", ErrForeign))
 	case ok:
 		return each(place{path: path, entry: -1, name: name, shown: path})
-	case !strings.HasSuffix(strings.ToLower(path), ".zip"):
+	case !named && !strings.HasSuffix(strings.ToLower(path), ".zip"):
 		return refuse(path, fmt.Errorf("%w: neither is its name that of one, nor is it a zip file", ErrForeign))
 	}
 	z, err := openZip(path)

@@ -230,6 +230,9 @@ func TestZip(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
+	if f := examine(t, Rules{Repository: repository}, zipped(t, filepath.Join(dir, "download"), entry{name(b), pack(t, b)})); len(f.Batches) != 1 || len(f.Refused) > 0 {
+		t.Errorf("a zip file without a suffix: %d batches, refused %v", len(f.Batches), f.Refused)
+	}
 	large := write(t, filepath.Join(dir, "large.zip"), nil)
 	if err := os.Truncate(large, MaxZipBytes+1); err != nil {
 		t.Fatal(err)

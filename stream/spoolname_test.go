@@ -27,3 +27,13 @@ func TestSpoolName(t *testing.T) {
 		}
 	}
 }
+
+func FuzzSpoolName(f *testing.F) {
+	f.Add(SpoolName{7, 9, 1}.String())
+	f.Add("../x.batch")
+	f.Fuzz(func(t *testing.T, name string) {
+		if n, ok := ParseSpoolName(name); ok && n.String() != name {
+			t.Fatalf("%q is read as %+v", name, n)
+		}
+	})
+}
