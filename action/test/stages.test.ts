@@ -334,11 +334,11 @@ function spooled(inputs: Record<string, string>, environment: Record<string, str
   return { job, spool }
 }
 
-/** results is a service for artifacts that refuses, or says nothing. */
-function results(answer: 'refuses' | 'is silent'): { url: string; token: string } {
+/** results is a service for artifacts that refuses. */
+function results(): { url: string; token: string } {
   const dir = mkdtempSync('/tmp/sallyport-action-')
   left.push(dir)
-  const code = `const s = require('http').createServer((q, r) => ${answer === 'refuses' ? `r.writeHead(403, { 'content-type': 'application/json' }).end('{"msg":"no permission::error::x"}')` : '{}'}).listen(0, '127.0.0.1', () => { const fs = require('fs'); fs.writeFileSync('${dir}/new', String(s.address().port)); fs.writeFileSync('${dir}/pid', String(process.pid)); fs.renameSync('${dir}/new', '${dir}/port') }); setTimeout(() => process.exit(), 60000)`
+  const code = `const s = require('http').createServer((q, r) => r.writeHead(403, { 'content-type': 'application/json' }).end('{"msg":"no permission::error::x"}')).listen(0, '127.0.0.1', () => { const fs = require('fs'); fs.writeFileSync('${dir}/new', String(s.address().port)); fs.writeFileSync('${dir}/pid', String(process.pid)); fs.renameSync('${dir}/new', '${dir}/port') }); setTimeout(() => process.exit(), 60000)`
   spawn(process.execPath, ['-e', code], { detached: true, stdio: 'ignore' }).unref()
   for (let i = 0; i < 500 && !existsSync(join(dir, 'port')); i++) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
   const part = (o: object) => Buffer.from(JSON.stringify(o)).toString('base64url')
@@ -346,10 +346,14 @@ function results(answer: 'refuses' | 'is silent'): { url: string; token: string 
 }
 
 test('the server was away, and no artifact comes of it: why is said, and the job goes on', () => {
-  const refusing = results('refuses')
+  const refusing = results()
+  const privately = join(mkdtempSync('/tmp/sallyport-action-'), 'event.json')
+  writeFileSync(privately, '{"repository":{"private":true}}')
   for (const [inputs, environment, says] of [
     [{}, {}, /not uploaded: this machine may run other jobs/],
     [{ 'upload-events': 'false' }, {}, /not uploaded: upload-events is false/],
+    // As it is by default, in a private repository on GitHub's runner.
+    [{}, { RUNNER_ENVIRONMENT: 'github-hosted', GITHUB_EVENT_PATH: privately }, /not uploaded: the upload failed: Unable/],
     [{ 'upload-events': 'true' }, {}, /not uploaded: the upload failed: Unable to get the ACTIONS_RUNTIME_TOKEN/],
     [{ 'upload-events': 'true' }, { GITHUB_SERVER_URL: 'https://git.example.test', ACTIONS_RUNTIME_TOKEN: refusing.token, ACTIONS_RESULTS_URL: refusing.url }, /not uploaded: the upload failed: .*GHES/],
     [{ 'upload-events': 'true' }, { ACTIONS_RUNTIME_TOKEN: refusing.token, ACTIONS_RESULTS_URL: refusing.url }, /not uploaded: the upload failed: .*no permission/],
