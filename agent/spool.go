@@ -7,8 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/sallyport-ci/sallyport/stream"
 )
 
 // errSpoolFull says that a batch does not fit into the spool any more.
@@ -24,8 +25,6 @@ type spool struct {
 	names    []string // oldest first
 	sizes    map[string]int64
 }
-
-const spoolSuffix = ".batch"
 
 func openSpool(dir string, maxBytes int64) (*spool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -45,7 +44,7 @@ func openSpool(dir string, maxBytes int64) (*spool, error) {
 			continue
 		}
 		info, err := e.Info()
-		if err != nil || !info.Mode().IsRegular() || !strings.HasSuffix(e.Name(), spoolSuffix) {
+		if err != nil || !info.Mode().IsRegular() || !strings.HasSuffix(e.Name(), stream.SpoolSuffix) {
 			continue
 		}
 		s.enter(e.Name(), info.Size())
@@ -65,7 +64,7 @@ func (s *spool) put(p packed) error {
 	if s.bytes+int64(len(p.data)) > s.maxBytes {
 		return fmt.Errorf("keep batch %s: %w: %d of %d bytes", p.id, errSpoolFull, s.bytes, s.maxBytes)
 	}
-	name := fmt.Sprintf("%020d-%020d-%d%s", p.epoch, p.first, p.events, spoolSuffix)
+	name := stream.SpoolName{Epoch: p.epoch, First: p.first, Events: p.events}.String()
 	if err := writeWhole(filepath.Join(s.dir, name), p.data); err != nil {
 		return fmt.Errorf("keep batch %s: %w", p.id, err)
 	}
@@ -78,15 +77,8 @@ func (s *spool) put(p packed) error {
 func (s *spool) oldest(n int, agentID string) ([]packed, error) {
 	var batches []packed
 	for _, name := range slices.Clone(s.names[:min(n, len(s.names))]) {
-		fields := strings.Split(strings.TrimSuffix(name, spoolSuffix), "-")
-		p := packed{file: name}
-		var errs [3]error
-		if len(fields) == 3 {
-			p.epoch, errs[0] = strconv.ParseUint(fields[0], 10, 64)
-			p.first, errs[1] = strconv.ParseUint(fields[1], 10, 64)
-			p.events, errs[2] = strconv.Atoi(fields[2])
-		}
-		if len(fields) != 3 || errors.Join(errs[:]...) != nil {
+		of, ok := stream.ParseSpoolName(name)
+		if !ok {
 			s.forget(name)
 			if err := os.Rename(filepath.Join(s.dir, name), filepath.Join(s.dir, name+".foreign")); err != nil {
 				return nil, fmt.Errorf("put foreign file aside: %w", err)
@@ -97,8 +89,9 @@ func (s *spool) oldest(n int, agentID string) ([]packed, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read spooled batch: %w", err)
 		}
-		p.data, p.id = data, fmt.Sprintf("%s.%d.%d", agentID, p.epoch, p.first)
-		batches = append(batches, p)
+		batches = append(batches, packed{
+			id: fmt.Sprintf("%s.%d.%d", agentID, of.Epoch, of.First), epoch: of.Epoch, first: of.First, events: of.Events, data: data, file: name,
+		})
 	}
 	return batches, nil
 }

@@ -137,9 +137,7 @@ func (l *Letter) leaveOut(ctx context.Context, stored Stored) error {
 	if len(there) == 0 {
 		return nil
 	}
-	for _, sequence := range there {
-		b.Events[sequence-first] = new(sallyportv1.Event)
-	}
+	stream.LeaveOut(b, there)
 	e, err := stream.NewEncoder()
 	if err != nil {
 		return err

@@ -82,6 +82,17 @@ func (d *Decoder) Decode(data []byte, b *sallyportv1.EventBatch) error {
 	return nil
 }
 
+// Unpacked returns how many bytes the last message was that Decode has unpacked.
+func (d *Decoder) Unpacked() int { return len(d.scratch) }
+
+// LeaveOut leaves of a batch empty places for events, which are named by sequences of the
+// batch.
+func LeaveOut(b *sallyportv1.EventBatch, sequences []uint64) {
+	for _, s := range sequences {
+		b.Events[s-b.GetFirstSequence()] = new(sallyportv1.Event)
+	}
+}
+
 func check(b *sallyportv1.EventBatch) error {
 	switch {
 	case !ValidAgentID(b.GetAgentId()):

@@ -94,6 +94,12 @@ func ValidRepository(s string) bool {
 	return ok && repositoryWord(owner) && repositoryWord(name)
 }
 
+// BoundToRun says whether an agent's identity stands for one attempt of a run and nothing else.
+func BoundToRun(agentID string) bool {
+	prefix, _, bound := splitBound(agentID)
+	return bound && prefix == jobPrefix
+}
+
 // Bound says whether an agent's identity stands for something.
 func Bound(agentID string) bool {
 	_, _, bound := splitBound(agentID)

@@ -7,23 +7,31 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/prototext"
+
 	"github.com/sallyport-ci/sallyport/agent/control"
+	"github.com/sallyport-ci/sallyport/spooled"
 	"github.com/sallyport-ci/sallyport/test/lab"
 )
 
@@ -39,7 +47,9 @@ type actionRun struct {
 	environment map[string]string // of all steps, which act takes from a file
 	// unprivileged has act run as a user who has sudo.
 	unprivileged bool
-	log          string // what act printed
+	// artifacts is where act's artifact server keeps what jobs upload; none runs if it is empty.
+	artifacts string
+	log       string // what act printed
 }
 
 func newActionRun(t *testing.T, name, nats string) *actionRun {
@@ -147,14 +157,28 @@ jobs:
 		"--platform", "ubuntu-latest=-self-hosted", "--actor", "alice", "--action-offline-mode", "--secret-file", secrets, "--env-file", variables,
 		"--local-repository", "sallyport-ci/sallyport@v1=" + filepath.Join(r.dir, "sallyport"),
 		"--env", "GITHUB_RUN_ID=1", "--env", "GITHUB_RUN_NUMBER=1", "--env", "GITHUB_RUN_ATTEMPT=1"}
+	var runtime []string
+	own := []string{checkout, home, secrets, variables}
+	if r.artifacts != "" {
+		if err := os.MkdirAll(r.artifacts, 0o755); err != nil {
+			r.t.Fatal(err)
+		}
+		own = append(own, r.artifacts)
+		port := freePort(r.t)
+		words = append(words, "--artifact-server-path", r.artifacts, "--artifact-server-addr", "127.0.0.1", "--artifact-server-port", port)
+		artifacts := likeGitHub("127.0.0.1:" + port)
+		defer artifacts.Close()
+		runtime = append(runtime, "ACTIONS_RUNTIME_URL="+artifacts.URL+"/") // from where act tells it to jobs
+	}
 	if r.unprivileged {
-		words = r.unprivilegedly(words, checkout, home, secrets, variables)
+		words = r.unprivilegedly(words, own...)
 	}
 	cmd := exec.CommandContext(r.t.Context(), words[0], words[1:]...)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_CACHE_HOME=" + filepath.Join(home, ".cache"),
 		"XDG_CONFIG_HOME=" + filepath.Join(home, ".config"), "LANG=C.UTF-8", "DO_NOT_TRACK=1",
 	}
+	cmd.Env = append(cmd.Env, runtime...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
@@ -166,6 +190,53 @@ jobs:
 		r.t.Errorf("a secret is in the log")
 	}
 	return cmd.ProcessState.ExitCode()
+}
+
+// freePort is one that nobody listens on. act cannot choose one for artifacts.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err = errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// likeGitHub stands before act's artifact server, whose addresses for uploads end the signature
+// with a bare "=". Storage clients of today take that for the end of the value; GitHub writes %3D.
+func likeGitHub(address string) *httptest.Server {
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
+	proxy.ModifyResponse = func(a *http.Response) error {
+		if !strings.HasSuffix(a.Request.URL.Path, "/CreateArtifact") {
+			return nil
+		}
+		body, err := io.ReadAll(a.Body)
+		body = bytes.Replace(body, []byte("=&expires="), []byte("%3D&expires="), 1)
+		a.Body, a.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		a.Header.Set("Content-Length", strconv.Itoa(len(body)))
+		return err
+	}
+	return httptest.NewServer(proxy)
+}
+
+// uploaded returns the artifacts of the run, as the zip files that act's server has of them.
+func (r *actionRun) uploaded() []string {
+	r.t.Helper()
+	var files []string
+	err := filepath.WalkDir(r.artifacts, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return files
 }
 
 // unprivilegedly returns a command that runs another one as a user who may do everything by
@@ -222,8 +293,9 @@ func TestAction(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newActionRun(t, "action", nats)
+	r.artifacts = filepath.Join(r.dir, "artifacts")
 	// Words of the job's own that mean to be more than words.
-	code := r.run(map[string]string{"egress-policy": "block", "allowed-endpoints": "registry.example.test:443", "fail-on": "threat"}, `
+	code := r.run(map[string]string{"egress-policy": "block", "allowed-endpoints": "registry.example.test:443", "fail-on": "threat", "upload-events": "true"}, `
       - id: evil
         run: |
           cp /bin/cat './<img src=x>'
@@ -240,6 +312,9 @@ func TestAction(t *testing.T) {
 		if strings.Contains(r.log, no) {
 			t.Errorf("%q is in the log:\n%s", no, r.log)
 		}
+	}
+	if files := r.uploaded(); len(files) > 0 {
+		t.Errorf("the server has everything, and these were uploaded: %q", files)
 	}
 	// Those words are in the summary, as words.
 	_, summary, _ := strings.Cut(r.log, "Sallyport: `build`")
@@ -374,16 +449,135 @@ func TestActionServerAway(t *testing.T) {
 	}
 }
 
+// TestActionEventsAsArtifact: what did not reach the server is an artifact of the run, with
+// nothing else in it and no secret, and gets from there into the tables, once.
+func TestActionEventsAsArtifact(t *testing.T) {
+	const planted = "ghp_0123456789abcdefghijABCDEFGHIJ012345"
+	program, _ := built(t)
+	log := &output{}
+	data := t.TempDir()
+	up, err := lab.StartUp(context.WithoutCancel(t.Context()), program, data, "", log, "--agent", "off")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	t.Cleanup(func() {
+		if err := up.Stop(); err != nil {
+			t.Errorf("%v\n%s", err, log)
+		}
+	})
+	send := func(t *testing.T, args ...string) (string, error) {
+		t.Helper()
+		cmd := exec.Command(program, append([]string{"spool", "send", "--data", data}, args...)...)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for _, c := range []struct {
+		name, nats   string
+		with         map[string]string
+		environment  map[string]string
+		unprivileged bool
+	}{
+		{"nats", "nats://agent:swordfish@127.0.0.1:1", nil, nil, true},
+		{"server", "", map[string]string{"server": "http://127.0.0.1:1"}, map[string]string{
+			"ACTIONS_ID_TOKEN_REQUEST_URL": "http://127.0.0.1:1/token", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "swordfish",
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newActionRun(t, "by-"+c.name, c.nats)
+			r.environment, r.unprivileged, r.artifacts = c.environment, c.unprivileged, filepath.Join(r.dir, "artifacts")
+			with := map[string]string{"upload-events": "true"}
+			maps.Copy(with, c.with)
+			if code := r.run(with, "      - run: /bin/echo told-to-nobody "+planted); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			r.has("The agent watches", "batches of events did not reach the server", "in the artifact sallyport-events-build-1-", "sallyport spool send --repo acme/by-"+c.name+" --run 1 ")
+			files := r.uploaded()
+			if len(files) != 1 || !strings.HasPrefix(filepath.Base(files[0]), "sallyport-events-build-1-") {
+				t.Fatalf("uploaded: %q\n%s", files, r.log)
+			}
+			text := unpacked(t, files[0])
+			for _, no := range []string{planted, "swordfish"} {
+				if strings.Contains(text, no) {
+					t.Errorf("%q is in the artifact", no)
+				}
+			}
+			if !strings.Contains(text, "told-to-nobody") {
+				t.Error("what the step ran is not in the artifact")
+			}
+			// Only an agent that was to be let in as this run has a name that stands for it.
+			args := []string{"--repo", r.repository, "--run", "1", "--wait", files[0]}
+			out, err := send(t, args...)
+			if bound := c.nats == ""; bound != (err == nil) {
+				t.Errorf("without --agent: %v: %s", err, out)
+			}
+			args = append(args, "--agent", "*")
+			if out, err = send(t, args...); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			t.Log(out)
+			count := func() string {
+				out, err := up.Query(t.Context(), "SELECT countIf(has(arguments, 'told-to-nobody')), count() FROM process_events WHERE repository = '"+r.repository+"' FORMAT TSV")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return strings.TrimSpace(out)
+			}
+			var first string
+			eventually(t, "rows of the job", func() error {
+				if first = count(); !strings.HasPrefix(first, "1\t") {
+					return fmt.Errorf("they are %q", first)
+				}
+				return nil
+			})
+			if out, err = send(t, args...); err != nil || !strings.Contains(out, "were in the stream already") {
+				t.Errorf("the second time: %v: %s", err, out)
+			}
+			if again := count(); again != first {
+				t.Errorf("%q rows after it was sent twice, %q before", again, first)
+			}
+		})
+	}
+}
+
+// unpacked returns all that is in the batches of an artifact as one text, and fails if there
+// is something else in it.
+func unpacked(t *testing.T, path string) string {
+	t.Helper()
+	found, err := spooled.Examine(t.Context(), []string{path}, spooled.Rules{})
+	if err != nil || len(found.Refused) > 0 || len(found.Batches) == 0 {
+		t.Fatalf("%d batches in the artifact, refused %v, %v", len(found.Batches), found.Refused, err)
+	}
+	defer found.Close()
+	var text strings.Builder
+	for i := range found.Batches {
+		b, err := found.Read(&found.Batches[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(&text, prototext.Format(b))
+	}
+	return text.String()
+}
+
 // TestActionAgentKilled: a step kills the agent. It is said, and fails a job that is to fail
-// for threats.
+// for threats; what the agent had not sent by then is not lost.
 func TestActionAgentKilled(t *testing.T) {
 	r := newActionRun(t, "killed", "nats://agent:swordfish@127.0.0.1:1")
-	code := r.run(map[string]string{"fail-on": "threat"}, `
-      - run: kill -9 "$(cat "$SALLYPORT_STATE/agent.pid")"`)
+	r.artifacts = filepath.Join(r.dir, "artifacts")
+	code := r.run(map[string]string{"fail-on": "threat", "upload-events": "true"}, `
+      - run: |
+          /bin/echo before-it-was-killed
+          sleep 2
+          kill -9 "$(cat "$SALLYPORT_STATE/agent.pid")"`)
 	if code == 0 {
 		t.Error("the job has not failed")
 	}
-	r.has("The agent watches", "the agent did not run any more when the job ended", "Not complete")
+	r.has("The agent watches", "the agent did not run any more when the job ended", "Not complete", "what the agent had not sent", "sallyport spool send --repo acme/killed --run 1 --agent ")
+	if files := r.uploaded(); len(files) != 1 {
+		t.Errorf("uploaded: %q", files)
+	} else if !strings.Contains(unpacked(t, files[0]), "before-it-was-killed") {
+		t.Error("what the job did before is not in the artifact")
+	}
 }
 
 // TestActionDigest: an agent with another digest than the one asked for is not started.

@@ -476,7 +476,7 @@ function getState(name) {
 }
 
 // src/action.ts
-var import_node_path3 = require("node:path");
+var import_node_path4 = require("node:path");
 
 // src/agent.ts
 var import_promises3 = require("node:fs/promises");
@@ -499,10 +499,10 @@ var agent_default = {
 var import_node_child_process = require("node:child_process");
 var environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8" };
 var maxOutput = 4 << 20;
-function run(words, milliseconds, input = "") {
+function run(words, milliseconds, input = "", more = {}) {
   return new Promise((resolve) => {
     const [program = "", ...args] = words;
-    const child = (0, import_node_child_process.spawn)(program, args, { env: environment, stdio: ["pipe", "pipe", "pipe"] });
+    const child = (0, import_node_child_process.spawn)(program, args, { env: { ...environment, ...more }, stdio: ["pipe", "pipe", "pipe"] });
     const ended = { code: null, out: "", err: "" };
     const timer = setTimeout(() => {
       ended.err += `
@@ -530,6 +530,40 @@ ${program} did not end within ${milliseconds} ms`;
       resolve(ended);
     });
     child.stdin.end(input);
+  });
+}
+function pipe(from, to, milliseconds, input) {
+  return new Promise((resolve) => {
+    const [a, b] = [from, to].map(([program = "", ...args]) => (0, import_node_child_process.spawn)(program, args, { env: environment, stdio: ["pipe", "pipe", "pipe"] }));
+    let problem = "";
+    let open2 = 2;
+    const timer = setTimeout(() => {
+      problem += `${from[0]} and ${to[0]} did not end within ${milliseconds} ms`;
+      a.kill("SIGKILL");
+      b.kill("SIGKILL");
+      for (const s of [a.stdout, a.stderr, b.stdout, b.stderr]) s?.destroy();
+    }, milliseconds);
+    for (const c of [a, b]) {
+      c.stderr?.setEncoding("utf8").on("data", (s) => {
+        if (problem.length < 1e3) problem += s;
+      });
+      c.stdin?.on("error", () => {
+      });
+      let ended = false;
+      const done = (why) => {
+        problem ||= why;
+        if (!ended && --open2 === 0) {
+          clearTimeout(timer);
+          resolve(problem === "" ? void 0 : problem);
+        }
+        ended = true;
+      };
+      c.on("error", (e) => done(e.message));
+      c.on("close", (code) => done(code === 0 ? "" : `${c.spawnfile} ended with ${code}`));
+    }
+    b.stdout?.resume();
+    a.stdout?.pipe(b.stdin);
+    a.stdin?.end(input);
   });
 }
 
@@ -698,16 +732,137 @@ async function report(a, form) {
   return done.code === 0 ? { text: done.out } : { problem: reason(done.err) };
 }
 
-// src/download.ts
+// src/events.ts
 var import_node_crypto2 = require("node:crypto");
-var import_node_fs2 = require("node:fs");
 var import_promises4 = require("node:fs/promises");
-var http = __toESM(require("node:http"));
-var https = __toESM(require("node:https"));
 var import_node_os = require("node:os");
 var import_node_path2 = require("node:path");
+var maxBytes = 64 << 20;
+var maxMilliseconds = 3e4;
+var keptDays = 7;
+async function keep(inputs, a, spool, env) {
+  try {
+    const no = await whyNot(inputs, env);
+    return no === void 0 ? await upload(a, spool, env) : { notUploaded: no };
+  } catch (e) {
+    return { notUploaded: e.message };
+  }
+}
+async function whyNot(inputs, env) {
+  if (inputs.uploadEvents === "false") {
+    return "upload-events is false";
+  }
+  if (inputs.disableTelemetry) {
+    return "disable-telemetry is true";
+  }
+  if (inputs.uploadEvents === "true") {
+    return void 0;
+  }
+  if (!inputs.server && !inputs.nats && !env["SALLYPORT_SERVER"] && !env["SALLYPORT_NATS"]) {
+    return "no server is given that it would be for; upload-events: true does it all the same";
+  }
+  if (env["RUNNER_ENVIRONMENT"] !== "github-hosted") {
+    return "this machine may run other jobs, too; upload-events: true does it all the same";
+  }
+  if (!await isPrivate(env)) {
+    return "the repository is public, or does not say that it is not; upload-events: true does it all the same";
+  }
+  return void 0;
+}
+async function isPrivate(env) {
+  try {
+    const event = JSON.parse(await (0, import_promises4.readFile)(env["GITHUB_EVENT_PATH"] ?? "", "utf8"));
+    return event.repository?.private === true;
+  } catch {
+    return false;
+  }
+}
+var forUpload = /^(ACTIONS_RUNTIME_TOKEN|ACTIONS_RESULTS_URL|GITHUB_SERVER_URL|GITHUB_RETENTION_DAYS|(HTTPS?|NO)_PROXY|https?_proxy|no_proxy|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR))$/;
+async function upload(a, spool, env) {
+  const end2 = Date.now() + maxMilliseconds;
+  if (!(0, import_node_path2.isAbsolute)(spool)) {
+    throw new Error("the agent does not say where its spool is");
+  }
+  const files = await list(a.sudo, spool, a.since ?? 0);
+  if (files.length === 0) {
+    return void 0;
+  }
+  const fitting = fit(files, maxBytes);
+  const folder = await (0, import_promises4.mkdtemp)((0, import_node_path2.join)(env["RUNNER_TEMP"] || (0, import_node_os.tmpdir)(), "sallyport-events-"));
+  try {
+    const problem = await pipe(
+      [...a.sudo, "tar", "-C", spool, "-cf", "-", "--no-recursion", "-T", "-"],
+      ["tar", "-C", folder, "-xf", "-", "--no-same-owner", "--no-same-permissions"],
+      Math.max(1, end2 - Date.now()),
+      fitting.map((f) => f.name + "\n").join("")
+    );
+    if (problem !== void 0) {
+      throw new Error(`read the spool: ${reason(problem)}`);
+    }
+    const name = artifactName(env);
+    const what = { name, folder, files: fitting.map((f) => (0, import_node_path2.join)(folder, f.name)), days: keptDays };
+    const some = Object.fromEntries(Object.entries(env).filter((e) => forUpload.test(e[0]) && e[1] !== void 0));
+    const done = await run([process.execPath, (0, import_node_path2.join)(__dirname, "upload.js")], Math.max(1, end2 - Date.now()), JSON.stringify(what), some);
+    const said = parse2(done.out);
+    if (said === void 0) {
+      throw new Error(done.code === null ? `the upload did not end within ${maxMilliseconds / 1e3} s` : `the upload ended with ${done.code}: ${reason(done.err)}`);
+    }
+    if (said.problem !== void 0) {
+      throw new Error(`the upload failed: ${said.problem}`);
+    }
+    return { artifact: name, batches: fitting.length, bytes: sum(fitting), leftOut: files.length - fitting.length };
+  } finally {
+    await (0, import_promises4.rm)(folder, { recursive: true, force: true });
+  }
+}
+function parse2(text) {
+  try {
+    return JSON.parse(text.trim().split("\n").pop() ?? "");
+  } catch {
+    return void 0;
+  }
+}
+async function list(sudo, spool, since) {
+  const done = await run([...sudo, "find", spool, "-maxdepth", "1", "-type", "f", "-name", "*.batch", "-printf", "%f %s\\n"], 5e3);
+  if (done.code !== 0) {
+    throw new Error(`read the spool: ${reason(done.err)}`);
+  }
+  return select(done.out, since);
+}
+function select(lines, since) {
+  const files = [];
+  for (const line of lines.split("\n")) {
+    const m = /^((\d{20})-\d{20}-\d{1,9}\.batch) (\d{1,12})$/.exec(line);
+    if (m?.[1] !== void 0 && BigInt(m[2] ?? 0) / 1000000n >= BigInt(Math.trunc(since)) - 1000n) {
+      files.push({ name: m[1], bytes: Number(m[3]) });
+    }
+  }
+  return files.sort((a, b) => a.name < b.name ? -1 : 1);
+}
+function fit(files, most) {
+  let bytes = 0;
+  const end2 = files.findIndex((f) => (bytes += f.bytes) > most);
+  return end2 < 0 ? files : files.slice(0, end2);
+}
+function sum(files) {
+  return files.reduce((n, f) => n + f.bytes, 0);
+}
+function artifactName(env) {
+  const job = (env["GITHUB_JOB"] ?? "").replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 60) || "job";
+  const attempt = /^\d{1,9}$/.test(env["GITHUB_RUN_ATTEMPT"] ?? "") ? env["GITHUB_RUN_ATTEMPT"] : "1";
+  return `sallyport-events-${job}-${attempt}-${(0, import_node_crypto2.randomBytes)(5).toString("hex")}`;
+}
+
+// src/download.ts
+var import_node_crypto3 = require("node:crypto");
+var import_node_fs2 = require("node:fs");
+var import_promises5 = require("node:fs/promises");
+var http = __toESM(require("node:http"));
+var https = __toESM(require("node:https"));
+var import_node_os2 = require("node:os");
+var import_node_path3 = require("node:path");
 var import_node_stream = require("node:stream");
-var import_promises5 = require("node:stream/promises");
+var import_promises6 = require("node:stream/promises");
 var import_node_net3 = require("node:net");
 var import_node_tls = require("node:tls");
 
@@ -795,6 +950,7 @@ var known = {
   "require-agent": "false",
   "fail-on": "never",
   "summary": "true",
+  "upload-events": "private",
   // As Harden-Runner calls them.
   "egress-policy": "audit",
   "allowed-endpoints": "",
@@ -872,6 +1028,10 @@ function readInputs(env) {
   if (failOn !== "never" && failOn !== "threat" && failOn !== "new") {
     errors.push("fail-on is none of never, threat, new; it is taken as threat");
   }
+  const uploadEvents = of("upload-events").toLowerCase();
+  if (uploadEvents !== "private" && uploadEvents !== "true" && uploadEvents !== "false") {
+    errors.push("upload-events is none of private, true, false; it is taken as false");
+  }
   const sha256 = of("agent-sha256").toLowerCase();
   if (sha256 !== "" && !/^[0-9a-f]{64}$/.test(sha256)) {
     errors.push("agent-sha256 is not 64 hexadecimal digits");
@@ -898,6 +1058,7 @@ function readInputs(env) {
     requireAgent: yes("require-agent"),
     failOn: failOn === "never" || failOn === "new" ? failOn : "threat",
     summary: yes("summary"),
+    uploadEvents: uploadEvents === "private" || uploadEvents === "true" ? uploadEvents : "false",
     disableTelemetry: yes("disable-telemetry"),
     deployOnSelfHosted: yes("deploy-on-self-hosted-vm"),
     secrets: secretsOf(of("nats"), of("api-key"), of("token")),
@@ -947,24 +1108,24 @@ var limits = { within: 3e4, bytes: 64 << 20 };
 var pauses = [0, 500];
 var maxRedirects = 5;
 async function download(url, version, arch2, sha256, env = process.env, most = limits) {
-  const file = (0, import_node_path2.join)(env["RUNNER_TOOL_CACHE"] || env["RUNNER_TEMP"] || (0, import_node_os.tmpdir)(), "sallyport-agent", version, arch2, "sallyport-agent");
+  const file = (0, import_node_path3.join)(env["RUNNER_TOOL_CACHE"] || env["RUNNER_TEMP"] || (0, import_node_os2.tmpdir)(), "sallyport-agent", version, arch2, "sallyport-agent");
   if (await sha256Of(file).catch(() => "") === sha256) {
     return file;
   }
-  const part = `${file}.${(0, import_node_crypto2.randomUUID)()}`;
+  const part = `${file}.${(0, import_node_crypto3.randomUUID)()}`;
   try {
-    await (0, import_promises4.mkdir)((0, import_node_path2.dirname)(file), { recursive: true });
+    await (0, import_promises5.mkdir)((0, import_node_path3.dirname)(file), { recursive: true });
     await fetchTo(new URL(url), part, env, most);
     const got = await sha256Of(part);
     if (got !== sha256) {
       throw new Error(`it has the digest ${got}, not ${sha256}: it was not started`);
     }
-    await (0, import_promises4.rename)(part, file);
+    await (0, import_promises5.rename)(part, file);
     return file;
   } catch (e) {
     throw new Error(`download ${url}: ${e.message}`);
   } finally {
-    await (0, import_promises4.rm)(part, { force: true });
+    await (0, import_promises5.rm)(part, { force: true });
   }
 }
 var Passing = class extends Error {
@@ -1028,7 +1189,7 @@ async function save(answer, file, most, signal) {
     }
   });
   try {
-    await (0, import_promises5.pipeline)(answer, counted, (0, import_node_fs2.createWriteStream)(file, { mode: 420 }), { signal });
+    await (0, import_promises6.pipeline)(answer, counted, (0, import_node_fs2.createWriteStream)(file, { mode: 420 }), { signal });
   } catch (e) {
     const code = e.code;
     throw code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE" ? new Passing(e.message) : e;
@@ -1102,7 +1263,7 @@ function isContained() {
     return true;
   }
 }
-function whyNot(p, deployOnSelfHosted) {
+function whyNot2(p, deployOnSelfHosted) {
   if (p.os !== "linux") {
     const name = p.os === "win32" ? "Windows" : p.os === "darwin" ? "macOS" : p.os;
     return `Sallyport does not observe jobs on ${name}: this job is not watched, and goes on`;
@@ -1222,7 +1383,7 @@ async function watch(inputs, first) {
   const state = setting("SALLYPORT_STATE", defaultState);
   const here = platform2(process.env);
   const there = here.os === "linux" ? await status(socket) : void 0;
-  const no = there === void 0 ? whyNot(here, inputs.deployOnSelfHosted) : void 0;
+  const no = there === void 0 ? whyNot2(here, inputs.deployOnSelfHosted) : void 0;
   if (no !== void 0) {
     inputs.requireAgent ? setFailed(`Sallyport: ${no}`) : notice(`Sallyport: ${no}`);
     return { notWatched: no };
@@ -1235,18 +1396,19 @@ async function watch(inputs, first) {
         return "";
       });
     }
-    return join2(inputs, there, socket, program2);
+    return join3(inputs, there, socket, program2);
   }
   const sudo = findSudo(here.root);
   const program = await programOf(inputs, here.arch, `${state}-bin`, here.root);
+  const since = Date.now();
   const s = await start(program, sudo, socket, state, variables(inputs), first);
   if (!s.started) {
-    return join2(inputs, s, socket, program);
+    return join3(inputs, s, socket, program);
   }
   info(`The agent watches: version ${shown(s.version)}, process ${s.pid}.`);
-  return { running: { socket, program, sudo, ours: true, pid: s.pid } };
+  return { running: { socket, program, sudo, ours: true, pid: s.pid, since, first: s } };
 }
-async function join2(inputs, s, socket, program) {
+async function join3(inputs, s, socket, program) {
   const own = ["GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"].map((n) => process.env[n] ?? "").join("/");
   if (s.run && s.run !== own) {
     throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(s.run)} alone; runners that share a machine need the agent on the machine (docs/self-hosted.md)`);
@@ -1274,7 +1436,7 @@ async function programOf(inputs, arch2, folder, root) {
 }
 function setting(name, otherwise) {
   const value = process.env[name] ?? "";
-  return (0, import_node_path3.isAbsolute)(value) ? value : otherwise;
+  return (0, import_node_path4.isAbsolute)(value) ? value : otherwise;
 }
 var nowhere = "nats://sallyport.invalid:4222";
 function variables(inputs) {
@@ -1358,10 +1520,17 @@ async function end(inputs) {
   const gone = before === void 0 || a.ours && before.pid !== a.pid;
   if (gone) {
     const what = before === void 0 ? "the agent did not run any more when the job ended" : "another agent took the place of the one that was started";
+    const kept2 = before === void 0 && a.first !== void 0 ? await keep(inputs, a, a.first.spool, process.env) : void 0;
+    const where = kept2 !== void 0 && "artifact" in kept2 ? whereKept(kept2) : void 0;
     await write(inputs, `### Sallyport
 
 ❗ Not complete: ${what}. What the job did after that was not seen
-`);
+` + (where === void 0 ? "" : `
+⏳ ${escaped(`What it had not sent by then: ${where}`)}${howToSend(kept2, a.first)}
+`));
+    if (where !== void 0) {
+      warning(`Sallyport: what the agent had not sent: ${where}`);
+    }
     inputs.failOn === "never" ? error(`Sallyport: ${what}`) : setFailed(`Sallyport: ${what}`);
     return;
   }
@@ -1379,13 +1548,14 @@ async function end(inputs) {
   } else if (a.ours) {
     info("Another job on this machine counts on the agent: it goes on, and ends with that.");
   }
+  const kept = ended && last.batches_waiting > 0 ? await keep(inputs, a, last.spool, process.env) : void 0;
   await write(inputs, (markdown === void 0 ? "" : "text" in markdown ? markdown.text : `### Sallyport
 
 ❔ No report: ${escaped(markdown.problem)}
-`) + account(last, ended));
+`) + account(last, ended, kept));
   info(`The agent saw ${last.events_seen} records${ended ? " and has ended" : ""}.`);
   if (last.batches_waiting > 0) {
-    warning(`Sallyport: ${unsent(last, ended)}`);
+    warning(`Sallyport: ${unsent(last, ended, kept)}`);
   }
   if (json !== void 0) {
     const verdict = "text" in json ? judge(json.text, inputs.failOn) : { fails: [], unknown: json.problem };
@@ -1400,22 +1570,47 @@ async function end(inputs) {
     }
   }
 }
-function account(s, ended) {
+function account(s, ended, kept) {
   const lines = [];
   const lost = Object.entries(s.events_lost ?? {});
   if (lost.length > 0) {
     lines.push(`❗ Events lost on this machine: ${lost.map(([kind, n]) => `${escaped(kind)} ${Number(n)}`).join(", ")}`);
   }
   if (s.batches_waiting > 0) {
-    lines.push(`⏳ ${escaped(unsent(s, ended))}`);
+    lines.push(`⏳ ${escaped(unsent(s, ended, kept))}${howToSend(kept, s)}`);
   }
   return lines.length === 0 ? "" : `
 ${lines.join("\n\n")}
 `;
 }
-function unsent(s, ended) {
+function unsent(s, ended, kept) {
   const why = s.connected ? "there was no time" : s.not_connected ?? "not connected";
-  return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` + (ended ? `they are in ${shown(s.spool)} on this machine: ${s.run ? "another agent of this run" : "the next agent there"} sends them, and where the machine goes with the job they are lost` : "the agent goes on sending them");
+  const what = `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); `;
+  if (!ended) {
+    return `${what}the agent goes on sending them`;
+  }
+  if (kept !== void 0 && "artifact" in kept) {
+    return what + whereKept(kept);
+  }
+  const not = kept === void 0 ? "" : ` (not uploaded: ${shown(kept.notUploaded)})`;
+  return `${what}they are in ${shown(s.spool)} on this machine: ${s.run ? "another agent of this run" : "the next agent there"} sends them, and where the machine goes with the job they are lost${not}`;
+}
+function whereKept(k) {
+  const left2 = k.leftOut > 0 ? `; ${k.leftOut} more had no room there, and are lost where the machine goes with the job` : "";
+  return `${k.batches} of them (${k.bytes} bytes) are in the artifact ${k.artifact} of this run for ${keptDays} days, from where "sallyport spool send" brings them to the server${left2}`;
+}
+function howToSend(kept, s) {
+  const [repository = "", run3 = ""] = ["GITHUB_REPOSITORY", "GITHUB_RUN_ID"].map((n) => process.env[n] ?? "");
+  if (kept === void 0 || !("artifact" in kept) || !/^[\w.-]+\/[\w.-]+$/.test(repository) || !/^\d+$/.test(run3)) {
+    return "";
+  }
+  const agent = s !== void 0 && /^[\w-]+$/.test(s.agent_id) && !s.run ? ` --agent ${s.agent_id}` : "";
+  return `
+
+\`\`\`
+gh run download ${run3} --repo ${repository} --name ${kept.artifact} --dir ${kept.artifact}
+sallyport spool send --repo ${repository} --run ${run3}${agent} ${kept.artifact}
+\`\`\``;
 }
 async function write(inputs, text) {
   if (inputs.summary && text !== "" && process.env["GITHUB_STEP_SUMMARY"]) {

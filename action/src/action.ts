@@ -2,6 +2,7 @@
 import * as core from '@actions/core'
 import { isAbsolute } from 'node:path'
 import { complete, defaultSocket, defaultState, report, start, status, stop, use, type Running, type Status } from './agent'
+import { keep, keptDays, type Kept } from './events'
 import { install, onMachine, wanted } from './binary'
 import { download } from './download'
 import { readInputs, type Inputs } from './inputs'
@@ -98,12 +99,13 @@ async function watch(inputs: Inputs, first: boolean): Promise<Left> {
   }
   const sudo = findSudo(here.root)
   const program = await programOf(inputs, here.arch, `${state}-bin`, here.root)
+  const since = Date.now()
   const s = await start(program, sudo, socket, state, variables(inputs), first)
   if (!s.started) {
     return join(inputs, s, socket, program) // that of a job which began at the same time
   }
   core.info(`The agent watches: version ${shown(s.version)}, process ${s.pid}.`)
-  return { running: { socket, program, sudo, ours: true, pid: s.pid } }
+  return { running: { socket, program, sudo, ours: true, pid: s.pid, since, first: s } }
 }
 
 /** join has this job watched by an agent that was there before it. */
@@ -228,7 +230,14 @@ async function end(inputs: Inputs): Promise<void> {
   const gone = before === undefined || (a.ours && before.pid !== a.pid)
   if (gone) {
     const what = before === undefined ? 'the agent did not run any more when the job ended' : 'another agent took the place of the one that was started'
-    await write(inputs, `### Sallyport\n\n❗ Not complete: ${what}. What the job did after that was not seen\n`)
+    // What it had not sent when it was killed is what its killer does not want to be seen.
+    const kept = before === undefined && a.first !== undefined ? await keep(inputs, a, a.first.spool, process.env) : undefined
+    const where = kept !== undefined && 'artifact' in kept ? whereKept(kept) : undefined
+    await write(inputs, `### Sallyport\n\n❗ Not complete: ${what}. What the job did after that was not seen\n` +
+      (where === undefined ? '' : `\n⏳ ${escaped(`What it had not sent by then: ${where}`)}${howToSend(kept, a.first)}\n`))
+    if (where !== undefined) {
+      core.warning(`Sallyport: what the agent had not sent: ${where}`)
+    }
     // Nobody but root can do that, and nobody has a reason to.
     inputs.failOn === 'never' ? core.error(`Sallyport: ${what}`) : core.setFailed(`Sallyport: ${what}`)
     return
@@ -249,10 +258,11 @@ async function end(inputs: Inputs): Promise<void> {
   } else if (a.ours) {
     core.info('Another job on this machine counts on the agent: it goes on, and ends with that.')
   }
-  await write(inputs, (markdown === undefined ? '' : 'text' in markdown ? markdown.text : `### Sallyport\n\n❔ No report: ${escaped(markdown.problem)}\n`) + account(last, ended))
+  const kept = ended && last.batches_waiting > 0 ? await keep(inputs, a, last.spool, process.env) : undefined
+  await write(inputs, (markdown === undefined ? '' : 'text' in markdown ? markdown.text : `### Sallyport\n\n❔ No report: ${escaped(markdown.problem)}\n`) + account(last, ended, kept))
   core.info(`The agent saw ${last.events_seen} records${ended ? ' and has ended' : ''}.`)
   if (last.batches_waiting > 0) {
-    core.warning(`Sallyport: ${unsent(last, ended)}`)
+    core.warning(`Sallyport: ${unsent(last, ended, kept)}`)
   }
   if (json !== undefined) {
     const verdict = 'text' in json ? judge(json.text, inputs.failOn) : { fails: [], unknown: json.problem }
@@ -269,24 +279,48 @@ async function end(inputs: Inputs): Promise<void> {
 }
 
 /** account is what the report cannot say, for it is made while the agent runs. */
-function account(s: Status, ended: boolean): string {
+function account(s: Status, ended: boolean, kept?: Kept): string {
   const lines: string[] = []
   const lost = Object.entries(s.events_lost ?? {})
   if (lost.length > 0) {
     lines.push(`❗ Events lost on this machine: ${lost.map(([kind, n]) => `${escaped(kind)} ${Number(n)}`).join(', ')}`)
   }
   if (s.batches_waiting > 0) {
-    lines.push(`⏳ ${escaped(unsent(s, ended))}`)
+    lines.push(`⏳ ${escaped(unsent(s, ended, kept))}${howToSend(kept, s)}`)
   }
   return lines.length === 0 ? '' : `\n${lines.join('\n\n')}\n`
 }
 
-function unsent(s: Status, ended: boolean): string {
+function unsent(s: Status, ended: boolean, kept?: Kept): string {
   const why = s.connected ? 'there was no time' : s.not_connected ?? 'not connected'
-  return `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); ` +
-    (ended
-      ? `they are in ${shown(s.spool)} on this machine: ${s.run ? 'another agent of this run' : 'the next agent there'} sends them, and where the machine goes with the job they are lost`
-      : 'the agent goes on sending them')
+  const what = `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); `
+  if (!ended) {
+    return `${what}the agent goes on sending them`
+  }
+  if (kept !== undefined && 'artifact' in kept) {
+    return what + whereKept(kept)
+  }
+  const not = kept === undefined ? '' : ` (not uploaded: ${shown(kept.notUploaded)})`
+  return `${what}they are in ${shown(s.spool)} on this machine: ${s.run ? 'another agent of this run' : 'the next agent there'} sends them, and where the machine goes with the job they are lost${not}`
+}
+
+type Uploaded = Extract<Kept, { artifact: string }>
+
+function whereKept(k: Uploaded): string {
+  const left = k.leftOut > 0 ? `; ${k.leftOut} more had no room there, and are lost where the machine goes with the job` : ''
+  return `${k.batches} of them (${k.bytes} bytes) are in the artifact ${k.artifact} of this run for ${keptDays} days, from where "sallyport spool send" brings them to the server${left}`
+}
+
+/** howToSend is what somebody types who has the right to. */
+function howToSend(kept: Kept | undefined, s?: Status): string {
+  const [repository = '', run = ''] = ['GITHUB_REPOSITORY', 'GITHUB_RUN_ID'].map((n) => process.env[n] ?? '')
+  if (kept === undefined || !('artifact' in kept) || !/^[\w.-]+\/[\w.-]+$/.test(repository) || !/^\d+$/.test(run)) {
+    return ''
+  }
+  // An agent that is bound to this run is believed for it; another one somebody has to vouch for.
+  const agent = s !== undefined && /^[\w-]+$/.test(s.agent_id) && !s.run ? ` --agent ${s.agent_id}` : ''
+  return `\n\n\`\`\`\ngh run download ${run} --repo ${repository} --name ${kept.artifact} --dir ${kept.artifact}\n` +
+    `sallyport spool send --repo ${repository} --run ${run}${agent} ${kept.artifact}\n\`\`\``
 }
 
 async function write(inputs: Inputs, text: string): Promise<void> {

@@ -34,6 +34,9 @@ export interface Running {
   /** This action started it, and ends it. */
   ours: boolean
   pid: number
+  /** Of an agent that this action started: when that was, and what it said then. */
+  since?: number
+  first?: Status
 }
 
 /** status asks the agent on a socket that only root can have made; undefined if none answers. */

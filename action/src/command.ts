@@ -13,11 +13,14 @@ const environment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 
 const maxOutput = 4 << 20
 
-/** run runs a program until it ends, milliseconds at most, and never throws. */
-export function run(words: string[], milliseconds: number, input = ''): Promise<Ended> {
+/**
+ * run runs a program until it ends, milliseconds at most, and never throws. more is what it gets
+ * of the environment beside what all get.
+ */
+export function run(words: string[], milliseconds: number, input = '', more: Record<string, string> = {}): Promise<Ended> {
   return new Promise((resolve) => {
     const [program = '', ...args] = words
-    const child = spawn(program, args, { env: environment, stdio: ['pipe', 'pipe', 'pipe'] })
+    const child = spawn(program, args, { env: { ...environment, ...more }, stdio: ['pipe', 'pipe', 'pipe'] })
     const ended: Ended = { code: null, out: '', err: '' }
     const timer = setTimeout(() => {
       ended.err += `\n${program} did not end within ${milliseconds} ms`
@@ -31,5 +34,41 @@ export function run(words: string[], milliseconds: number, input = ''): Promise<
     child.on('error', (e) => { clearTimeout(timer); ended.err += e.message; resolve(ended) })
     child.on('close', (code) => { clearTimeout(timer); ended.code = code; resolve(ended) })
     child.stdin.end(input)
+  })
+}
+
+/**
+ * pipe runs two programs, the first of which gets input, and what it prints is for the second,
+ * until both have ended, milliseconds at most. It returns what was wrong, undefined if nothing.
+ */
+export function pipe(from: string[], to: string[], milliseconds: number, input: string): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const [a, b] = [from, to].map(([program = '', ...args]) => spawn(program, args, { env: environment, stdio: ['pipe', 'pipe', 'pipe'] })) as [ReturnType<typeof spawn>, ReturnType<typeof spawn>]
+    let problem = ''
+    let open = 2
+    const timer = setTimeout(() => {
+      problem += `${from[0]} and ${to[0]} did not end within ${milliseconds} ms`
+      a.kill('SIGKILL')
+      b.kill('SIGKILL')
+      for (const s of [a.stdout, a.stderr, b.stdout, b.stderr]) s?.destroy()
+    }, milliseconds)
+    for (const c of [a, b]) {
+      c.stderr?.setEncoding('utf8').on('data', (s: string) => { if (problem.length < 1000) problem += s })
+      c.stdin?.on('error', () => {}) // it ended without reading
+      let ended = false
+      const done = (why: string) => {
+        problem ||= why
+        if (!ended && --open === 0) {
+          clearTimeout(timer)
+          resolve(problem === '' ? undefined : problem)
+        }
+        ended = true
+      }
+      c.on('error', (e) => done(e.message))
+      c.on('close', (code) => done(code === 0 ? '' : `${c.spawnfile} ended with ${code}`))
+    }
+    b.stdout?.resume()
+    a.stdout?.pipe(b.stdin!)
+    a.stdin?.end(input)
   })
 }

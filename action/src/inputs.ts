@@ -4,7 +4,7 @@ import { parseEndpoints } from './endpoints'
 /** The inputs of action.yml, and what each is if it is not given. */
 export const known: Record<string, string> = {
   'server': '', 'nats': '', 'agent-path': '', 'agent-version': '', 'agent-sha256': '', 'agent-url': '',
-  'require-agent': 'false', 'fail-on': 'never', 'summary': 'true',
+  'require-agent': 'false', 'fail-on': 'never', 'summary': 'true', 'upload-events': 'private',
   // As Harden-Runner calls them.
   'egress-policy': 'audit', 'allowed-endpoints': '', 'disable-telemetry': 'false', 'disable-sudo': 'false',
   'disable-sudo-and-containers': 'false', 'disable-file-monitoring': 'false', 'exempt-files': '', 'policy': '',
@@ -12,6 +12,9 @@ export const known: Record<string, string> = {
 }
 
 export type FailOn = 'never' | 'threat' | 'new'
+
+/** UploadEvents is in which repositories an artifact is made of what the server did not get. */
+export type UploadEvents = 'private' | 'true' | 'false'
 
 export interface Inputs {
   server: string
@@ -23,6 +26,7 @@ export interface Inputs {
   requireAgent: boolean
   failOn: FailOn
   summary: boolean
+  uploadEvents: UploadEvents
   disableTelemetry: boolean
   deployOnSelfHosted: boolean
   /** What is not to appear in any log. */
@@ -102,6 +106,10 @@ export function readInputs(env: NodeJS.ProcessEnv): Inputs {
   if (failOn !== 'never' && failOn !== 'threat' && failOn !== 'new') {
     errors.push('fail-on is none of never, threat, new; it is taken as threat')
   }
+  const uploadEvents = of('upload-events').toLowerCase()
+  if (uploadEvents !== 'private' && uploadEvents !== 'true' && uploadEvents !== 'false') {
+    errors.push('upload-events is none of private, true, false; it is taken as false')
+  }
   const sha256 = of('agent-sha256').toLowerCase()
   if (sha256 !== '' && !/^[0-9a-f]{64}$/.test(sha256)) {
     errors.push('agent-sha256 is not 64 hexadecimal digits')
@@ -128,6 +136,7 @@ export function readInputs(env: NodeJS.ProcessEnv): Inputs {
     requireAgent: yes('require-agent'),
     failOn: failOn === 'never' || failOn === 'new' ? failOn : 'threat',
     summary: yes('summary'),
+    uploadEvents: uploadEvents === 'private' || uploadEvents === 'true' ? uploadEvents : 'false',
     disableTelemetry: yes('disable-telemetry'),
     deployOnSelfHosted: yes('deploy-on-self-hosted-vm'),
     secrets: secretsOf(of('nats'), of('api-key'), of('token')),

@@ -1,8 +1,8 @@
 // The stages as the runner runs them: the bundles in dist, a process each, with an agent
 // that is a stub. The real one is tried in test/action_test.go.
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import test, { after } from 'node:test'
 
@@ -318,6 +318,70 @@ test('the server was away: what waits is said, with where', () => {
   assert.ok(!/^::error/m.test(post.out))
   assert.match(job.summary(), /3 batches of events did not reach/)
   assert.match(job.summary(), /Events lost on this machine: spool 2/)
+})
+
+/** spooled is a job whose agent has left batches in its spool, beside what else its folder holds. */
+function spooled(inputs: Record<string, string>, environment: Record<string, string>): { job: Job; spool: string } {
+  const dir = mkdtempSync('/tmp/sallyport-action-')
+  const spool = join(dir, 'spool')
+  mkdirSync(spool)
+  const job = new Job({ nats: 'nats://agent:swordfish@127.0.0.1:1', ...inputs }, { status: { spool, agent_id: 'vm' }, last: { connected: false, not_connected: 'refused', batches_waiting: 2 } },
+    { RUNNER_TEMP: dir, GITHUB_REPOSITORY: 'acme/shop', GITHUB_RUN_ID: '7', ...environment })
+  assert.match(job.stage('pre').out, /The agent watches/)
+  for (const [epoch, name] of [[BigInt(Date.now()) * 1_000_000n, 'one'], [1n, 'of an earlier job']] as const) {
+    writeFileSync(join(spool, `${String(epoch).padStart(20, '0')}-${'1'.padStart(20, '0')}-3.batch`), name, { mode: 0o600 })
+  }
+  return { job, spool }
+}
+
+/** results is a service for artifacts that refuses. */
+function results(): { url: string; token: string } {
+  const dir = mkdtempSync('/tmp/sallyport-action-')
+  left.push(dir)
+  const code = `const s = require('http').createServer((q, r) => r.writeHead(403, { 'content-type': 'application/json' }).end('{"msg":"no permission::error::x"}')).listen(0, '127.0.0.1', () => { const fs = require('fs'); fs.writeFileSync('${dir}/new', String(s.address().port)); fs.writeFileSync('${dir}/pid', String(process.pid)); fs.renameSync('${dir}/new', '${dir}/port') }); setTimeout(() => process.exit(), 60000)`
+  spawn(process.execPath, ['-e', code], { detached: true, stdio: 'ignore' }).unref()
+  for (let i = 0; i < 500 && !existsSync(join(dir, 'port')); i++) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+  const part = (o: object) => Buffer.from(JSON.stringify(o)).toString('base64url')
+  return { url: `http://127.0.0.1:${readFileSync(join(dir, 'port'), 'utf8')}/`, token: `${part({})}.${part({ scp: 'Actions.Results:ce7f54c7-61c7-4aae-887f-30da475f5f1a:ca395085-040a-526b-2ce8-bdc85f692774' })}.x` }
+}
+
+test('the server was away, and no artifact comes of it: why is said, and the job goes on', () => {
+  const refusing = results()
+  const privately = join(mkdtempSync('/tmp/sallyport-action-'), 'event.json')
+  writeFileSync(privately, '{"repository":{"private":true}}')
+  for (const [inputs, environment, says] of [
+    [{}, {}, /not uploaded: this machine may run other jobs/],
+    [{ 'upload-events': 'false' }, {}, /not uploaded: upload-events is false/],
+    // As it is by default, in a private repository on GitHub's runner.
+    [{}, { RUNNER_ENVIRONMENT: 'github-hosted', GITHUB_EVENT_PATH: privately }, /not uploaded: the upload failed: Unable/],
+    [{ 'upload-events': 'true' }, {}, /not uploaded: the upload failed: Unable to get the ACTIONS_RUNTIME_TOKEN/],
+    [{ 'upload-events': 'true' }, { GITHUB_SERVER_URL: 'https://git.example.test', ACTIONS_RUNTIME_TOKEN: refusing.token, ACTIONS_RESULTS_URL: refusing.url }, /not uploaded: the upload failed: .*GHES/],
+    [{ 'upload-events': 'true' }, { ACTIONS_RUNTIME_TOKEN: refusing.token, ACTIONS_RESULTS_URL: refusing.url }, /not uploaded: the upload failed: .*no permission/],
+  ] as const) {
+    const { job, spool } = spooled(inputs, environment)
+    const post = job.stage('post')
+    assert.equal(post.code, 0, post.out)
+    assert.match(post.out, says)
+    assert.match(post.out, /::warning::Sallyport: 2 batches of events did not reach the server \(refused\); they are in .*\/spool on this machine/)
+    assert.ok(!/^::error|^\s*::error/m.test(post.out), post.out)
+    assert.match(job.summary(), /not uploaded\\: /)
+    assert.ok(!/spool send/.test(job.summary()))
+    // Nothing is left of the attempt but the spool.
+    assert.deepEqual(readdirSync(join(spool, '..')), ['spool'])
+    assert.equal(readdirSync(spool).length, 2)
+  }
+})
+
+test('nothing waits: nothing is read or uploaded, and the library is not loaded', () => {
+  const job = new Job({ 'nats': 'nats://agent:swordfish@127.0.0.1:1', 'upload-events': 'true' })
+  const dist = join(job.dir, 'dist')
+  cpSync('dist', dist, { recursive: true })
+  writeFileSync(join(dist, 'upload.js'), 'require("fs").writeFileSync(__dirname + "/loaded", "")')
+  job.stage('pre', { dist })
+  const post = job.stage('post', { dist })
+  assert.equal(post.code, 0, post.out)
+  assert.ok(!/upload|artifact/.test(post.out + job.summary()))
+  assert.ok(!existsSync(join(dist, 'loaded')))
 })
 
 test('summary: false', () => {

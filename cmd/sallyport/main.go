@@ -93,6 +93,7 @@ each job, and says so when a job does something else.
 		newEnrolCommand(),
 		newRecordCommand(),
 		newReplayCommand(),
+		newSpoolCommand(),
 		newPolicyCommand(),
 		newAlertsCommand(),
 		newHardenCommand(),

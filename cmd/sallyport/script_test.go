@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		"nats-server": func() { os.Exit(runNATSServer()) },
 		"poison":      func() { os.Exit(exitOf(poison())) },
 		"aged":        func() { os.Exit(exitOf(aged(os.Args[1], os.Args[2]))) },
+		"spooled":     func() { os.Exit(exitOf(spool(os.Args[1], os.Args[2], os.Args[3]))) },
+		"rows":        func() { os.Exit(exitOf(rows())) },
 		"forget":      func() { os.Exit(exitOf(forget())) },
 		"panels":      func() { os.Exit(exitOf(panels())) },
 		"slack":       func() { os.Exit(exitOf(slack(os.Args[1], os.Args[2]))) },
@@ -63,6 +65,75 @@ func aged(from, to string) error {
 		}
 	})
 	return errors.Join(err, f.Close())
+}
+
+// spool makes of a recording what an agent of that name leaves in its spool; of the agent that
+// it had, if the name is -.
+func spool(from, to, agent string) error {
+	e, err := stream.NewEncoder()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	_, err = withRecording(from, func(r *recording.Reader) (struct{}, error) {
+		for {
+			b, err := r.Next()
+			if err != nil {
+				return struct{}{}, err
+			}
+			if agent != "-" {
+				b.Events.AgentId = agent
+			}
+			data, err := e.Encode(nil, b.Events)
+			if err != nil {
+				return struct{}{}, err
+			}
+			name := stream.SpoolName{Epoch: b.Events.GetEpoch(), First: b.Events.GetFirstSequence(), Events: len(b.Events.GetEvents())}
+			if err := os.WriteFile(filepath.Join(to, name.String()), data, 0o600); err != nil {
+				return struct{}{}, err
+			}
+		}
+	})
+	return err
+}
+
+// rows says how many events are in the tables, and how many of them more than once.
+func rows() error {
+	data := os.Getenv("SALLYPORT_DATA")
+	a, err := readAddresses(data)
+	if err != nil {
+		return err
+	}
+	password, err := os.ReadFile(filepath.Join(data, readerFile))
+	if err != nil {
+		return err
+	}
+	var parts []string
+	for _, table := range []string{
+		"process_events", "flow_events", "dns", "process_accesses", "file_accesses", "privileges", "executables", "http_requests", "job_events", "agent_status",
+	} {
+		parts = append(parts, "SELECT agent_id, epoch, sequence FROM "+table)
+	}
+	query := "SELECT count() AS rows, rows - uniqExact(agent_id, epoch, sequence) FROM (" + strings.Join(parts, " UNION ALL ") + ") FORMAT TSV"
+	r, err := http.NewRequest(http.MethodPost, "http://"+a.ClickHouse+"/?database=sallyport", strings.NewReader(query))
+	if err != nil {
+		return err
+	}
+	r.SetBasicAuth("reader", strings.TrimSpace(string(password)))
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %w", res.Status, body, err)
+	}
+	count, twice, _ := strings.Cut(strings.TrimSpace(string(body)), "\t")
+	fmt.Printf("%s rows, %s twice\n", count, twice)
+	return nil
 }
 
 // slack serves Slack's API for one channel until it is killed: its address goes to a file, and

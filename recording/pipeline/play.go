@@ -173,6 +173,13 @@ func (p *Player) Play(ctx context.Context, r *recording.Reader, s Summary) error
 	return p.flush(ctx)
 }
 
+// Send publishes a batch as it is. Like Play it waits while the stream is full or away; what
+// Counts counts is in the stream, and Flush waits for the rest.
+func (p *Player) Send(ctx context.Context, b *sallyportv1.EventBatch) error { return p.publish(ctx, b) }
+
+// Flush waits until the stream has everything that was sent.
+func (p *Player) Flush(ctx context.Context) error { return p.flush(ctx) }
+
 // pause waits, and first for what is on its way, since there is time.
 func (p *Player) pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
