@@ -59,25 +59,35 @@ func TestQueries(t *testing.T) {
 }
 
 // ask sends a query as the read-only user and returns the answer as a table.
+// TestQueriesForScores: what docs/actions.md has one ask the tables for is what
+// `sallyport actions score --seen` reads.
+func TestQueriesForScores(t *testing.T) {
+	s := open(t)
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fillForQueries(t, s)
+	data, err := os.ReadFile("../docs/actions.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	queries := regexp.MustCompile("(?s)```sql\n(.*?)\n```").FindAllSubmatch(data, -1)
+	if len(queries) != 2 {
+		t.Fatalf("%d queries", len(queries))
+	}
+	for i, want := range []string{
+		`{"action":"example/upload@v1","domain":"cdn.evil.example.test","address":""}`, `{"action":"example/upload@v1"}`,
+	} {
+		answer := answerOf(t, s.Database(), strings.ReplaceAll(string(queries[i][1]), "now()", queriesNow))
+		if !slices.Contains(strings.Split(strings.ReplaceAll(string(answer), `\/`, "/"), "\n"), want) {
+			t.Errorf("%s\nhas no line %s among\n%s", queries[i][1], want, answer)
+		}
+	}
+}
+
 func ask(t *testing.T, database, query string) string {
 	t.Helper()
-	dsn := strings.TrimSuffix(enginetest.Start(t).ReadOnlyDSN(), "/default") + "/?database=" + database
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, dsn, strings.NewReader(query+"\nFORMAT TSVWithNames"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if response.StatusCode != http.StatusOK {
-		t.Fatalf("%s\n%s: %s", query, response.Status, body)
-	}
+	body := answerOf(t, database, query+"\nFORMAT TSVWithNames")
 	// Times to the second are enough for a page.
 	body = regexp.MustCompile(`(:\d\d)\.000000000`).ReplaceAll(body, []byte("$1"))
 	var out bytes.Buffer
@@ -93,6 +103,29 @@ func ask(t *testing.T, database, query string) string {
 		lines[i] = strings.TrimRight(lines[i], " ")
 	}
 	return strings.Join(lines, "\n")
+}
+
+// answerOf asks as the reader does.
+func answerOf(t *testing.T, database, query string) []byte {
+	t.Helper()
+	dsn := strings.TrimSuffix(enginetest.Start(t).ReadOnlyDSN(), "/default") + "/?database=" + database
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, dsn, strings.NewReader(query))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("%s\n%s: %s", query, response.Status, body)
+	}
+	return body
 }
 
 // fillForQueries inserts two months of two repositories: a daily build, and in the last
