@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -14,9 +15,13 @@ import (
 type Caller struct {
 	// PID as this process sees it, 0 if it does not see it.
 	PID uint32
-	// UID is its user.
+	// UID is its user; nobody's where it is root in other PID namespaces than this process: a
+	// container's root, not the machine's. A pod or container may have been given the socket.
 	UID uint32
 }
+
+// nobody is the user of whom nothing is known (the kernel's overflow user).
+const nobody = 65534
 
 // report makes a report for who connected, unless that process is gone by then: its number
 // may be another's.
@@ -102,5 +107,27 @@ func peer(c *net.UnixConn) (Caller, error) {
 	if failed != nil {
 		return Caller{}, failed
 	}
-	return Caller{PID: uint32(credentials.Pid), UID: credentials.Uid}, nil
+	who := Caller{PID: uint32(credentials.Pid), UID: credentials.Uid}
+	if who.UID == 0 && !ofThisMachine(c, who.PID) {
+		who.UID = nobody
+	}
+	return who, nil
+}
+
+// ofThisMachine says whether the process at the other end is in this one's PID namespace.
+func ofThisMachine(c *net.UnixConn, pid uint32) bool {
+	if pid == 0 {
+		return false // outside of what this process sees
+	}
+	alive, err := hold(c, pid)
+	if err != nil {
+		return false
+	}
+	defer alive.close()
+	its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	if err != nil || !alive.is() {
+		return false
+	}
+	own, err := os.Readlink("/proc/self/ns/pid")
+	return err == nil && own == its
 }

@@ -115,8 +115,18 @@ func TestSilentAndForeign(t *testing.T) {
 	}
 }
 
-// TestOnlyRootEndsIt: anybody may ask to flush, and how it is.
+// TestOnlyRootEndsIt: anybody may ask to flush, and how it is. The root of a container that was
+// given the socket is anybody.
 func TestOnlyRootEndsIt(t *testing.T) {
+	for name, attributes := range map[string]*syscall.SysProcAttr{
+		"another user":       {Credential: &syscall.Credential{Uid: 65534, Gid: 65534}},
+		"a container's root": {Cloneflags: syscall.CLONE_NEWPID},
+	} {
+		t.Run(name, func(t *testing.T) { onlyRootEndsIt(t, attributes) })
+	}
+}
+
+func onlyRootEndsIt(t *testing.T, attributes *syscall.SysProcAttr) {
 	handed := false
 	socket := serve(t, Agent{
 		Flush:    func(context.Context) error { return nil },
@@ -139,7 +149,7 @@ func TestOnlyRootEndsIt(t *testing.T) {
 for what in "hand over", "stop", "flush", "status", "use":
     s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
     s.send(b'{"do": "%s"}\n' % what.encode()); print(s.recv(1000).decode().strip())`, socket)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.SysProcAttr = attributes
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
