@@ -184,3 +184,28 @@ func TestLint(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// TestRunnerValues: the template of deployments/arc/values.yaml is a pod's.
+func TestRunnerValues(t *testing.T) {
+	data, err := os.ReadFile("../arc/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values struct{ Template map[string]any }
+	if err := yaml.Unmarshal(data, &values); err != nil || values.Template["spec"] == nil {
+		t.Fatal(err, values)
+	}
+	object := map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "runner", "namespace": "arc"}, "spec": values.Template["spec"]}
+	if data, err = yaml.Marshal(object); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "pod.yaml")
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range kubernetes {
+		if said, err := exec.Command(tool(t, "kubectl-validate"), "--version", version, file).CombinedOutput(); err != nil {
+			t.Errorf("Kubernetes %s: %v\n%s", version, err, said)
+		}
+	}
+}

@@ -209,7 +209,7 @@ while ! [ -e /go ]; do /bin/busybox sleep 0.05; done
 			n.t.Fatal(err)
 		}
 	}
-	folders := []string{"bin/", "proc/", "dev/", "sys/", "etc/", "tmp/", "runner/", "mark/"}
+	folders := []string{"bin/", "proc/", "dev/", "sys/", "etc/", "tmp/", "runner/", "runner-with-hooks/", "mark/"}
 	for _, m := range marks {
 		folders = append(folders, "mark/"+m+"/")
 	}
@@ -224,6 +224,7 @@ while ! [ -e /go ]; do /bin/busybox sleep 0.05; done
 		}
 	}
 	add(&tar.Header{Typeflag: tar.TypeReg, Name: "runner/Runner.Worker", Mode: 0o755}, []byte(worker))
+	add(&tar.Header{Typeflag: tar.TypeReg, Name: "runner-with-hooks/Runner.Worker", Mode: 0o755}, []byte(workerWithHooks))
 	if err := w.Close(); err != nil {
 		n.t.Fatal(err)
 	}
@@ -306,11 +307,21 @@ func ownNamespaces() *runtimev1.NamespaceOption {
 // start starts a container in a pod and returns its identity.
 func (p *pod) start(name string, command ...string) string {
 	p.t.Helper()
+	return p.startWith(name, nil, command...)
+}
+
+// startWith starts one with files and folders of the node's, by their paths in the container.
+func (p *pod) startWith(name string, files map[string]string, command ...string) string {
+	p.t.Helper()
+	var mounts []*runtimev1.Mount
+	for inside, outside := range files {
+		mounts = append(mounts, &runtimev1.Mount{ContainerPath: inside, HostPath: outside, Readonly: true})
+	}
 	var id string
 	p.do("start container "+name, func(ctx context.Context) error {
 		r, err := p.runtime.CreateContainer(ctx, &runtimev1.CreateContainerRequest{PodSandboxId: p.id, SandboxConfig: p.config, Config: &runtimev1.ContainerConfig{
 			Metadata: &runtimev1.ContainerMetadata{Name: name}, Image: &runtimev1.ImageSpec{Image: image}, Command: command, LogPath: name + ".log",
-			Labels: map[string]string{"io.kubernetes.container.name": name},
+			Labels: map[string]string{"io.kubernetes.container.name": name}, Mounts: mounts,
 			Linux: &runtimev1.LinuxContainerConfig{
 				Resources:       &runtimev1.LinuxContainerResources{},
 				SecurityContext: &runtimev1.LinuxContainerSecurityContext{NamespaceOptions: ownNamespaces()},
@@ -326,16 +337,19 @@ func (p *pod) start(name string, command ...string) string {
 	return id
 }
 
-// exec runs a program in a container, as kubectl exec and the runner's hooks do.
-func (p *pod) exec(container string, command ...string) {
+// exec runs a program in a container, as kubectl exec and the runner's hooks do, and returns what
+// it says.
+func (p *pod) exec(container string, command ...string) (said string) {
 	p.t.Helper()
 	p.do("run "+strings.Join(command, " "), func(ctx context.Context) error {
 		r, err := p.runtime.ExecSync(ctx, &runtimev1.ExecSyncRequest{ContainerId: container, Cmd: command, Timeout: 30})
 		if err == nil && r.GetExitCode() != 0 {
 			err = fmt.Errorf("exit code %d: %s", r.GetExitCode(), r.GetStderr())
 		}
+		said = string(r.GetStdout())
 		return err
 	})
+	return said
 }
 
 func (p *pod) remove() {
