@@ -130,7 +130,7 @@ func (a *Agent) enterContainer(p *process, c *contained, r *bpf.Exec, environmen
 		}
 		return
 	}
-	if a.enterElsewhere(p, c, r, environment, values) {
+	if a.enterMade(p, c, r, environment, values) {
 		p.named = true
 		return
 	}

@@ -205,29 +205,39 @@ func keptLabels(labels map[string]string) map[string]string {
 	return told
 }
 
-// runsHere says whether the runner for which a pod was made runs on this machine.
-func (a *Agent) runsHere(c *contained) bool {
-	here := false
+// runnerOf returns the worker of the runner for which a pod was made, if it runs on this
+// machine; nil if not.
+func (a *Agent) runnerOf(c *contained) (here *process) {
 	a.processes.eachWorker(func(w *process) {
-		here = here || w.container != nil && w.container.pod != c.pod && samePod(w.container, c)
+		if w.container != nil && w.container.pod != c.pod && samePod(w.container, c) {
+			here = w
+		}
 	})
 	return here
 }
 
-// enterElsewhere attributes a program in a pod that a runner's hooks made for a job while the
-// runner itself is on another machine: the environment, which the runner gave it, is all that
-// names the job here. It is an execution of its own beside that which the runner's machine
-// tells of; the container's first process stands for the worker. It says false for all other
-// programs.
-func (a *Agent) enterElsewhere(p *process, c *contained, r *bpf.Exec, environment map[string]string, values []string) bool {
+// enterMade attributes a program in a pod that a runner's hooks made for a job that is not known
+// here: the environment, which the runner gave it, is all that names it. It says false for all
+// other programs.
+//
+// Where the runner itself is on another machine, it is an execution of its own beside that which
+// the runner's machine tells of; the container's first process stands for the worker. Where the
+// runner is here but has run no step in its own pod, it is the runner's worker's.
+func (a *Agent) enterMade(p *process, c *contained, r *bpf.Exec, environment map[string]string, values []string) bool {
 	if c.pod == nil || environment["GITHUB_REPOSITORY"] == "" || environment["GITHUB_RUN_ID"] == "" || environment["GITHUB_JOB"] == "" {
 		return false
 	}
 	a.containers.pods.learn(c.pod, namingPatience)
-	if c.pod.runner == "" || a.runsHere(c) {
+	if c.pod.runner == "" {
 		return false
 	}
-	w := c.pod.worker
+	w := a.runnerOf(c)
+	if w != nil && len(w.worker.executions) > 0 {
+		return false // it is said to be of a job that this runner does not run
+	}
+	if w == nil {
+		w = c.pod.worker
+	}
 	if w == nil || w.endedAt != 0 {
 		w = a.processes.firstIn(c)
 		a.processes.employ(w, &worker{elsewhere: true})

@@ -364,6 +364,29 @@ func TestStepPodElsewhere(t *testing.T) {
 	m.await(t, m.script, "end of job", func(e seen) bool { return e.GetJobEnded() != nil && len(e.GetJobEnded().GetSurvivors()) == 0 })
 }
 
+// TestRunnerWithoutSteps: a runner that has told its hooks nothing of the job in their
+// environment.
+func TestRunnerWithoutSteps(t *testing.T) {
+	m := newMachine(t)
+	f := m.runtime()
+	f.add(1, "arc", "arc-runner", nil)
+	f.add(2, "arc", "arc-runner-workflow", map[string]string{runnerPodLabel: "arc-runner"})
+	m.container(1, 1)
+	m.container(2, 2)
+	worker := m.exec(0, "/opt/runner/bin/Runner.Worker", func(e *bpf.Exec) { e.Worker, e.Cgroup = true, 1 })
+	m.exec(worker, "/usr/bin/node", func(e *bpf.Exec) { e.Step, e.Cgroup = true, 1 })
+	m.environment("build", "compile")
+	m.exec(0, "/in/pod", in(2))
+	if e := m.execOf("/in/pod"); e.at.GetJob() != "build" || e.at.GetStep() != "compile" {
+		t.Errorf("it is of %v", e.at)
+	}
+	m.tell(&bpf.Exit{Header: bpf.Header{Process: worker}, Worker: true})
+	end := m.await(t, m.script, "end of job", func(e seen) bool { return e.GetJobEnded() != nil })
+	if end.process.GetId() != worker {
+		t.Errorf("ended by %v", end.process)
+	}
+}
+
 // TestRunnerHere: while the runner is on this machine an environment that names no job of it
 // makes none.
 func TestRunnerHere(t *testing.T) {
