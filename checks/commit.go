@@ -40,8 +40,6 @@ type commit struct {
 	Annotated []string `json:"annotated,omitempty"`
 	// Findings are those that the check tells of.
 	Findings []string `json:"findings,omitempty"`
-	// Red says that the check is a failure.
-	Red bool `json:"red,omitempty"`
 	// Offers are the findings that buttons are about, by what the buttons are called.
 	Offers map[string][]string `json:"offers,omitempty"`
 	// Refused says why the last button that somebody pressed did nothing.
@@ -65,7 +63,8 @@ type click struct {
 // run is a workflow run on a commit, in its last attempt.
 type run struct {
 	github.Run
-	// Jobs by their ID; Listed says that GitHub was asked for them after the end.
+	// Jobs of all attempts by their ID; Listed says that GitHub was asked for them after the end, and
+	// listed them as ended.
 	Jobs   map[int64]*github.Job `json:"jobs,omitempty"`
 	Listed bool                  `json:"listed,omitempty"`
 	// Ended is when its end was heard of.
@@ -104,12 +103,8 @@ func (c *commit) see(r github.Run, now time.Time) {
 	switch {
 	case old == nil || r.Attempt > old.Attempt:
 		c.Runs[r.ID] = &run{Run: r, Jobs: make(map[int64]*github.Job)}
-		if old != nil { // jobs of this attempt that were heard of before it
-			for id, j := range old.Jobs {
-				if j.Attempt == r.Attempt {
-					c.Runs[r.ID].Jobs[id] = j
-				}
-			}
+		if old != nil { // what ran in earlier attempts, and what was heard of this one before it
+			c.Runs[r.ID].Jobs = old.Jobs
 		}
 	case r.Attempt < old.Attempt || rank(r.Status) <= rank(old.Status):
 		return
@@ -145,10 +140,13 @@ func (c *commit) delivered(id string) bool {
 	return false
 }
 
-// running says whether a run has not ended.
-func (c *commit) running() bool {
+// over says whether a run ended and its jobs are known.
+func (r *run) over() bool { return r.Status == "completed" && r.Listed }
+
+// unlisted says whether a run ended whose jobs GitHub has not listed as ended.
+func (c *commit) unlisted() bool {
 	for _, r := range c.Runs {
-		if r.Status != "completed" {
+		if r.Status == "completed" && !r.Listed {
 			return true
 		}
 	}

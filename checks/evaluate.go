@@ -61,6 +61,8 @@ type judged struct {
 	run  *run
 	job  *github.Job // nil if GitHub has not told of it
 	name string
+	// attempt of the run in which it ran last.
+	attempt int
 	// verdict is nil if nobody observed it, or not yet.
 	verdict *sallyportv1.Verdict
 	// state says it in a word or two: running, nothing new, learning, not observed and so on.
@@ -96,77 +98,6 @@ func rankOf(b bool) int {
 		return 1
 	}
 	return 0
-}
-
-// jobs pairs the jobs of a run with their verdicts.
-func (f facts) jobs(w *run, r *result) []judged {
-	var verdicts []*sallyportv1.Verdict
-	for _, v := range f.verdicts[w.ID] {
-		if int(v.GetAttribution().GetRunAttempt()) == w.Attempt {
-			verdicts = append(verdicts, v)
-		}
-	}
-	var jobs []*github.Job
-	for _, j := range w.Jobs {
-		// An attempt that runs some jobs again lists the others as they were.
-		jobs = append(jobs, j)
-	}
-	slices.SortFunc(jobs, func(a, b *github.Job) int { return cmp.Or(cmp.Compare(a.Name, b.Name), int(a.ID-b.ID)) })
-	var out []judged
-	used := make(map[*sallyportv1.Verdict]bool)
-	pair := func(fits func(a *sallyportv1.Attribution) bool) *sallyportv1.Verdict {
-		for _, v := range verdicts {
-			if !used[v] && fits(v.GetAttribution()) {
-				used[v] = true
-				return v
-			}
-		}
-		return nil
-	}
-	waits := w.Status == "completed" && f.now.Before(w.Ended.Add(f.grace))
-	for _, pass := range []func(j *github.Job, a *sallyportv1.Attribution) bool{
-		// The runner's name is unique among the jobs that run at a time; on one's own machine
-		// several jobs of a run may come one after another.
-		func(j *github.Job, a *sallyportv1.Attribution) bool {
-			return j.Runner != "" && a.GetRunner() == j.Runner && named(j.Name, a.GetJob())
-		},
-		func(j *github.Job, a *sallyportv1.Attribution) bool {
-			return j.Runner != "" && a.GetRunner() == j.Runner
-		},
-		func(j *github.Job, a *sallyportv1.Attribution) bool { return named(j.Name, a.GetJob()) },
-	} {
-		for _, j := range jobs {
-			if slices.ContainsFunc(out, func(x judged) bool { return x.job == j }) {
-				continue
-			}
-			if v := pair(func(a *sallyportv1.Attribution) bool { return pass(j, a) }); v != nil {
-				out = append(out, judged{run: w, job: j, name: j.Name, verdict: v})
-			}
-		}
-	}
-	for _, j := range jobs {
-		if !slices.ContainsFunc(out, func(x judged) bool { return x.job == j }) {
-			out = append(out, judged{run: w, job: j, name: j.Name})
-		}
-	}
-	for _, v := range verdicts { // of jobs that GitHub has not told of yet
-		if !used[v] {
-			out = append(out, judged{run: w, name: v.GetAttribution().GetJob(), verdict: v})
-		}
-	}
-	slices.SortStableFunc(out, func(a, b judged) int { return cmp.Compare(a.name, b.name) })
-	if waits {
-		r.wait(w.Ended.Add(f.grace))
-	}
-	return out
-}
-
-// named says whether a job that is shown by a name may be the one with a key.
-func named(name, key string) bool {
-	if i := strings.LastIndex(name, " / "); i >= 0 { // a called workflow's
-		name = name[i+3:]
-	}
-	return key != "" && (name == key || strings.HasPrefix(name, key+" ("))
 }
 
 func (r *result) wait(until time.Time) {
@@ -258,7 +189,9 @@ func (f facts) findings(r *result, v *sallyportv1.Verdict, settled map[string]*s
 func (f facts) judge(r *result, j *judged) {
 	v := j.verdict
 	mine := func(x *sallyportv1.Finding) bool {
-		return v != nil && slices.Contains(v.GetFindingIds(), x.GetId())
+		return v != nil && (slices.Contains(v.GetFindingIds(), x.GetId()) || slices.ContainsFunc(v.GetFindings(), func(y *sallyportv1.Finding) bool {
+			return x.GetFingerprint() != "" && y.GetFingerprint() == x.GetFingerprint() // told once, of several jobs of a matrix
+		}))
 	}
 	threats, news := 0, 0
 	for _, x := range r.open {
@@ -284,14 +217,11 @@ func (f facts) judge(r *result, j *judged) {
 		j.state, j.conclusion = "settled", success
 	case v != nil:
 		j.state, j.conclusion = "nothing new", success
-	case j.job == nil || j.job.Status != "completed":
+	case !j.run.over() && (j.job == nil || j.job.Status != "completed"):
 		j.state, j.conclusion = "running", running
-		if j.run.Status == "completed" { // it never ran
-			j.state, j.conclusion = "not run", success
-		}
-	case j.job.Conclusion == "skipped" || j.job.Runner == "":
+	case j.job == nil || !ran(j.job):
 		j.state, j.conclusion = "not run", success
-	case f.now.Before(j.run.Ended.Add(f.grace)) || j.run.Status != "completed":
+	case !j.run.over() || f.now.Before(j.run.Ended.Add(f.grace)):
 		j.state, j.conclusion = "waiting for the agent", running
 	default:
 		j.state, j.conclusion = "not observed", neutral
@@ -319,7 +249,7 @@ func (f facts) conclude(r *result) {
 	news := len(r.open) - threats
 	states := make(map[string]int)
 	worst := success
-	unfinished := f.commit.running()
+	unfinished := false
 	for _, j := range r.jobs {
 		switch {
 		case strings.HasPrefix(j.state, "learning"):
@@ -339,8 +269,8 @@ func (f facts) conclude(r *result) {
 		}
 	}
 	for _, w := range f.commit.Runs {
-		// A run may end before its jobs were asked for.
-		unfinished = unfinished || w.Status == "completed" && len(w.Jobs) == 0 && !w.Listed
+		// A run may end before its jobs were asked for, or before GitHub lists all of them as ended.
+		unfinished = unfinished || !w.over()
 	}
 	observed := 0
 	for _, j := range r.jobs {

@@ -73,6 +73,14 @@ func (r *result) summary(c *commit, rules *Rules) string {
 
 // about says of a job what is known in a line.
 func (r *result) about(j judged) string {
+	said := r.aboutState(j)
+	if j.attempt != 0 && j.attempt < j.run.Attempt && j.state != "not run" {
+		said += fmt.Sprintf(", in attempt %d", j.attempt)
+	}
+	return said
+}
+
+func (r *result) aboutState(j judged) string {
 	v := j.verdict
 	switch {
 	case v.GetIncomplete() != "":

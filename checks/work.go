@@ -135,6 +135,13 @@ func (c *commit) begin() {
 	c.Round++
 }
 
+// GitHub may list jobs as not ended for a while after their run did: how long that is waited for,
+// and how often it is asked.
+const (
+	listPatience = 30 * time.Second
+	askAgain     = time.Second
+)
+
 // ask asks GitHub for what webhooks may have missed.
 func (s *Service) ask(ctx context.Context, client *github.Client, c *commit) error {
 	now := s.config.Now()
@@ -163,14 +170,20 @@ func (s *Service) ask(ctx context.Context, client *github.Client, c *commit) err
 		if r.Status != "completed" || r.Listed {
 			continue
 		}
-		jobs, err := client.Jobs(ctx, c.Repository, r.ID, r.Attempt)
+		jobs, err := client.Jobs(ctx, c.Repository, r.ID)
 		if err != nil {
 			return err
 		}
-		for _, j := range jobs {
-			r.Jobs[j.ID] = &j
-		}
 		r.Listed = true
+		for _, j := range jobs {
+			if old := r.Jobs[j.ID]; old == nil || rank(j.Status) >= rank(old.Status) {
+				r.Jobs[j.ID] = &j
+			}
+			// The list may be behind the end of the run.
+			if r.Jobs[j.ID].Status != "completed" && now.Before(r.Ended.Add(listPatience)) {
+				r.Listed = false
+			}
+		}
 	}
 	return nil
 }
@@ -223,6 +236,11 @@ func (s *Service) bring(ctx context.Context, client *github.Client, c *commit) (
 		return again, err
 	}
 	again = r.again
+	if c.unlisted() {
+		if soon := s.config.Now().Add(askAgain); again.IsZero() || soon.Before(again) {
+			again = soon
+		}
+	}
 	if !c.Completed {
 		if later := s.config.Now().Add(s.config.Resync); again.IsZero() || later.Before(again) {
 			again = later
@@ -309,7 +327,7 @@ func (s *Service) say(ctx context.Context, client *github.Client, c *commit, r *
 	if !c.Completed && r.conclusion != running {
 		s.concluded(c, r)
 	}
-	c.Said, c.Completed, c.Red = said, r.conclusion != running, r.conclusion == failure
+	c.Said, c.Completed = said, r.conclusion != running
 	for _, f := range r.open {
 		if r.conclusion != running && !slices.Contains(c.Annotated, f.GetId()) {
 			c.Annotated = append(c.Annotated, f.GetId())
