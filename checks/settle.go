@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sallyport-ci/sallyport/detector"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -15,37 +14,28 @@ import (
 
 // Baselines are changed when somebody approves: *detector.Baselines.
 type Baselines interface {
-	Approve(ctx context.Context, repository, workflow, job string, x *sallyportv1.BaselineBehaviour, person, reason string, now time.Time) (*sallyportv1.Baseline, error)
+	detector.Approver
 	List(ctx context.Context) ([]*sallyportv1.Baseline, error)
 }
 
 // Decisions keeps what people decided: *detector.Decisions.
 type Decisions interface {
-	Record(ctx context.Context, decision *sallyportv1.Decision, now time.Time) error
+	detector.Recorder
 	List(ctx context.Context) ([]*sallyportv1.Decision, error)
 }
 
 // approve puts what a finding is about into the baseline of its job, or of all jobs of its
-// repository; what baselines do not hold is settled as expected. The decision is written down
-// first: what was done is never without its record.
+// repository; what baselines do not hold is settled as expected.
 func (s *Service) approve(ctx context.Context, f *sallyportv1.Finding, everywhere bool, person, reason string) error {
-	a := f.GetAttribution()
-	held, err := detector.Held(f.GetBehaviour())
+	d, held, err := detector.ApprovalOf(f, person, reason)
 	if f.GetBehaviour() == nil || errors.Is(err, detector.ErrNotHeld) {
 		return s.resolve(ctx, f, outcomeExpected, person, reason)
 	}
-	if err != nil {
-		return fmt.Errorf("approve finding %s: %w", f.GetId(), err)
-	}
 	now := s.config.Now()
-	err = s.config.Decisions.Record(ctx, &sallyportv1.Decision{
-		Kind: sallyportv1.DecisionKind_DECISION_KIND_APPROVE, Person: person, Reason: reason, FindingId: f.GetId(), Behaviour: f.GetBehaviour(),
-		Repository: a.GetRepository(), Workflow: a.GetWorkflow(), Job: a.GetJob(),
-	}, now)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = detector.Approve(ctx, s.config.Decisions, s.config.Baselines, d, held, now)
 	}
-	if _, err := s.config.Baselines.Approve(ctx, a.GetRepository(), a.GetWorkflow(), a.GetJob(), held, person, reason, now); err != nil {
+	if err != nil {
 		return fmt.Errorf("approve finding %s: %w", f.GetId(), err)
 	}
 	if !everywhere {
@@ -56,7 +46,7 @@ func (s *Service) approve(ctx context.Context, f *sallyportv1.Finding, everywher
 		return fmt.Errorf("approve finding %s for all jobs: %w", f.GetId(), err)
 	}
 	for _, b := range all {
-		if b.GetRepository() != a.GetRepository() || b.GetWorkflow() == a.GetWorkflow() && b.GetJob() == a.GetJob() {
+		if b.GetRepository() != d.GetRepository() || b.GetWorkflow() == d.GetWorkflow() && b.GetJob() == d.GetJob() {
 			continue
 		}
 		if _, err := s.config.Baselines.Approve(ctx, b.GetRepository(), b.GetWorkflow(), b.GetJob(), held, person, reason, now); err != nil {
