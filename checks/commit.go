@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/sallyport-ci/sallyport/github"
@@ -51,6 +52,11 @@ type commit struct {
 	Clicks []click `json:"clicks,omitempty"`
 	// Deliveries are the last webhooks that were carried out.
 	Deliveries []string `json:"deliveries,omitempty"`
+	// Claimer is the process that makes a check run, and Claimed since when.
+	Claimer string    `json:"claimer,omitempty"`
+	Claimed time.Time `json:"claimed,omitzero"`
+
+	revision uint64 // of the entry
 }
 
 // click is somebody pressing a button.
@@ -97,6 +103,21 @@ func rank(status string) int {
 	}
 }
 
+// place orders what a run can be. One of somebody from outside ends before it begins, until a person
+// lets it begin.
+func place(r github.Run) int {
+	switch {
+	case r.Status == "completed" && r.Conclusion == actionRequired:
+		return 2
+	case rank(r.Status) > 1:
+		return 1 + rank(r.Status)
+	default:
+		return 1
+	}
+}
+
+const actionRequired = "action_required"
+
 // see takes what was heard of a run. What is older than what is known changes nothing.
 func (c *commit) see(r github.Run, now time.Time) {
 	old := c.Runs[r.ID]
@@ -106,13 +127,14 @@ func (c *commit) see(r github.Run, now time.Time) {
 		if old != nil { // what ran in earlier attempts, and what was heard of this one before it
 			c.Runs[r.ID].Jobs = old.Jobs
 		}
-	case r.Attempt < old.Attempt || rank(r.Status) <= rank(old.Status):
+	case r.Attempt < old.Attempt || place(r) <= place(old.Run):
 		return
 	default:
-		old.Run = r
+		old.Run, old.Listed = r, false
 	}
 	if x := c.Runs[r.ID]; x.Status == "completed" {
 		x.Ended = now
+		c.Listed = false // others may have begun meanwhile, unheard
 	}
 }
 
@@ -167,14 +189,36 @@ func (c *commit) ordered() []*run {
 type commits struct {
 	js     jetstream.JetStream
 	bucket jetstream.KeyValue
+	pack   *zstd.Encoder
+	unpack *zstd.Decoder
 }
+
+const (
+	// packed is from how many bytes on an entry is packed: those of a commit with thousands of
+	// jobs would not fit into a message.
+	packed = 64 << 10
+	// maxUnpacked bounds what an entry is unpacked to.
+	maxUnpacked = 64 << 20
+)
+
+// errConflict says that another process changed a commit's entry meanwhile: as while one version
+// takes the place of another.
+var errConflict = errors.New("another process works on it")
 
 func openCommits(ctx context.Context, js jetstream.JetStream) (*commits, error) {
 	bucket, err := js.KeyValue(ctx, stream.ChecksBucket)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", stream.ChecksBucket, err)
 	}
-	return &commits{js, bucket}, nil
+	pack, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("new zstd encoder: %w", err)
+	}
+	unpack, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpacked))
+	if err != nil {
+		return nil, fmt.Errorf("new zstd decoder: %w", err)
+	}
+	return &commits{js, bucket, pack, unpack}, nil
 }
 
 // get returns nil if there is none.
@@ -186,8 +230,14 @@ func (s *commits) get(ctx context.Context, key string) (*commit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("get commit %s: %w", key, err)
 	}
-	c := new(commit)
-	if err := json.Unmarshal(entry.Value(), c); err != nil {
+	data := entry.Value()
+	if len(data) > 0 && data[0] != '{' {
+		if data, err = s.unpack.DecodeAll(data, nil); err != nil {
+			return nil, fmt.Errorf("unpack commit %s: %w", key, err)
+		}
+	}
+	c := &commit{revision: entry.Revision()}
+	if err := json.Unmarshal(data, c); err != nil {
 		return nil, fmt.Errorf("decode commit %s: %w", key, err)
 	}
 	if c.Runs == nil {
@@ -201,14 +251,29 @@ func (s *commits) get(ctx context.Context, key string) (*commit, error) {
 	return c, nil
 }
 
+// put keeps a commit in the place of what was read. Errors wrap errConflict if something else is
+// there by now.
 func (s *commits) put(ctx context.Context, c *commit) error {
 	data, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode commit %s: %w", c.key(), err)
 	}
-	if _, err := s.bucket.Put(ctx, c.key(), data); err != nil {
+	if len(data) > packed {
+		data = s.pack.EncodeAll(data, nil)
+	}
+	var revision uint64
+	if c.revision == 0 {
+		revision, err = s.bucket.Create(ctx, c.key(), data)
+	} else {
+		revision, err = s.bucket.Update(ctx, c.key(), data, c.revision)
+	}
+	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		return fmt.Errorf("keep commit %s of %s: %w", c.SHA, c.Repository, errConflict)
+	}
+	if err != nil {
 		return fmt.Errorf("keep commit %s of %s: %w", c.SHA, c.Repository, err)
 	}
+	c.revision = revision
 	return nil
 }
 

@@ -43,6 +43,8 @@ type result struct {
 	// has, with what they decided.
 	open    []*sallyportv1.Finding
 	settled []settlement
+	// marks of the open findings; true are threats.
+	marks map[string]bool
 	// byFile are open findings that the repository's file settles.
 	byFile []settlement
 	// again is when it has to be worked out again though nothing came in; zero for never.
@@ -82,6 +84,10 @@ func evaluate(f facts) *result {
 			}
 			r.jobs = append(r.jobs, j)
 		}
+	}
+	r.marks = make(map[string]bool, len(r.open))
+	for _, x := range r.open {
+		r.marks[markOf(x)] = threat(x)
 	}
 	slices.SortStableFunc(r.open, func(a, b *sallyportv1.Finding) int {
 		return cmp.Or(rankOf(threat(b))-rankOf(threat(a)), cmp.Compare(b.GetPolicy().GetSeverity(), a.GetPolicy().GetSeverity()))
@@ -144,7 +150,7 @@ const (
 func (f facts) findings(r *result, v *sallyportv1.Verdict, settled map[string]*sallyportv1.Decision, seen map[string]bool) {
 	whole := make(map[string]bool)
 	add := func(x *sallyportv1.Finding) {
-		mark := cmp.Or(x.GetFingerprint(), x.GetId())
+		mark := markOf(x)
 		if seen[mark] {
 			return
 		}
@@ -185,19 +191,35 @@ func (f facts) findings(r *result, v *sallyportv1.Verdict, settled map[string]*s
 	}
 }
 
+// markOf is the same for findings of the same in several jobs of a matrix, which are told of once.
+func markOf(x *sallyportv1.Finding) string { return cmp.Or(x.GetFingerprint(), x.GetId()) }
+
+// marksOf are those of a verdict's findings, each once.
+func marksOf(v *sallyportv1.Verdict) []string {
+	whole := make(map[string]string, len(v.GetFindings()))
+	for _, x := range v.GetFindings() {
+		whole[x.GetId()] = markOf(x)
+	}
+	seen := make(map[string]bool, len(v.GetFindingIds()))
+	var out []string
+	for _, id := range v.GetFindingIds() {
+		if mark := cmp.Or(whole[id], id); !seen[mark] {
+			seen[mark] = true
+			out = append(out, mark)
+		}
+	}
+	return out
+}
+
 // judge says of a job what it comes to.
 func (f facts) judge(r *result, j *judged) {
 	v := j.verdict
-	mine := func(x *sallyportv1.Finding) bool {
-		return v != nil && (slices.Contains(v.GetFindingIds(), x.GetId()) || slices.ContainsFunc(v.GetFindings(), func(y *sallyportv1.Finding) bool {
-			return x.GetFingerprint() != "" && y.GetFingerprint() == x.GetFingerprint() // told once, of several jobs of a matrix
-		}))
-	}
 	threats, news := 0, 0
-	for _, x := range r.open {
-		if mine(x) && threat(x) {
+	for _, mark := range marksOf(v) {
+		switch isThreat, isOpen := r.marks[mark]; {
+		case isThreat:
 			threats++
-		} else if mine(x) {
+		case isOpen:
 			news++
 		}
 	}
@@ -279,6 +301,15 @@ func (f facts) conclude(r *result) {
 		}
 	}
 	missing := states["not observed"]
+	waiting := 0
+	for _, w := range f.commit.Runs {
+		if w.Conclusion == actionRequired {
+			waiting++
+		}
+	}
+	if waiting > 0 && worst == success {
+		worst = neutral
+	}
 	var parts []string
 	if threats > 0 {
 		parts = append(parts, count(threats, "threat"))
@@ -291,6 +322,9 @@ func (f facts) conclude(r *result) {
 	}
 	if n := states["not seen completely"]; n > 0 {
 		parts = append(parts, fmt.Sprintf("%s not seen completely", count(n, "job")))
+	}
+	if waiting > 0 {
+		parts = append(parts, count(waiting, "run")+" not approved yet")
 	}
 	if states["learning"] > 0 {
 		parts = append(parts, "learning")

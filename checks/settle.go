@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/sallyport-ci/sallyport/detector"
@@ -72,7 +71,7 @@ func (s *Service) carryOut(ctx context.Context, c *commit, x click, r *result, r
 	if !ok {
 		return "", nil // not one of ours
 	}
-	shown, ok := c.Offers[offer]
+	ids, ok := c.Offers[offer]
 	if !ok {
 		return fmt.Sprintf("What %s settled is not what is shown any more: look at it again.", markdown.Text(who)), nil
 	}
@@ -91,10 +90,14 @@ func (s *Service) carryOut(ctx context.Context, c *commit, x click, r *result, r
 	if !may(role, needed) {
 		return fmt.Sprintf("%s has the role %s here, and this needs %s.", markdown.Text(who), markdown.Code(role), markdown.Code(needed)), nil
 	}
+	shown := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		shown[id] = true
+	}
 	reason := fmt.Sprintf("pressed in the check on %s of %s", c.SHA, c.Repository)
 	for _, f := range r.open {
 		switch {
-		case !slices.Contains(shown, f.GetId()): // came in meanwhile
+		case !shown[f.GetId()]: // came in meanwhile
 		case verb+":" == doReport:
 			err = s.resolve(ctx, f, outcomeIncident, x.Login, reason)
 		case threat(f) && verb+":" == doSettle:

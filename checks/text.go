@@ -16,6 +16,9 @@ import (
 // Name is the check's.
 const Name = "Sallyport"
 
+// maxListed bounds the list of findings in the summary, so that jobs and what to do have room.
+const maxListed = 30_000
+
 // maxComment bounds a comment; GitHub takes 65,536 characters.
 const maxComment = 30_000
 
@@ -45,7 +48,11 @@ func (r *result) summary(c *commit, rules *Rules) string {
 	if rules.problem != nil {
 		fmt.Fprintf(&b, "> [!WARNING]\n> %s does not count until it is repaired: %s\n\n", markdown.Code(RulesFile), markdown.Text(markdown.Shorten(rules.problem.Error(), 500)))
 	}
-	for _, f := range r.open {
+	for i, f := range r.open {
+		if b.Len() > maxListed {
+			fmt.Fprintf(&b, "- %s more; `sallyport findings` lists them\n", count(len(r.open)-i, "finding"))
+			break
+		}
 		mark := "🆕"
 		if threat(f) {
 			mark = "❌"
@@ -116,21 +123,17 @@ func (r *result) meaning(rules *Rules) string {
 // text is all that there is to say of findings.
 func (r *result) text() string {
 	var b strings.Builder
-	left := 0
-	for _, f := range r.open {
+	for i, f := range r.open {
 		var one strings.Builder
 		a := f.GetAttribution()
 		_ = summary.Finding(&one, f) // a strings.Builder takes everything
 		said := one.String() + fmt.Sprintf("Job %s of %s, run %s. Finding %s.\n\n", markdown.Code(markdown.Shorten(a.GetJob(), 100)), markdown.Code(markdown.Shorten(a.GetWorkflow(), 100)),
 			markdown.Code(markdown.Shorten(a.GetRunId(), 40)), markdown.Code(f.GetId())) + approvalEntry(f)
 		if b.Len()+len(said) > github.MaxCheckText-10_000 {
-			left++
-			continue
+			fmt.Fprintf(&b, "%s more; `sallyport findings` lists them.\n\n", count(len(r.open)-i, "finding"))
+			break
 		}
 		b.WriteString(said)
-	}
-	if left > 0 {
-		fmt.Fprintf(&b, "%s more; `sallyport findings` lists them.\n\n", count(left, "finding"))
 	}
 	if len(r.settled)+len(r.byFile) > 0 {
 		b.WriteString("#### Settled\n\n")
@@ -225,10 +228,7 @@ const (
 
 // offer is the digest of the open findings.
 func (r *result) offer() string {
-	ids := make([]string, 0, len(r.open))
-	for _, f := range r.open {
-		ids = append(ids, f.GetId())
-	}
+	ids := r.shown()
 	slices.Sort(ids)
 	sum := sha256.Sum256([]byte(strings.Join(ids, " ")))
 	return hex.EncodeToString(sum[:6])

@@ -65,17 +65,24 @@ func (c *Client) Run(ctx context.Context, repository string, id int64) (Run, err
 	return runOf(r), nil
 }
 
-// RunsOf lists the workflow runs on a commit, at most a hundred.
+// RunsOf lists the workflow runs on a commit, the newest first, at most a thousand: GitHub finds no
+// more.
 func (c *Client) RunsOf(ctx context.Context, repository, sha string) ([]Run, error) {
-	list, _, err := c.api.Actions.ListRepositoryWorkflowRuns(ctx, ownerOf(repository), nameOf(repository), &gh.ListWorkflowRunsOptions{HeadSHA: sha, ListOptions: gh.ListOptions{PerPage: 100}})
-	if err != nil {
-		return nil, said(fmt.Sprintf("list the runs of %s on %s", repository, sha), err)
-	}
+	opts := &gh.ListWorkflowRunsOptions{HeadSHA: sha, ListOptions: gh.ListOptions{PerPage: 100}}
 	var out []Run
-	for _, r := range list.WorkflowRuns {
-		out = append(out, runOf(r))
+	for {
+		list, resp, err := c.api.Actions.ListRepositoryWorkflowRuns(ctx, ownerOf(repository), nameOf(repository), opts)
+		if err != nil {
+			return nil, said(fmt.Sprintf("list the runs of %s on %s", repository, sha), err)
+		}
+		for _, r := range list.WorkflowRuns {
+			out = append(out, runOf(r))
+		}
+		if resp.NextPage == 0 || len(out) >= 1000 {
+			return out, nil
+		}
+		opts.Page = resp.NextPage
 	}
-	return out, nil
 }
 
 // Jobs lists the jobs of all attempts of a run. Those that an attempt did not run again may be

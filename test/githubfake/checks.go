@@ -74,6 +74,20 @@ func (r *Repository) Checks() (out []Check) {
 	return out
 }
 
+// DropCheck deletes a check run, as GitHub does with old ones.
+func (r *Repository) DropCheck(id int64) {
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	r.checks = slices.DeleteFunc(r.checks, func(c *checkRun) bool { return c.id == id })
+}
+
+// DropRun deletes a workflow run.
+func (r *Repository) DropRun(id int64) {
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	r.runs = slices.DeleteFunc(r.runs, func(w *run) bool { return w.ID == id })
+}
+
 // run is a workflow run.
 type run struct {
 	Run
