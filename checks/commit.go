@@ -43,6 +43,8 @@ type commit struct {
 	Findings []string `json:"findings,omitempty"`
 	// Offers are the findings that buttons are about, by what the buttons are called.
 	Offers map[string][]string `json:"offers,omitempty"`
+	// Agreed says of jobs that nobody observed who has said that it may be so.
+	Agreed map[string]string `json:"agreed,omitempty"`
 	// Refused says why the last button that somebody pressed did nothing.
 	Refused string `json:"refused,omitempty"`
 	// Comments are the IDs of comments by pull request, Commented what they say.

@@ -2,6 +2,8 @@ package checks
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -43,8 +45,12 @@ type result struct {
 	// has, with what they decided.
 	open    []*sallyportv1.Finding
 	settled []settlement
-	// marks of the open findings; true are threats.
+	// marks of the open findings; true are grave ones.
 	marks map[string]bool
+	// incidents are those that somebody has said to be one.
+	incidents map[string]bool
+	// missing are the jobs that turn the check red because nobody observed them.
+	missing []string
 	// byFile are open findings that the repository's file settles.
 	byFile []settlement
 	// again is when it has to be worked out again though nothing came in; zero for never.
@@ -70,11 +76,25 @@ type judged struct {
 	// state says it in a word or two: running, nothing new, learning, not observed and so on.
 	state      string
 	conclusion string
+	// agreed says by whom, and why, it need not be observed.
+	agreed string
+}
+
+// States of jobs that nobody observed, the second of those that need not be.
+const (
+	notObserved       = "not observed"
+	notObservedAgreed = "not observed, as agreed"
+)
+
+// identity of a job in the attempt in which it ran.
+func (j *judged) identity() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %s", j.run.ID, j.attempt, j.job.ID, j.name))
+	return hex.EncodeToString(sum[:16])
 }
 
 // evaluate works out what a check says.
 func evaluate(f facts) *result {
-	r := &result{}
+	r := &result{incidents: make(map[string]bool)}
 	settled := f.settledFingerprints()
 	seen := make(map[string]bool)
 	for _, w := range f.commit.ordered() {
@@ -87,10 +107,10 @@ func evaluate(f facts) *result {
 	}
 	r.marks = make(map[string]bool, len(r.open))
 	for _, x := range r.open {
-		r.marks[markOf(x)] = threat(x)
+		r.marks[markOf(x)] = r.grave(x)
 	}
 	slices.SortStableFunc(r.open, func(a, b *sallyportv1.Finding) int {
-		return cmp.Or(rankOf(threat(b))-rankOf(threat(a)), cmp.Compare(b.GetPolicy().GetSeverity(), a.GetPolicy().GetSeverity()))
+		return cmp.Or(rankOf(r.grave(b))-rankOf(r.grave(a)), cmp.Compare(b.GetPolicy().GetSeverity(), a.GetPolicy().GetSeverity()))
 	})
 	for i := range r.jobs {
 		f.judge(r, &r.jobs[i])
@@ -98,6 +118,10 @@ func evaluate(f facts) *result {
 	f.conclude(r)
 	return r
 }
+
+// grave says whether a finding turns the check red in any repository, and needs the role for threats
+// to be settled: a threat, and what somebody has said to be an incident.
+func (r *result) grave(f *sallyportv1.Finding) bool { return threat(f) || r.incidents[f.GetId()] }
 
 func rankOf(b bool) int {
 	if b {
@@ -166,6 +190,9 @@ func (f facts) findings(r *result, v *sallyportv1.Verdict, settled map[string]*s
 			r.byFile = append(r.byFile, settlement{finding: x, approval: f.rules.settles(x, f.now)})
 		default:
 			r.open = append(r.open, x)
+			if d := f.decisions[x.GetId()]; d.GetKind() == sallyportv1.DecisionKind_DECISION_KIND_RESOLVE && d.GetOutcome() == outcomeIncident {
+				r.incidents[x.GetId()] = true
+			}
 		}
 	}
 	for _, x := range v.GetFindings() {
@@ -245,10 +272,15 @@ func (f facts) judge(r *result, j *judged) {
 		j.state, j.conclusion = "not run", success
 	case !j.run.over() || f.now.Before(j.run.Ended.Add(f.grace)):
 		j.state, j.conclusion = "waiting for the agent", running
+	case f.rules.agrees(j.run, j.name, f.now) != nil:
+		j.state, j.conclusion, j.agreed = notObservedAgreed, success, f.rules.agrees(j.run, j.name, f.now).by()
+	case f.commit.Agreed[j.identity()] != "":
+		j.state, j.conclusion, j.agreed = notObservedAgreed, success, "settled by "+f.commit.Agreed[j.identity()]
 	default:
-		j.state, j.conclusion = "not observed", neutral
+		j.state, j.conclusion = notObserved, neutral
 		if f.rules.Check.RequireObserved {
 			j.conclusion = failure
+			r.missing = append(r.missing, j.identity())
 		}
 	}
 }
@@ -264,7 +296,7 @@ func count(n int, what string) string {
 func (f facts) conclude(r *result) {
 	threats := 0
 	for _, x := range r.open {
-		if threat(x) {
+		if r.grave(x) {
 			threats++
 		}
 	}
@@ -300,7 +332,7 @@ func (f facts) conclude(r *result) {
 			observed++
 		}
 	}
-	missing := states["not observed"]
+	missing := states[notObserved]
 	waiting := 0
 	for _, w := range f.commit.Runs {
 		if w.Conclusion == actionRequired {
@@ -354,6 +386,9 @@ func (f facts) conclude(r *result) {
 		r.title = "Nothing new in " + count(observed, "job")
 		if n := len(r.settled) + len(r.byFile); n > 0 {
 			r.title += ", " + count(n, "finding") + " settled"
+		}
+		if n := states[notObservedAgreed]; n > 0 {
+			r.title += ", " + count(n, "job") + " not observed as agreed"
 		}
 	}
 	if f.rules.problem != nil && r.conclusion == success {

@@ -25,13 +25,18 @@ type Decisions interface {
 
 // approve puts what a finding is about into the baseline of its job, or of all jobs of its
 // repository; what baselines do not hold is settled as expected.
-func (s *Service) approve(ctx context.Context, f *sallyportv1.Finding, everywhere bool, person, reason string) error {
+// recorded says that an earlier try wrote the decision down.
+func (s *Service) approve(ctx context.Context, f *sallyportv1.Finding, everywhere bool, person, reason string, recorded bool) error {
 	d, held, err := detector.ApprovalOf(f, person, reason)
 	if f.GetBehaviour() == nil || errors.Is(err, detector.ErrNotHeld) {
 		return s.resolve(ctx, f, outcomeExpected, person, reason)
 	}
 	now := s.config.Now()
-	if err == nil {
+	switch {
+	case err != nil:
+	case recorded:
+		_, err = s.config.Baselines.Approve(ctx, d.GetRepository(), d.GetWorkflow(), d.GetJob(), held, person, reason, now)
+	default:
 		_, err = detector.Approve(ctx, s.config.Decisions, s.config.Baselines, d, held, now)
 	}
 	if err != nil {
@@ -95,23 +100,62 @@ func (s *Service) carryOut(ctx context.Context, c *commit, x click, r *result, r
 		shown[id] = true
 	}
 	reason := fmt.Sprintf("pressed in the check on %s of %s", c.SHA, c.Repository)
+	full := ""
+	// An earlier try may have written it down and not carried it out.
+	for _, z := range r.settled {
+		d, f := z.decision, z.finding
+		if verb+":" != doApproveJob && verb+":" != doApproveAll && verb+":" != doSettle || !shown[f.GetId()] ||
+			d.GetKind() != sallyportv1.DecisionKind_DECISION_KIND_APPROVE || d.GetFindingId() != f.GetId() ||
+			d.GetPerson() != x.Login || d.GetReason() != reason || d.GetTime().AsTime().Before(x.Time) {
+			continue
+		}
+		switch err := s.approve(ctx, f, verb+":" == doApproveAll, x.Login, reason, true); {
+		case errors.Is(err, detector.ErrInvalid):
+			full = err.Error()
+		case err != nil:
+			return "", err
+		}
+	}
+	for i := range r.jobs {
+		j := &r.jobs[i]
+		if j.state != notObserved || verb+":" != doSettle || !shown[j.identity()] {
+			continue
+		}
+		err := s.config.Decisions.Record(ctx, &sallyportv1.Decision{
+			Kind: sallyportv1.DecisionKind_DECISION_KIND_RESOLVE, Outcome: outcomeExpected, Person: x.Login, Reason: "nobody observed it; " + reason,
+			Repository: c.Repository, Workflow: j.run.Name, Job: j.name,
+		}, s.config.Now())
+		if err != nil {
+			return "", err
+		}
+		if c.Agreed == nil {
+			c.Agreed = make(map[string]string)
+		}
+		c.Agreed[j.identity()] = x.Login
+	}
 	for _, f := range r.open {
 		switch {
 		case !shown[f.GetId()]: // came in meanwhile
 		case verb+":" == doReport:
 			err = s.resolve(ctx, f, outcomeIncident, x.Login, reason)
-		case threat(f) && verb+":" == doSettle:
+		case r.grave(f) && verb+":" == doSettle:
 			err = s.resolve(ctx, f, outcomeExpected, x.Login, reason)
-		case threat(f):
+		case r.grave(f):
 		case verb+":" == doApproveJob || verb+":" == doSettle:
-			err = s.approve(ctx, f, false, x.Login, reason)
+			err = s.approve(ctx, f, false, x.Login, reason, false)
 		case verb+":" == doApproveAll:
-			err = s.approve(ctx, f, true, x.Login, reason)
+			err = s.approve(ctx, f, true, x.Login, reason, false)
+		}
+		if errors.Is(err, detector.ErrInvalid) {
+			full, err = err.Error(), nil
 		}
 		if err != nil {
 			return "", err
 		}
 	}
-	s.log.Info("decision", "button", verb, "person", x.Login, "role", role, "repo", c.Repository, "commit", c.SHA, "findings", len(r.open))
+	s.log.Info("decision", "button", verb, "person", x.Login, "role", role, "repo", c.Repository, "commit", c.SHA, "findings", len(r.open), "unobserved", len(r.missing))
+	if full != "" {
+		return "It is settled, and will be told of again in the next run: " + markdown.Text(markdown.Shorten(full, 300)), nil
+	}
 	return "", nil
 }

@@ -54,7 +54,7 @@ func (r *result) summary(c *commit, rules *Rules) string {
 			break
 		}
 		mark := "🆕"
-		if threat(f) {
+		if r.grave(f) {
 			mark = "❌"
 		}
 		a := f.GetAttribution()
@@ -92,8 +92,10 @@ func (r *result) aboutState(j judged) string {
 	switch {
 	case v.GetIncomplete() != "":
 		return "not seen completely: " + markdown.Text(markdown.Shorten(v.GetIncomplete(), 200))
-	case j.state == "not observed":
+	case j.state == notObserved:
 		return "**not observed**: no agent saw it"
+	case j.agreed != "":
+		return "**not observed**, which is agreed: " + markdown.Text(markdown.Shorten(j.agreed, 300))
 	case strings.HasPrefix(j.state, "learning"):
 		return markdown.Text(j.state) + " clean runs"
 	default:
@@ -103,15 +105,18 @@ func (r *result) aboutState(j judged) string {
 
 // meaning says what the colour means, and what to do.
 func (r *result) meaning(rules *Rules) string {
-	threats := slices.ContainsFunc(r.open, threat)
+	threats := slices.ContainsFunc(r.open, r.grave)
 	switch {
 	case r.conclusion == failure && threats:
 		return fmt.Sprintf("**What to do:** find out which step did it and rotate what it could read. If it is meant, somebody with the role %s settles it: by a button above, by a command below, or by an entry in %s on the default branch.\n",
 			markdown.Code(rules.Check.Approvers.Threat), markdown.Code(RulesFile))
+	case len(r.missing) > 0:
+		return fmt.Sprintf("**What to do:** a job that nobody observed may have done anything: put the agent into it (`sallyport harden`), or onto its machine. If it may be so, somebody with the role %s settles it by a button above, or an entry under %s in %s on the default branch does.\n",
+			markdown.Code(rules.Check.Approvers.Threat), markdown.Code("unobserved"), markdown.Code(RulesFile))
 	case len(r.open) > 0:
 		return fmt.Sprintf("**What to do:** if it is meant, somebody with the role %s approves it, by a button above, by a command below, or by an entry in %s on the default branch. It is a note, not a failure, unless the repository says otherwise.\n",
 			markdown.Code(rules.Check.Approvers.New), markdown.Code(RulesFile))
-	case slices.ContainsFunc(r.jobs, func(j judged) bool { return j.state == "not observed" }):
+	case slices.ContainsFunc(r.jobs, func(j judged) bool { return j.state == notObserved }):
 		return "A job that nobody observed may have done anything: put the agent into it (`sallyport harden`), or onto its machine.\n"
 	case slices.ContainsFunc(r.jobs, func(j judged) bool { return strings.HasPrefix(j.state, "learning") }):
 		return "What these jobs normally do is still being learned: nothing new is told of until then, and what is wrong whatever is normal is told of all the same.\n"
@@ -193,13 +198,13 @@ func patternOf(word string) string {
 // buttons are what can be pressed: what they do is bound to the findings that are shown, so that
 // nobody approves what came in meanwhile.
 func (r *result) buttons() []github.CheckAction {
-	if len(r.open) == 0 || r.conclusion == running {
+	if len(r.open)+len(r.missing) == 0 || r.conclusion == running {
 		return nil
 	}
 	id := r.offer()
 	threats, news := 0, 0
 	for _, f := range r.open {
-		if threat(f) {
+		if r.grave(f) {
 			threats++
 		} else {
 			news++
@@ -210,10 +215,13 @@ func (r *result) buttons() []github.CheckAction {
 		out = append(out, github.CheckAction{Label: "Approve for this job", Description: "What is new is normal for these jobs", Identifier: doApproveJob + id})
 	}
 	switch {
-	case threats > 0:
-		out = append(out, github.CheckAction{Label: "Settle: it is meant", Description: "All of it was expected, threats, too", Identifier: doSettle + id})
+	case threats > 0 || len(r.missing) > 0:
+		out = append(out, github.CheckAction{Label: "Settle: it is meant", Description: "All of it, threats and unseen jobs, too", Identifier: doSettle + id})
 	case news > 0:
 		out = append(out, github.CheckAction{Label: "Approve for repo", Description: "The same for every job of the repository", Identifier: doApproveAll + id})
+	}
+	if len(r.open) == 0 {
+		return out
 	}
 	return append(out, github.CheckAction{Label: "Report", Description: "It is an incident: keep it red", Identifier: doReport + id})
 }
@@ -226,9 +234,14 @@ const (
 	doReport     = "report:"
 )
 
-// offer is the digest of the open findings.
+// offered are what buttons are about: the open findings and the jobs that were not observed.
+func (r *result) offered() []string {
+	return append(r.shown(), r.missing[:min(len(r.missing), maxShown)]...)
+}
+
+// offer is their digest.
 func (r *result) offer() string {
-	ids := r.shown()
+	ids := r.offered()
 	slices.Sort(ids)
 	sum := sha256.Sum256([]byte(strings.Join(ids, " ")))
 	return hex.EncodeToString(sum[:6])

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sallyport-ci/sallyport/detector"
 	"github.com/sallyport-ci/sallyport/github"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
@@ -260,10 +261,14 @@ func (s *Service) bring(ctx context.Context, client *github.Client, c *commit) (
 	r := s.evaluated(f)
 	for _, x := range r.byFile {
 		by := fmt.Sprintf("%s, by %s", x.approval.Owner, RulesFile)
-		if threat(x.finding) {
+		if threat(x.finding) || x.approval.Until != "" { // what a baseline holds has no last day
 			err = s.resolve(ctx, x.finding, outcomeExpected, by, x.approval.Reason)
 		} else {
-			err = s.approve(ctx, x.finding, false, by, x.approval.Reason)
+			err = s.approve(ctx, x.finding, false, by, x.approval.Reason, false)
+		}
+		if errors.Is(err, detector.ErrInvalid) { // as a baseline that is full: it is settled all the same
+			s.log.Warn("what the repository approves does not go into the baseline", "repo", c.Repository, "finding", x.finding.GetId(), "error", err)
+			err = nil
 		}
 		if err != nil {
 			return again, err
@@ -400,14 +405,14 @@ func (s *Service) say(ctx context.Context, client *github.Client, c *commit, r *
 		}
 	}
 	if len(check.Actions) > 0 {
-		all := len(r.open)
+		all := len(r.offered())
 		for _, ids := range c.Offers {
 			all += len(ids)
 		}
 		if c.Offers == nil || len(c.Offers) >= maxOffers || all > maxShown {
 			c.Offers = make(map[string][]string)
 		}
-		c.Offers[r.offer()] = r.shown()
+		c.Offers[r.offer()] = r.offered()
 	}
 	return s.commentOn(ctx, client, c, r, rules)
 }
