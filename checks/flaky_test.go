@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/github"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/test/githubfake"
 )
 
@@ -303,6 +304,71 @@ func TestCommentRefused(t *testing.T) {
 	if ok, detail := w.service.Health(); !ok {
 		t.Error(detail)
 	}
+}
+
+// When the verdicts on a commit's jobs are forgotten what was said of it stands.
+func TestOldCommit(t *testing.T) {
+	w := newWorld(t)
+	sha := w.head("a")
+	r := ci(1, sha)
+	w.requested(r)
+	w.judged(r, 0, func(v *sallyportv1.Verdict) { found(v, 1, true, "") })
+	w.judged(r, 1, nil)
+	w.completed(r)
+	w.wants(sha, failure, "1 threat")
+	w.stop()
+	commits, key := w.service.commits, keyOf(w.shop.Name, sha)
+	c, err := commits.get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Touched = time.Now().Add(-stream.VerdictWindow)
+	if err := commits.put(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	verdicts, err := stream.Keys(t.Context(), w.js, stream.VerdictsBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range verdicts {
+		if err := stream.RemoveKey(t.Context(), w.js, stream.VerdictsBucket, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.start()
+	w.rules("version: 1\n")
+	w.stays(sha, failure, "1 threat")
+}
+
+// A run that goes on for days is asked about less and less often.
+func TestPause(t *testing.T) {
+	s, now := &Service{config: Config{Resync: 2 * time.Minute}}, time.Now()
+	c := newCommit("acme/shop", "", now.Add(-30*24*time.Hour))
+	c.Runs[1] = &run{}
+	for age, want := range map[time.Duration]time.Duration{0: 2 * time.Minute, 10 * time.Minute: 2 * time.Minute, 4 * time.Hour: 30 * time.Minute, 72 * time.Hour: time.Hour} {
+		c.Runs[1].Began = now.Add(-age)
+		if got := s.pause(c, now); got != want {
+			t.Errorf("%s: %s", age, got)
+		}
+	}
+}
+
+// Strangers who send much do not take the memory, nor the place of what GitHub sends.
+func TestLargeStrangers(t *testing.T) {
+	w := newWorld(t)
+	for range largeAtOnce {
+		w.service.large <- struct{}{}
+	}
+	resp, err := http.Post(w.url, "application/json", strings.NewReader(strings.Repeat("x", largeWebhook+1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = resp.Body.Close(); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Error(resp.Status)
+	}
+	sha := w.head("a")
+	w.requested(ci(1, sha))
+	w.wants(sha, "", "Watching")
 }
 
 // While one version takes the place of another there are two: one check, and it is true.

@@ -150,3 +150,21 @@ func jobsNamed(words ...string) map[int64]*github.Job {
 	}
 	return out
 }
+
+// Of a workflow that runs as the default branch has it no line of the pull request's is remarked on,
+// unless it is the same.
+func TestRemarksOnAnotherFile(t *testing.T) {
+	w := newWorld(t)
+	for n, text := range []string{workflowText, strings.Replace(workflowText, "jobs:", "#\n#\njobs:", 1)} {
+		sha := w.shop.Commit(fmt.Sprint("b", n), "mallory", "x", map[string]string{workflowFile: text, "x": fmt.Sprint(n)})
+		r := ci(int64(n+1), sha)
+		r.Event = "pull_request_target"
+		w.requested(r)
+		w.judged(r, 0, func(v *sallyportv1.Verdict) { found(v, 1, true, "changed") })
+		w.judged(r, 1, nil)
+		w.completed(r)
+		if got := w.wants(sha, failure, "1 threat"); len(got.Annotations) != 1-n {
+			t.Errorf("%d: %+v", n, got.Annotations)
+		}
+	}
+}

@@ -61,7 +61,8 @@ type Service struct {
 	log     *slog.Logger
 	commits *commits
 	queue   *queue
-	id      string // of this process, for others at the same work
+	large   chan struct{} // webhooks that are being read
+	id      string        // of this process, for others at the same work
 
 	mu        sync.Mutex
 	clients   map[int64]*github.Client
@@ -107,7 +108,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		return nil, errors.New("checks: the App has no webhook secret: anybody could tell lies")
 	}
 	s := &Service{
-		config: c, log: c.Logger, queue: newQueue(c.Now), clients: make(map[int64]*github.Client), decisions: make(map[string]*sallyportv1.Decision),
+		config: c, log: c.Logger, queue: newQueue(c.Now), large: make(chan struct{}, largeAtOnce), clients: make(map[int64]*github.Client), decisions: make(map[string]*sallyportv1.Decision),
 		byFinding: make(map[string]string), byRun: make(map[string]string), rules: make(map[string]kept), failures: make(map[string]int), unsure: make(map[string]bool), id: rand.Text(),
 		webhooks: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_checks_webhooks_total", Help: "Webhooks from GitHub, by event and what became of them: taken, ignored, refused or failed."}, []string{"event", "result"}),
 		rounds:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_checks_rounds_total", Help: "Times that a check was worked out, by result: unchanged, changed or failed."}, []string{"result"}),

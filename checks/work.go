@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -58,6 +59,10 @@ func (s *Service) work(ctx context.Context, key string) {
 	}
 }
 
+// verdictsKept is for how long after something was last heard of a commit the verdicts on its jobs
+// are surely there.
+const verdictsKept = stream.VerdictWindow - 24*time.Hour
+
 // retryConflict is how long another process is given.
 const retryConflict = 500 * time.Millisecond
 
@@ -79,6 +84,9 @@ func (s *Service) round(ctx context.Context, key string) (changed bool, again ti
 	}
 	for _, l := range letters {
 		s.read(c, l)
+	}
+	if len(letters) == 0 && c.Completed && s.config.Now().Sub(c.Touched) > verdictsKept {
+		return false, again, nil // what its jobs did is forgotten: what was said of it stands
 	}
 	// What webhooks said is in the commit's entry before they go.
 	if len(letters) > 0 {
@@ -167,13 +175,28 @@ const (
 	askAgain     = time.Second
 )
 
+// longestPause is how long a run may be silent at most before GitHub is asked about it.
+const longestPause = time.Hour
+
+// pause is how long a commit's runs may be silent before GitHub is asked about them. It grows with
+// their age: a run may wait a month for somebody to approve its deployment.
+func (s *Service) pause(c *commit, now time.Time) time.Duration {
+	began := c.Began
+	for _, r := range c.Runs {
+		if r.Status != "completed" && r.Began.After(began) {
+			began = r.Began
+		}
+	}
+	return max(s.config.Resync, min(now.Sub(began)/8, longestPause))
+}
+
 // ask asks GitHub for what webhooks may have missed.
 func (s *Service) ask(ctx context.Context, client *github.Client, c *commit) error {
 	now := s.config.Now()
 	asked := false
 	var lost []*run
 	for _, r := range c.Runs {
-		if r.Status != "completed" && now.Sub(c.Touched) >= s.config.Resync {
+		if r.Status != "completed" && now.Sub(c.Touched) >= s.pause(c, now) {
 			asked = true
 			fresh, err := client.Run(ctx, c.Repository, r.ID)
 			if errors.Is(err, github.ErrNotFound) {
@@ -301,7 +324,8 @@ func (s *Service) bring(ctx context.Context, client *github.Client, c *commit) (
 		}
 	}
 	if !c.Completed {
-		if later := s.config.Now().Add(s.config.Resync); again.IsZero() || later.Before(again) {
+		now := s.config.Now()
+		if later := now.Add(s.pause(c, now)); again.IsZero() || later.Before(again) {
 			again = later
 		}
 		if s.config.Now().Sub(c.Began) > 7*activeFor { // GitHub ends runs before
@@ -513,8 +537,7 @@ func (s *Service) annotate(ctx context.Context, client *github.Client, c *commit
 		}
 		text, ok := texts[run.Path]
 		if !ok {
-			text, err = client.File(ctx, c.Repository, c.SHA, run.Path)
-			if err != nil && !errors.Is(err, github.ErrNotFound) && !errors.Is(err, github.ErrTooLarge) && !errors.Is(err, github.ErrForbidden) {
+			if text, err = workflowOf(ctx, client, c, run); err != nil {
 				return nil, err
 			}
 			texts[run.Path] = text
@@ -524,6 +547,28 @@ func (s *Service) annotate(ctx context.Context, client *github.Client, c *commit
 		}
 	}
 	return out, nil
+}
+
+// workflowOf is the text of a run's workflow as it is in the commit; empty if it cannot be read, or is
+// another than the one that ran.
+func workflowOf(ctx context.Context, client *github.Client, c *commit, w *run) ([]byte, error) {
+	read := func(at string) ([]byte, error) {
+		text, err := client.File(ctx, c.Repository, at, w.Path)
+		if errors.Is(err, github.ErrNotFound) || errors.Is(err, github.ErrTooLarge) || errors.Is(err, github.ErrForbidden) {
+			return nil, nil
+		}
+		return text, err
+	}
+	text, err := read(c.SHA)
+	if err != nil || w.Event != "pull_request_target" {
+		return text, err
+	}
+	// What runs is the default branch's, and the commit is whoever's.
+	ran, err := read("")
+	if err != nil || !bytes.Equal(text, ran) {
+		return nil, err
+	}
+	return text, nil
 }
 
 // commentOn puts what the check says into a comment, where the repository wants one.
