@@ -316,6 +316,10 @@ func TestOldCommit(t *testing.T) {
 	w.judged(r, 1, nil)
 	w.completed(r)
 	w.wants(sha, failure, "1 threat")
+	w.until(sha, func(githubfake.Check) bool { // all webhooks were read
+		keys, err := stream.Keys(t.Context(), w.js, stream.ChecksBucket)
+		return err == nil && len(keys) == 1
+	})
 	w.stop()
 	commits, key := w.service.commits, keyOf(w.shop.Name, sha)
 	c, err := commits.get(t.Context(), key)

@@ -168,3 +168,15 @@ func TestRemarksOnAnotherFile(t *testing.T) {
 		}
 	}
 }
+
+// What an agent tells of an attempt that there is not is told all the same.
+func TestAttemptThatIsNot(t *testing.T) {
+	w := newWorld(t)
+	sha := w.head("a")
+	r := ci(1, sha)
+	w.requested(r)
+	w.judged(r, 0, func(v *sallyportv1.Verdict) { v.Attribution.RunAttempt = 7; found(v, 1, true, "") })
+	w.judged(r, 1, nil)
+	w.completed(r)
+	w.wants(sha, failure, "1 threat")
+}

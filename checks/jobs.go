@@ -121,11 +121,13 @@ func last(all []*execution) []*execution {
 			}
 			continue
 		}
+		stopped := several(same) && slices.ContainsFunc(same, func(x *execution) bool { return x.job.Attempt == newest && !x.ran() })
 		later, since := 0, 0 // how many ran after an attempt, and in which attempt last
 		for attempt := newest; attempt >= 0; attempt-- {
 			for _, x := range ranIn[attempt] {
-				// Without copies it is not known which of several were run again.
-				if later == 0 || copies && x.until >= since || !copies && later < len(ranIn[attempt]) {
+				// Of several of a name it is not known which were run again, if GitHub lists no
+				// copies, or which were to be and did not get so far: those before stay.
+				if later == 0 || stopped || copies && x.until >= since || !copies && later < len(ranIn[attempt]) {
 					out = append(out, x)
 				}
 			}
@@ -140,13 +142,33 @@ func last(all []*execution) []*execution {
 	return out
 }
 
-// pair gives executions their verdicts, and returns those that are left.
-func pair(w *run, all []*execution, verdicts []*sallyportv1.Verdict) (left []*sallyportv1.Verdict) {
-	for _, v := range verdicts {
-		if attemptOf(v.GetAttribution()) <= w.Attempt { // of a later one GitHub has not told yet
-			left = append(left, v)
+// several says whether an attempt lists more than one of executions with the same name.
+func several(same []*execution) bool {
+	listed := make(map[int]int)
+	stopped := make(map[int]bool) // GitHub may list the same twice
+	for _, x := range same {
+		if !x.ran() {
+			stopped[x.attempt] = true
+			continue
+		}
+		for attempt := x.attempt; attempt <= x.until; attempt++ {
+			listed[attempt]++
 		}
 	}
+	for attempt := range stopped {
+		listed[attempt]++
+	}
+	for _, n := range listed {
+		if n > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// pair gives executions their verdicts, and returns those that are left.
+func pair(w *run, all []*execution, verdicts []*sallyportv1.Verdict) (left []*sallyportv1.Verdict) {
+	left = slices.Clone(verdicts)
 	for _, fits := range []func(j *github.Job, v *sallyportv1.Verdict) bool{
 		// The runner's name is unique among the jobs that run at a time; on one's own machine
 		// several jobs of a run may come one after another.
@@ -164,8 +186,8 @@ func pair(w *run, all []*execution, verdicts []*sallyportv1.Verdict) (left []*sa
 			}
 			best := -1
 			for i, v := range left {
-				a := attemptOf(v.GetAttribution())
-				if a != x.attempt && !(x.attempt == 0 && a < x.job.Attempt) || !fits(x.job, v) {
+				a := min(attemptOf(v.GetAttribution()), w.Attempt) // GitHub was asked about later ones
+				if a != x.attempt && (x.attempt != 0 || a >= x.job.Attempt) || !fits(x.job, v) {
 					continue
 				}
 				if best < 0 || closer(x.job, v, left[best]) {

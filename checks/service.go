@@ -140,10 +140,7 @@ func (s *Service) Health() (healthy bool, detail string) {
 
 // Run works until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.load(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
+	if err := s.load(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
