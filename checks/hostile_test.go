@@ -180,3 +180,16 @@ func TestAttemptThatIsNot(t *testing.T) {
 	w.completed(r)
 	w.wants(sha, failure, "1 threat")
 }
+
+// A machine that GitHub names otherwise than it does itself is no reason not to know its job.
+func TestRunnerOfAnotherName(t *testing.T) {
+	w := newWorld(t)
+	sha := w.head("a")
+	r := ci(1, sha)
+	w.requested(r)
+	for i := range r.Jobs {
+		w.judged(r, i, func(v *sallyportv1.Verdict) { v.Attribution.Runner = "a name of its own" })
+	}
+	w.completed(r)
+	w.wants(sha, success, "Nothing new in 2 jobs")
+}

@@ -169,6 +169,12 @@ func several(same []*execution) bool {
 // pair gives executions their verdicts, and returns those that are left.
 func pair(w *run, all []*execution, verdicts []*sallyportv1.Verdict) (left []*sallyportv1.Verdict) {
 	left = slices.Clone(verdicts)
+	runners := make(map[string]bool)
+	for _, x := range all {
+		if x.job.Runner != "" {
+			runners[x.job.Runner] = true
+		}
+	}
 	for _, fits := range []func(j *github.Job, v *sallyportv1.Verdict) bool{
 		// The runner's name is unique among the jobs that run at a time; on one's own machine
 		// several jobs of a run may come one after another.
@@ -177,7 +183,8 @@ func pair(w *run, all []*execution, verdicts []*sallyportv1.Verdict) (left []*sa
 		},
 		func(j *github.Job, v *sallyportv1.Verdict) bool { return sameRunner(j, v) && atOnce(j, v) },
 		func(j *github.Job, v *sallyportv1.Verdict) bool {
-			return (j.Runner == "" || v.GetAttribution().GetRunner() == "") && named(j.Name, v.GetAttribution().GetJob())
+			// What was seen on the machine of another job is not on this one.
+			return (j.Runner == "" || !runners[v.GetAttribution().GetRunner()]) && named(j.Name, v.GetAttribution().GetJob())
 		},
 	} {
 		for _, x := range all {
