@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // Identity returns the stable identity of this machine's agent, kept in the file
@@ -34,7 +35,7 @@ func Identity(dir string) (string, error) {
 		return "", fmt.Errorf("make state folder: %w", err)
 	}
 	id := newIdentity()
-	if err := writeWhole(path, []byte(id+"\n")); err != nil {
+	if err := wholefile.Write(path, 0o600, []byte(id+"\n")); err != nil {
 		return "", fmt.Errorf("keep agent identity: %w", err)
 	}
 	return id, nil
@@ -48,24 +49,4 @@ func newIdentity() string {
 		return hex.EncodeToString(sum[:8])
 	}
 	return strings.ToLower(rand.Text()[:16])
-}
-
-// writeWhole writes a file that is either whole or not there, readable by its owner.
-func writeWhole(path string, parts ...[]byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	for _, part := range parts {
-		if err == nil {
-			_, err = f.Write(part)
-		}
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }

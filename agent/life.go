@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // Life is the record that an agent keeps of itself in the file `life.json` of its state
@@ -79,7 +80,7 @@ func (l *Life) end(unixNano uint64, how string) error { return l.write(unixNano,
 func (l *Life) write(unixNano uint64, end string) error {
 	data, err := json.Marshal(lived{Boot: l.boot, Seen: unixNano, End: end})
 	if err == nil {
-		err = writeWhole(l.path, data, []byte("\n"))
+		err = wholefile.Write(l.path, 0o600, data, []byte("\n"))
 	}
 	if err != nil {
 		return fmt.Errorf("keep sign of life: %w", err)

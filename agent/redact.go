@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // Redacted stands for a secret that was taken out, where no digest of it is to stay.
@@ -72,7 +74,7 @@ func LoadRedactor(keyFile, rulesFile string) (*Redactor, error) {
 		if err := os.MkdirAll(filepath.Dir(keyFile), 0o700); err != nil {
 			return nil, fmt.Errorf("keep key of redaction: %w", err)
 		}
-		if err := writeWhole(keyFile, key); err != nil {
+		if err := wholefile.Write(keyFile, 0o600, key); err != nil {
 			return nil, fmt.Errorf("keep key of redaction: %w", err)
 		}
 	} else if err != nil {

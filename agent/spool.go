@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // errSpoolFull says that a batch does not fit into the spool any more.
@@ -65,7 +66,7 @@ func (s *spool) put(p packed) error {
 		return fmt.Errorf("keep batch %s: %w: %d of %d bytes", p.id, errSpoolFull, s.bytes, s.maxBytes)
 	}
 	name := stream.SpoolName{Epoch: p.epoch, First: p.first, Events: p.events}.String()
-	if err := writeWhole(filepath.Join(s.dir, name), p.data); err != nil {
+	if err := wholefile.Write(filepath.Join(s.dir, name), 0o600, p.data); err != nil {
 		return fmt.Errorf("keep batch %s: %w", p.id, err)
 	}
 	s.enter(name, int64(len(p.data)))

@@ -115,6 +115,7 @@ func TestRunsOfACommit(t *testing.T) {
 	again.Attempt = 2
 	for i := range again.Jobs {
 		again.Jobs[i].Name, again.Jobs[i].ID = a.Jobs[i].Name, again.Jobs[i].ID+100
+		again.Jobs[i].Started = time.Now().Add(time.Minute)
 	}
 	w.requested(again)
 	second := w.wants(sha, "", "Watching")

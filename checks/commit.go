@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/sallyport-ci/sallyport/github"
@@ -40,10 +41,10 @@ type commit struct {
 	Annotated []string `json:"annotated,omitempty"`
 	// Findings are those that the check tells of.
 	Findings []string `json:"findings,omitempty"`
-	// Red says that the check is a failure.
-	Red bool `json:"red,omitempty"`
 	// Offers are the findings that buttons are about, by what the buttons are called.
 	Offers map[string][]string `json:"offers,omitempty"`
+	// Agreed says of jobs that nobody observed who has said that it may be so.
+	Agreed map[string]string `json:"agreed,omitempty"`
 	// Refused says why the last button that somebody pressed did nothing.
 	Refused string `json:"refused,omitempty"`
 	// Comments are the IDs of comments by pull request, Commented what they say.
@@ -53,6 +54,11 @@ type commit struct {
 	Clicks []click `json:"clicks,omitempty"`
 	// Deliveries are the last webhooks that were carried out.
 	Deliveries []string `json:"deliveries,omitempty"`
+	// Claimer is the process that makes a check run, and Claimed since when.
+	Claimer string    `json:"claimer,omitempty"`
+	Claimed time.Time `json:"claimed,omitzero"`
+
+	revision uint64 // of the entry
 }
 
 // click is somebody pressing a button.
@@ -65,7 +71,8 @@ type click struct {
 // run is a workflow run on a commit, in its last attempt.
 type run struct {
 	github.Run
-	// Jobs by their ID; Listed says that GitHub was asked for them after the end.
+	// Jobs of all attempts by their ID; Listed says that GitHub was asked for them after the end, and
+	// listed them as ended.
 	Jobs   map[int64]*github.Job `json:"jobs,omitempty"`
 	Listed bool                  `json:"listed,omitempty"`
 	// Ended is when its end was heard of.
@@ -98,26 +105,38 @@ func rank(status string) int {
 	}
 }
 
+// place orders what a run can be. One of somebody from outside ends before it begins, until a person
+// lets it begin.
+func place(r github.Run) int {
+	switch {
+	case r.Status == "completed" && r.Conclusion == actionRequired:
+		return 2
+	case rank(r.Status) > 1:
+		return 1 + rank(r.Status)
+	default:
+		return 1
+	}
+}
+
+const actionRequired = "action_required"
+
 // see takes what was heard of a run. What is older than what is known changes nothing.
 func (c *commit) see(r github.Run, now time.Time) {
 	old := c.Runs[r.ID]
 	switch {
 	case old == nil || r.Attempt > old.Attempt:
 		c.Runs[r.ID] = &run{Run: r, Jobs: make(map[int64]*github.Job)}
-		if old != nil { // jobs of this attempt that were heard of before it
-			for id, j := range old.Jobs {
-				if j.Attempt == r.Attempt {
-					c.Runs[r.ID].Jobs[id] = j
-				}
-			}
+		if old != nil { // what ran in earlier attempts, and what was heard of this one before it
+			c.Runs[r.ID].Jobs = old.Jobs
 		}
-	case r.Attempt < old.Attempt || rank(r.Status) <= rank(old.Status):
+	case r.Attempt < old.Attempt || place(r) <= place(old.Run):
 		return
 	default:
-		old.Run = r
+		old.Run, old.Listed = r, false
 	}
 	if x := c.Runs[r.ID]; x.Status == "completed" {
 		x.Ended = now
+		c.Listed = false // others may have begun meanwhile, unheard
 	}
 }
 
@@ -145,10 +164,13 @@ func (c *commit) delivered(id string) bool {
 	return false
 }
 
-// running says whether a run has not ended.
-func (c *commit) running() bool {
+// over says whether a run ended and its jobs are known.
+func (r *run) over() bool { return r.Status == "completed" && r.Listed }
+
+// unlisted says whether a run ended whose jobs GitHub has not listed as ended.
+func (c *commit) unlisted() bool {
 	for _, r := range c.Runs {
-		if r.Status != "completed" {
+		if r.Status == "completed" && !r.Listed {
 			return true
 		}
 	}
@@ -169,14 +191,36 @@ func (c *commit) ordered() []*run {
 type commits struct {
 	js     jetstream.JetStream
 	bucket jetstream.KeyValue
+	pack   *zstd.Encoder
+	unpack *zstd.Decoder
 }
+
+const (
+	// packed is from how many bytes on an entry is packed: those of a commit with thousands of
+	// jobs would not fit into a message.
+	packed = 64 << 10
+	// maxUnpacked bounds what an entry is unpacked to.
+	maxUnpacked = 64 << 20
+)
+
+// errConflict says that another process changed a commit's entry meanwhile: as while one version
+// takes the place of another.
+var errConflict = errors.New("another process works on it")
 
 func openCommits(ctx context.Context, js jetstream.JetStream) (*commits, error) {
 	bucket, err := js.KeyValue(ctx, stream.ChecksBucket)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", stream.ChecksBucket, err)
 	}
-	return &commits{js, bucket}, nil
+	pack, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("new zstd encoder: %w", err)
+	}
+	unpack, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpacked))
+	if err != nil {
+		return nil, fmt.Errorf("new zstd decoder: %w", err)
+	}
+	return &commits{js, bucket, pack, unpack}, nil
 }
 
 // get returns nil if there is none.
@@ -188,8 +232,14 @@ func (s *commits) get(ctx context.Context, key string) (*commit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("get commit %s: %w", key, err)
 	}
-	c := new(commit)
-	if err := json.Unmarshal(entry.Value(), c); err != nil {
+	data := entry.Value()
+	if len(data) > 0 && data[0] != '{' {
+		if data, err = s.unpack.DecodeAll(data, nil); err != nil {
+			return nil, fmt.Errorf("unpack commit %s: %w", key, err)
+		}
+	}
+	c := &commit{revision: entry.Revision()}
+	if err := json.Unmarshal(data, c); err != nil {
 		return nil, fmt.Errorf("decode commit %s: %w", key, err)
 	}
 	if c.Runs == nil {
@@ -203,14 +253,29 @@ func (s *commits) get(ctx context.Context, key string) (*commit, error) {
 	return c, nil
 }
 
+// put keeps a commit in the place of what was read. Errors wrap errConflict if something else is
+// there by now.
 func (s *commits) put(ctx context.Context, c *commit) error {
 	data, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode commit %s: %w", c.key(), err)
 	}
-	if _, err := s.bucket.Put(ctx, c.key(), data); err != nil {
+	if len(data) > packed {
+		data = s.pack.EncodeAll(data, nil)
+	}
+	var revision uint64
+	if c.revision == 0 {
+		revision, err = s.bucket.Create(ctx, c.key(), data)
+	} else {
+		revision, err = s.bucket.Update(ctx, c.key(), data, c.revision)
+	}
+	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		return fmt.Errorf("keep commit %s of %s: %w", c.SHA, c.Repository, errConflict)
+	}
+	if err != nil {
 		return fmt.Errorf("keep commit %s of %s: %w", c.SHA, c.Repository, err)
 	}
+	c.revision = revision
 	return nil
 }
 

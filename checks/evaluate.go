@@ -2,6 +2,8 @@ package checks
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -43,6 +45,12 @@ type result struct {
 	// has, with what they decided.
 	open    []*sallyportv1.Finding
 	settled []settlement
+	// marks of the open findings; true are grave ones.
+	marks map[string]bool
+	// incidents are those that somebody has said to be one.
+	incidents map[string]bool
+	// missing are the jobs that turn the check red because nobody observed them.
+	missing []string
 	// byFile are open findings that the repository's file settles.
 	byFile []settlement
 	// again is when it has to be worked out again though nothing came in; zero for never.
@@ -61,16 +69,32 @@ type judged struct {
 	run  *run
 	job  *github.Job // nil if GitHub has not told of it
 	name string
+	// attempt of the run in which it ran last.
+	attempt int
 	// verdict is nil if nobody observed it, or not yet.
 	verdict *sallyportv1.Verdict
 	// state says it in a word or two: running, nothing new, learning, not observed and so on.
 	state      string
 	conclusion string
+	// agreed says by whom, and why, it need not be observed.
+	agreed string
+}
+
+// States of jobs that nobody observed, the second of those that need not be.
+const (
+	notObserved       = "not observed"
+	notObservedAgreed = "not observed, as agreed"
+)
+
+// identity of a job in the attempt in which it ran.
+func (j *judged) identity() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %s", j.run.ID, j.attempt, j.job.ID, j.name))
+	return hex.EncodeToString(sum[:16])
 }
 
 // evaluate works out what a check says.
 func evaluate(f facts) *result {
-	r := &result{}
+	r := &result{incidents: make(map[string]bool)}
 	settled := f.settledFingerprints()
 	seen := make(map[string]bool)
 	for _, w := range f.commit.ordered() {
@@ -81,8 +105,12 @@ func evaluate(f facts) *result {
 			r.jobs = append(r.jobs, j)
 		}
 	}
+	r.marks = make(map[string]bool, len(r.open))
+	for _, x := range r.open {
+		r.marks[markOf(x)] = r.grave(x)
+	}
 	slices.SortStableFunc(r.open, func(a, b *sallyportv1.Finding) int {
-		return cmp.Or(rankOf(threat(b))-rankOf(threat(a)), cmp.Compare(b.GetPolicy().GetSeverity(), a.GetPolicy().GetSeverity()))
+		return cmp.Or(rankOf(r.grave(b))-rankOf(r.grave(a)), cmp.Compare(b.GetPolicy().GetSeverity(), a.GetPolicy().GetSeverity()))
 	})
 	for i := range r.jobs {
 		f.judge(r, &r.jobs[i])
@@ -91,82 +119,15 @@ func evaluate(f facts) *result {
 	return r
 }
 
+// grave says whether a finding turns the check red in any repository, and needs the role for threats
+// to be settled: a threat, and what somebody has said to be an incident.
+func (r *result) grave(f *sallyportv1.Finding) bool { return threat(f) || r.incidents[f.GetId()] }
+
 func rankOf(b bool) int {
 	if b {
 		return 1
 	}
 	return 0
-}
-
-// jobs pairs the jobs of a run with their verdicts.
-func (f facts) jobs(w *run, r *result) []judged {
-	var verdicts []*sallyportv1.Verdict
-	for _, v := range f.verdicts[w.ID] {
-		if int(v.GetAttribution().GetRunAttempt()) == w.Attempt {
-			verdicts = append(verdicts, v)
-		}
-	}
-	var jobs []*github.Job
-	for _, j := range w.Jobs {
-		// An attempt that runs some jobs again lists the others as they were.
-		jobs = append(jobs, j)
-	}
-	slices.SortFunc(jobs, func(a, b *github.Job) int { return cmp.Or(cmp.Compare(a.Name, b.Name), int(a.ID-b.ID)) })
-	var out []judged
-	used := make(map[*sallyportv1.Verdict]bool)
-	pair := func(fits func(a *sallyportv1.Attribution) bool) *sallyportv1.Verdict {
-		for _, v := range verdicts {
-			if !used[v] && fits(v.GetAttribution()) {
-				used[v] = true
-				return v
-			}
-		}
-		return nil
-	}
-	waits := w.Status == "completed" && f.now.Before(w.Ended.Add(f.grace))
-	for _, pass := range []func(j *github.Job, a *sallyportv1.Attribution) bool{
-		// The runner's name is unique among the jobs that run at a time; on one's own machine
-		// several jobs of a run may come one after another.
-		func(j *github.Job, a *sallyportv1.Attribution) bool {
-			return j.Runner != "" && a.GetRunner() == j.Runner && named(j.Name, a.GetJob())
-		},
-		func(j *github.Job, a *sallyportv1.Attribution) bool {
-			return j.Runner != "" && a.GetRunner() == j.Runner
-		},
-		func(j *github.Job, a *sallyportv1.Attribution) bool { return named(j.Name, a.GetJob()) },
-	} {
-		for _, j := range jobs {
-			if slices.ContainsFunc(out, func(x judged) bool { return x.job == j }) {
-				continue
-			}
-			if v := pair(func(a *sallyportv1.Attribution) bool { return pass(j, a) }); v != nil {
-				out = append(out, judged{run: w, job: j, name: j.Name, verdict: v})
-			}
-		}
-	}
-	for _, j := range jobs {
-		if !slices.ContainsFunc(out, func(x judged) bool { return x.job == j }) {
-			out = append(out, judged{run: w, job: j, name: j.Name})
-		}
-	}
-	for _, v := range verdicts { // of jobs that GitHub has not told of yet
-		if !used[v] {
-			out = append(out, judged{run: w, name: v.GetAttribution().GetJob(), verdict: v})
-		}
-	}
-	slices.SortStableFunc(out, func(a, b judged) int { return cmp.Compare(a.name, b.name) })
-	if waits {
-		r.wait(w.Ended.Add(f.grace))
-	}
-	return out
-}
-
-// named says whether a job that is shown by a name may be the one with a key.
-func named(name, key string) bool {
-	if i := strings.LastIndex(name, " / "); i >= 0 { // a called workflow's
-		name = name[i+3:]
-	}
-	return key != "" && (name == key || strings.HasPrefix(name, key+" ("))
 }
 
 func (r *result) wait(until time.Time) {
@@ -213,7 +174,7 @@ const (
 func (f facts) findings(r *result, v *sallyportv1.Verdict, settled map[string]*sallyportv1.Decision, seen map[string]bool) {
 	whole := make(map[string]bool)
 	add := func(x *sallyportv1.Finding) {
-		mark := cmp.Or(x.GetFingerprint(), x.GetId())
+		mark := markOf(x)
 		if seen[mark] {
 			return
 		}
@@ -229,6 +190,9 @@ func (f facts) findings(r *result, v *sallyportv1.Verdict, settled map[string]*s
 			r.byFile = append(r.byFile, settlement{finding: x, approval: f.rules.settles(x, f.now)})
 		default:
 			r.open = append(r.open, x)
+			if d := f.decisions[x.GetId()]; d.GetKind() == sallyportv1.DecisionKind_DECISION_KIND_RESOLVE && d.GetOutcome() == outcomeIncident {
+				r.incidents[x.GetId()] = true
+			}
 		}
 	}
 	for _, x := range v.GetFindings() {
@@ -254,17 +218,35 @@ func (f facts) findings(r *result, v *sallyportv1.Verdict, settled map[string]*s
 	}
 }
 
+// markOf is the same for findings of the same in several jobs of a matrix, which are told of once.
+func markOf(x *sallyportv1.Finding) string { return cmp.Or(x.GetFingerprint(), x.GetId()) }
+
+// marksOf are those of a verdict's findings, each once.
+func marksOf(v *sallyportv1.Verdict) []string {
+	whole := make(map[string]string, len(v.GetFindings()))
+	for _, x := range v.GetFindings() {
+		whole[x.GetId()] = markOf(x)
+	}
+	seen := make(map[string]bool, len(v.GetFindingIds()))
+	var out []string
+	for _, id := range v.GetFindingIds() {
+		if mark := cmp.Or(whole[id], id); !seen[mark] {
+			seen[mark] = true
+			out = append(out, mark)
+		}
+	}
+	return out
+}
+
 // judge says of a job what it comes to.
 func (f facts) judge(r *result, j *judged) {
 	v := j.verdict
-	mine := func(x *sallyportv1.Finding) bool {
-		return v != nil && slices.Contains(v.GetFindingIds(), x.GetId())
-	}
 	threats, news := 0, 0
-	for _, x := range r.open {
-		if mine(x) && threat(x) {
+	for _, mark := range marksOf(v) {
+		switch isThreat, isOpen := r.marks[mark]; {
+		case isThreat:
 			threats++
-		} else if mine(x) {
+		case isOpen:
 			news++
 		}
 	}
@@ -284,19 +266,21 @@ func (f facts) judge(r *result, j *judged) {
 		j.state, j.conclusion = "settled", success
 	case v != nil:
 		j.state, j.conclusion = "nothing new", success
-	case j.job == nil || j.job.Status != "completed":
+	case !j.run.over() && (j.job == nil || j.job.Status != "completed"):
 		j.state, j.conclusion = "running", running
-		if j.run.Status == "completed" { // it never ran
-			j.state, j.conclusion = "not run", success
-		}
-	case j.job.Conclusion == "skipped" || j.job.Runner == "":
+	case j.job == nil || !ran(j.job):
 		j.state, j.conclusion = "not run", success
-	case f.now.Before(j.run.Ended.Add(f.grace)) || j.run.Status != "completed":
+	case !j.run.over() || f.now.Before(j.run.Ended.Add(f.grace)):
 		j.state, j.conclusion = "waiting for the agent", running
+	case f.rules.agrees(j.run, j.name, f.now) != nil:
+		j.state, j.conclusion, j.agreed = notObservedAgreed, success, f.rules.agrees(j.run, j.name, f.now).by()
+	case f.commit.Agreed[j.identity()] != "":
+		j.state, j.conclusion, j.agreed = notObservedAgreed, success, "settled by "+f.commit.Agreed[j.identity()]
 	default:
-		j.state, j.conclusion = "not observed", neutral
+		j.state, j.conclusion = notObserved, neutral
 		if f.rules.Check.RequireObserved {
 			j.conclusion = failure
+			r.missing = append(r.missing, j.identity())
 		}
 	}
 }
@@ -312,14 +296,14 @@ func count(n int, what string) string {
 func (f facts) conclude(r *result) {
 	threats := 0
 	for _, x := range r.open {
-		if threat(x) {
+		if r.grave(x) {
 			threats++
 		}
 	}
 	news := len(r.open) - threats
 	states := make(map[string]int)
 	worst := success
-	unfinished := f.commit.running()
+	unfinished := false
 	for _, j := range r.jobs {
 		switch {
 		case strings.HasPrefix(j.state, "learning"):
@@ -339,8 +323,8 @@ func (f facts) conclude(r *result) {
 		}
 	}
 	for _, w := range f.commit.Runs {
-		// A run may end before its jobs were asked for.
-		unfinished = unfinished || w.Status == "completed" && len(w.Jobs) == 0 && !w.Listed
+		// A run may end before its jobs were asked for, or before GitHub lists all of them as ended.
+		unfinished = unfinished || !w.over()
 	}
 	observed := 0
 	for _, j := range r.jobs {
@@ -348,7 +332,16 @@ func (f facts) conclude(r *result) {
 			observed++
 		}
 	}
-	missing := states["not observed"]
+	missing := states[notObserved]
+	waiting := 0
+	for _, w := range f.commit.Runs {
+		if w.Conclusion == actionRequired {
+			waiting++
+		}
+	}
+	if waiting > 0 && worst == success {
+		worst = neutral
+	}
 	var parts []string
 	if threats > 0 {
 		parts = append(parts, count(threats, "threat"))
@@ -361,6 +354,9 @@ func (f facts) conclude(r *result) {
 	}
 	if n := states["not seen completely"]; n > 0 {
 		parts = append(parts, fmt.Sprintf("%s not seen completely", count(n, "job")))
+	}
+	if waiting > 0 {
+		parts = append(parts, count(waiting, "run")+" not approved yet")
 	}
 	if states["learning"] > 0 {
 		parts = append(parts, "learning")
@@ -390,6 +386,9 @@ func (f facts) conclude(r *result) {
 		r.title = "Nothing new in " + count(observed, "job")
 		if n := len(r.settled) + len(r.byFile); n > 0 {
 			r.title += ", " + count(n, "finding") + " settled"
+		}
+		if n := states[notObservedAgreed]; n > 0 {
+			r.title += ", " + count(n, "job") + " not observed as agreed"
 		}
 	}
 	if f.rules.problem != nil && r.conclusion == success {

@@ -23,6 +23,14 @@ const inboxPrefix = "in."
 // Events are the webhooks that the App subscribes to.
 var Events = []string{"check_run", "check_suite", "merge_group", "pull_request", "push", "workflow_job", "workflow_run"}
 
+// Webhooks of more bytes than largeWebhook, which GitHub sends seldom, are read so many at once;
+// others wait for largePatience.
+const (
+	largeWebhook  = 1 << 20
+	largeAtOnce   = 4
+	largePatience = 3 * time.Second
+)
+
 // letter is a webhook about a commit.
 type letter struct {
 	github.Webhook
@@ -35,6 +43,19 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		http.Error(w, "GitHub's webhooks come by POST", http.StatusMethodNotAllowed)
 		return
+	}
+	if r.ContentLength < 0 || r.ContentLength > largeWebhook {
+		// Who sends it is not known before all of it was read.
+		select {
+		case s.large <- struct{}{}:
+			defer func() { <-s.large }()
+		case <-time.After(largePatience):
+			s.webhooks.WithLabelValues("other", "failed").Inc()
+			http.Error(w, "too many large ones at once; deliver it again", http.StatusServiceUnavailable)
+			return
+		case <-r.Context().Done():
+			return
+		}
 	}
 	hook, err := github.ReadWebhook(r, s.config.Secret)
 	event := hook.Event

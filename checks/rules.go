@@ -37,6 +37,8 @@ type Rules struct {
 	} `yaml:"check"`
 	// Approve settles findings.
 	Approve []Approval `yaml:"approve"`
+	// Unobserved are jobs that need not be observed.
+	Unobserved []Unobserved `yaml:"unobserved"`
 
 	problem error // why the file does not count, if so
 }
@@ -58,6 +60,21 @@ type Approval struct {
 	Reason string `yaml:"reason"`
 	// Until is its last day, UTC; it does not end if it is empty.
 	Until string `yaml:"until"`
+}
+
+// Unobserved says that jobs need not be observed: where no agent can be, as in those that GitHub
+// makes itself. What it leaves out fits everything.
+type Unobserved struct {
+	// File is the path of the workflow, as dynamic/github-code-scanning/codeql; Workflow and Job
+	// are the names that GitHub shows, which whoever changes the workflow can choose. All may be
+	// patterns of path.Match.
+	File     string `yaml:"file"`
+	Workflow string `yaml:"workflow"`
+	Job      string `yaml:"job"`
+	// Owner, Reason and Until are as those of an approval.
+	Owner  string `yaml:"owner"`
+	Reason string `yaml:"reason"`
+	Until  string `yaml:"until"`
 }
 
 // roles from the least on.
@@ -94,6 +111,14 @@ func ParseRules(text []byte) (*Rules, error) {
 			return nil, fmt.Errorf("read %s: approval %d: %w", RulesFile, i+1, err)
 		}
 	}
+	if len(r.Unobserved) > maxApprovals {
+		return nil, fmt.Errorf("read %s: more than %d that need not be observed", RulesFile, maxApprovals)
+	}
+	for i := range r.Unobserved {
+		if err := r.Unobserved[i].check(); err != nil {
+			return nil, fmt.Errorf("read %s: unobserved %d: %w", RulesFile, i+1, err)
+		}
+	}
 	r.fill()
 	return r, nil
 }
@@ -114,35 +139,65 @@ func (r *Rules) fill() {
 }
 
 func (a *Approval) check() error {
-	if strings.TrimSpace(a.Owner) == "" || strings.TrimSpace(a.Reason) == "" {
-		return errors.New("owner and reason are needed")
-	}
 	if a.Target == "" && a.Policy == "" && a.Program == "" {
 		return errors.New("it settles everything: name a target, a program or a policy")
 	}
-	for _, p := range []string{a.Workflow, a.Job, a.Target, a.Program} {
+	return checkEntry(a.Owner, a.Reason, a.Until, a.Workflow, a.Job, a.Target, a.Program)
+}
+
+func (u *Unobserved) check() error {
+	if u.File == "" && u.Workflow == "" && u.Job == "" {
+		return errors.New("it is every job: name a file, a workflow or a job")
+	}
+	return checkEntry(u.Owner, u.Reason, u.Until, u.File, u.Workflow, u.Job)
+}
+
+func checkEntry(owner, reason, until string, patterns ...string) error {
+	if strings.TrimSpace(owner) == "" || strings.TrimSpace(reason) == "" {
+		return errors.New("owner and reason are needed")
+	}
+	for _, p := range patterns {
 		if _, err := path.Match(p, ""); err != nil {
 			return fmt.Errorf("%q is no pattern: %w", p, err)
 		}
 	}
-	if a.Until != "" {
-		if _, err := time.Parse(time.DateOnly, a.Until); err != nil {
-			return fmt.Errorf("until %q is no day such as 2026-12-31", a.Until)
+	if until != "" {
+		if _, err := time.Parse(time.DateOnly, until); err != nil {
+			return fmt.Errorf("until %q is no day such as 2026-12-31", until)
 		}
 	}
 	return nil
 }
 
+// over says whether a last day is behind.
+func over(until string, now time.Time) bool {
+	return until != "" && now.UTC().Format(time.DateOnly) > until
+}
+
+func fits(pattern, value string) bool {
+	ok, err := path.Match(pattern, value)
+	return pattern == "" || ok && err == nil
+}
+
+// agrees returns the entry by which a job need not be observed, if there is one.
+func (r *Rules) agrees(w *run, job string, now time.Time) *Unobserved {
+	for i := range r.Unobserved {
+		if u := &r.Unobserved[i]; !over(u.Until, now) && fits(u.File, w.Path) && fits(u.Workflow, w.Name) && fits(u.Job, job) {
+			return u
+		}
+	}
+	return nil
+}
+
+// by says who answers for it and why.
+func (u *Unobserved) by() string { return u.Owner + ", by " + RulesFile + ": " + u.Reason }
+
 // settles returns the approval that settles a finding, if there is one.
 func (r *Rules) settles(f *sallyportv1.Finding, now time.Time) *Approval {
-	fits := func(pattern, value string) bool {
-		ok, err := path.Match(pattern, value)
-		return pattern == "" || ok && err == nil
-	}
 	for i := range r.Approve {
 		a := &r.Approve[i]
 		switch b := f.GetBehaviour(); {
-		case a.Until != "" && now.UTC().Format(time.DateOnly) > a.Until:
+		case over(a.Until, now):
 		case a.Policy == "" && threat(f), a.Policy != "" && a.Policy != f.GetPolicy().GetId():
 		case !fits(a.Workflow, f.GetAttribution().GetWorkflow()), !fits(a.Job, f.GetAttribution().GetJob()):
 		case !fits(a.Target, b.GetTarget()) && !fits(a.Target, b.GetDomain()), !fits(a.Program, b.GetProgram()):

@@ -3,6 +3,7 @@ package checks
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,12 +54,15 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Service keeps the checks of all commits up to date. There must be one for a NATS.
+// Service keeps the checks of all commits up to date. There should be one for a NATS; while two
+// are there they are slower and not wrong.
 type Service struct {
 	config  Config
 	log     *slog.Logger
 	commits *commits
 	queue   *queue
+	large   chan struct{} // webhooks that are being read
+	id      string        // of this process, for others at the same work
 
 	mu        sync.Mutex
 	clients   map[int64]*github.Client
@@ -67,6 +71,7 @@ type Service struct {
 	byRun     map[string]string                // key of the commit of a run
 	rules     map[string]kept
 	failures  map[string]int
+	unsure    map[string]bool // keys of commits that another process changed meanwhile
 
 	trouble  atomic.Pointer[string]
 	webhooks *prometheus.CounterVec
@@ -86,6 +91,7 @@ const (
 	parallel    = 8
 	activeFor   = 24 * time.Hour // a commit that is not concluded is given up after it
 	callTimeout = time.Minute
+	keepTimeout = 5 * time.Second
 	followed    = 200 * time.Millisecond // between two looks at verdicts and decisions
 )
 
@@ -102,8 +108,8 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		return nil, errors.New("checks: the App has no webhook secret: anybody could tell lies")
 	}
 	s := &Service{
-		config: c, log: c.Logger, queue: newQueue(c.Now), clients: make(map[int64]*github.Client), decisions: make(map[string]*sallyportv1.Decision),
-		byFinding: make(map[string]string), byRun: make(map[string]string), rules: make(map[string]kept), failures: make(map[string]int),
+		config: c, log: c.Logger, queue: newQueue(c.Now), large: make(chan struct{}, largeAtOnce), clients: make(map[int64]*github.Client), decisions: make(map[string]*sallyportv1.Decision),
+		byFinding: make(map[string]string), byRun: make(map[string]string), rules: make(map[string]kept), failures: make(map[string]int), unsure: make(map[string]bool), id: rand.Text(),
 		webhooks: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_checks_webhooks_total", Help: "Webhooks from GitHub, by event and what became of them: taken, ignored, refused or failed."}, []string{"event", "result"}),
 		rounds:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sallyport_checks_rounds_total", Help: "Times that a check was worked out, by result: unchanged, changed or failed."}, []string{"result"}),
 		delay: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -134,7 +140,7 @@ func (s *Service) Health() (healthy bool, detail string) {
 
 // Run works until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.load(ctx); err != nil {
+	if err := s.load(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -144,6 +150,18 @@ func (s *Service) Run(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		return stream.Follow(ctx, s.config.JetStream, stream.VerdictsBucket, followed, s.heardVerdict, away)
+	})
+	g.Go(func() error {
+		// A process that this one takes the place of may have left more since.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(s.config.Resync):
+		}
+		if err := s.load(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("what was left is not known", "error", err)
+		}
+		return nil
 	})
 	g.Go(func() error {
 		s.queue.run(ctx, parallel, s.work)
@@ -162,11 +180,13 @@ func (s *Service) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load checks: %w", err)
 	}
+	s.mu.Lock()
 	for _, d := range list {
-		if id := d.GetFindingId(); id != "" && s.decisions[id] == nil {
+		if id := d.GetFindingId(); id != "" && s.decisions[id].GetId() < d.GetId() {
 			s.decisions[id] = d
 		}
 	}
+	s.mu.Unlock()
 	keys, err := s.commits.keys(ctx)
 	if err != nil {
 		return fmt.Errorf("load checks: %w", err)
@@ -203,6 +223,17 @@ func (s *Service) index(c *commit) {
 	}
 	for _, r := range c.Runs {
 		s.byRun[runKey(c.Repository, r.ID)] = c.key()
+	}
+}
+
+// indexFindings notes which commit the findings of verdicts are told of.
+func (s *Service) indexFindings(c *commit, verdicts []*sallyportv1.Verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range verdicts {
+		for _, id := range v.GetFindingIds() {
+			s.byFinding[id] = c.key()
+		}
 	}
 }
 

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/sallyport-ci/sallyport/detector"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -15,37 +13,33 @@ import (
 
 // Baselines are changed when somebody approves: *detector.Baselines.
 type Baselines interface {
-	Approve(ctx context.Context, repository, workflow, job string, x *sallyportv1.BaselineBehaviour, person, reason string, now time.Time) (*sallyportv1.Baseline, error)
+	detector.Approver
 	List(ctx context.Context) ([]*sallyportv1.Baseline, error)
 }
 
 // Decisions keeps what people decided: *detector.Decisions.
 type Decisions interface {
-	Record(ctx context.Context, decision *sallyportv1.Decision, now time.Time) error
+	detector.Recorder
 	List(ctx context.Context) ([]*sallyportv1.Decision, error)
 }
 
 // approve puts what a finding is about into the baseline of its job, or of all jobs of its
-// repository; what baselines do not hold is settled as expected. The decision is written down
-// first: what was done is never without its record.
-func (s *Service) approve(ctx context.Context, f *sallyportv1.Finding, everywhere bool, person, reason string) error {
-	a := f.GetAttribution()
-	held, err := detector.Held(f.GetBehaviour())
+// repository; what baselines do not hold is settled as expected.
+// recorded says that an earlier try wrote the decision down.
+func (s *Service) approve(ctx context.Context, f *sallyportv1.Finding, everywhere bool, person, reason string, recorded bool) error {
+	d, held, err := detector.ApprovalOf(f, person, reason)
 	if f.GetBehaviour() == nil || errors.Is(err, detector.ErrNotHeld) {
 		return s.resolve(ctx, f, outcomeExpected, person, reason)
 	}
-	if err != nil {
-		return fmt.Errorf("approve finding %s: %w", f.GetId(), err)
-	}
 	now := s.config.Now()
-	err = s.config.Decisions.Record(ctx, &sallyportv1.Decision{
-		Kind: sallyportv1.DecisionKind_DECISION_KIND_APPROVE, Person: person, Reason: reason, FindingId: f.GetId(), Behaviour: f.GetBehaviour(),
-		Repository: a.GetRepository(), Workflow: a.GetWorkflow(), Job: a.GetJob(),
-	}, now)
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+	case recorded:
+		_, err = s.config.Baselines.Approve(ctx, d.GetRepository(), d.GetWorkflow(), d.GetJob(), held, person, reason, now)
+	default:
+		_, err = detector.Approve(ctx, s.config.Decisions, s.config.Baselines, d, held, now)
 	}
-	if _, err := s.config.Baselines.Approve(ctx, a.GetRepository(), a.GetWorkflow(), a.GetJob(), held, person, reason, now); err != nil {
+	if err != nil {
 		return fmt.Errorf("approve finding %s: %w", f.GetId(), err)
 	}
 	if !everywhere {
@@ -56,7 +50,7 @@ func (s *Service) approve(ctx context.Context, f *sallyportv1.Finding, everywher
 		return fmt.Errorf("approve finding %s for all jobs: %w", f.GetId(), err)
 	}
 	for _, b := range all {
-		if b.GetRepository() != a.GetRepository() || b.GetWorkflow() == a.GetWorkflow() && b.GetJob() == a.GetJob() {
+		if b.GetRepository() != d.GetRepository() || b.GetWorkflow() == d.GetWorkflow() && b.GetJob() == d.GetJob() {
 			continue
 		}
 		if _, err := s.config.Baselines.Approve(ctx, b.GetRepository(), b.GetWorkflow(), b.GetJob(), held, person, reason, now); err != nil {
@@ -82,7 +76,7 @@ func (s *Service) carryOut(ctx context.Context, c *commit, x click, r *result, r
 	if !ok {
 		return "", nil // not one of ours
 	}
-	shown, ok := c.Offers[offer]
+	ids, ok := c.Offers[offer]
 	if !ok {
 		return fmt.Sprintf("What %s settled is not what is shown any more: look at it again.", markdown.Text(who)), nil
 	}
@@ -101,24 +95,67 @@ func (s *Service) carryOut(ctx context.Context, c *commit, x click, r *result, r
 	if !may(role, needed) {
 		return fmt.Sprintf("%s has the role %s here, and this needs %s.", markdown.Text(who), markdown.Code(role), markdown.Code(needed)), nil
 	}
+	shown := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		shown[id] = true
+	}
 	reason := fmt.Sprintf("pressed in the check on %s of %s", c.SHA, c.Repository)
+	full := ""
+	// An earlier try may have written it down and not carried it out.
+	for _, z := range r.settled {
+		d, f := z.decision, z.finding
+		if verb+":" != doApproveJob && verb+":" != doApproveAll && verb+":" != doSettle || !shown[f.GetId()] ||
+			d.GetKind() != sallyportv1.DecisionKind_DECISION_KIND_APPROVE || d.GetFindingId() != f.GetId() ||
+			d.GetPerson() != x.Login || d.GetReason() != reason || d.GetTime().AsTime().Before(x.Time) {
+			continue
+		}
+		switch err := s.approve(ctx, f, verb+":" == doApproveAll, x.Login, reason, true); {
+		case errors.Is(err, detector.ErrInvalid):
+			full = err.Error()
+		case err != nil:
+			return "", err
+		}
+	}
+	for i := range r.jobs {
+		j := &r.jobs[i]
+		if j.state != notObserved || verb+":" != doSettle || !shown[j.identity()] {
+			continue
+		}
+		err := s.config.Decisions.Record(ctx, &sallyportv1.Decision{
+			Kind: sallyportv1.DecisionKind_DECISION_KIND_RESOLVE, Outcome: outcomeExpected, Person: x.Login, Reason: "nobody observed it; " + reason,
+			Repository: c.Repository, Workflow: j.run.Name, Job: j.name,
+		}, s.config.Now())
+		if err != nil {
+			return "", err
+		}
+		if c.Agreed == nil {
+			c.Agreed = make(map[string]string)
+		}
+		c.Agreed[j.identity()] = x.Login
+	}
 	for _, f := range r.open {
 		switch {
-		case !slices.Contains(shown, f.GetId()): // came in meanwhile
+		case !shown[f.GetId()]: // came in meanwhile
 		case verb+":" == doReport:
 			err = s.resolve(ctx, f, outcomeIncident, x.Login, reason)
-		case threat(f) && verb+":" == doSettle:
+		case r.grave(f) && verb+":" == doSettle:
 			err = s.resolve(ctx, f, outcomeExpected, x.Login, reason)
-		case threat(f):
+		case r.grave(f):
 		case verb+":" == doApproveJob || verb+":" == doSettle:
-			err = s.approve(ctx, f, false, x.Login, reason)
+			err = s.approve(ctx, f, false, x.Login, reason, false)
 		case verb+":" == doApproveAll:
-			err = s.approve(ctx, f, true, x.Login, reason)
+			err = s.approve(ctx, f, true, x.Login, reason, false)
+		}
+		if errors.Is(err, detector.ErrInvalid) {
+			full, err = err.Error(), nil
 		}
 		if err != nil {
 			return "", err
 		}
 	}
-	s.log.Info("decision", "button", verb, "person", x.Login, "role", role, "repo", c.Repository, "commit", c.SHA, "findings", len(r.open))
+	s.log.Info("decision", "button", verb, "person", x.Login, "role", role, "repo", c.Repository, "commit", c.SHA, "findings", len(r.open), "unobserved", len(r.missing))
+	if full != "" {
+		return "It is settled, and will be told of again in the next run: " + markdown.Text(markdown.Shorten(full, 300)), nil
+	}
 	return "", nil
 }

@@ -16,6 +16,9 @@ import (
 // Name is the check's.
 const Name = "Sallyport"
 
+// maxListed bounds the list of findings in the summary, so that jobs and what to do have room.
+const maxListed = 30_000
+
 // maxComment bounds a comment; GitHub takes 65,536 characters.
 const maxComment = 30_000
 
@@ -45,9 +48,13 @@ func (r *result) summary(c *commit, rules *Rules) string {
 	if rules.problem != nil {
 		fmt.Fprintf(&b, "> [!WARNING]\n> %s does not count until it is repaired: %s\n\n", markdown.Code(RulesFile), markdown.Text(markdown.Shorten(rules.problem.Error(), 500)))
 	}
-	for _, f := range r.open {
+	for i, f := range r.open {
+		if b.Len() > maxListed {
+			fmt.Fprintf(&b, "- %s more; `sallyport findings` lists them\n", count(len(r.open)-i, "finding"))
+			break
+		}
 		mark := "🆕"
-		if threat(f) {
+		if r.grave(f) {
 			mark = "❌"
 		}
 		a := f.GetAttribution()
@@ -73,12 +80,22 @@ func (r *result) summary(c *commit, rules *Rules) string {
 
 // about says of a job what is known in a line.
 func (r *result) about(j judged) string {
+	said := r.aboutState(j)
+	if j.attempt != 0 && j.attempt < j.run.Attempt && j.state != "not run" {
+		said += fmt.Sprintf(", in attempt %d", j.attempt)
+	}
+	return said
+}
+
+func (r *result) aboutState(j judged) string {
 	v := j.verdict
 	switch {
 	case v.GetIncomplete() != "":
 		return "not seen completely: " + markdown.Text(markdown.Shorten(v.GetIncomplete(), 200))
-	case j.state == "not observed":
+	case j.state == notObserved:
 		return "**not observed**: no agent saw it"
+	case j.agreed != "":
+		return "**not observed**, which is agreed: " + markdown.Text(markdown.Shorten(j.agreed, 300))
 	case strings.HasPrefix(j.state, "learning"):
 		return markdown.Text(j.state) + " clean runs"
 	default:
@@ -88,15 +105,18 @@ func (r *result) about(j judged) string {
 
 // meaning says what the colour means, and what to do.
 func (r *result) meaning(rules *Rules) string {
-	threats := slices.ContainsFunc(r.open, threat)
+	threats := slices.ContainsFunc(r.open, r.grave)
 	switch {
 	case r.conclusion == failure && threats:
 		return fmt.Sprintf("**What to do:** find out which step did it and rotate what it could read. If it is meant, somebody with the role %s settles it: by a button above, by a command below, or by an entry in %s on the default branch.\n",
 			markdown.Code(rules.Check.Approvers.Threat), markdown.Code(RulesFile))
+	case len(r.missing) > 0:
+		return fmt.Sprintf("**What to do:** a job that nobody observed may have done anything: put the agent into it (`sallyport harden`), or onto its machine. If it may be so, somebody with the role %s settles it by a button above, or an entry under %s in %s on the default branch does.\n",
+			markdown.Code(rules.Check.Approvers.Threat), markdown.Code("unobserved"), markdown.Code(RulesFile))
 	case len(r.open) > 0:
 		return fmt.Sprintf("**What to do:** if it is meant, somebody with the role %s approves it, by a button above, by a command below, or by an entry in %s on the default branch. It is a note, not a failure, unless the repository says otherwise.\n",
 			markdown.Code(rules.Check.Approvers.New), markdown.Code(RulesFile))
-	case slices.ContainsFunc(r.jobs, func(j judged) bool { return j.state == "not observed" }):
+	case slices.ContainsFunc(r.jobs, func(j judged) bool { return j.state == notObserved }):
 		return "A job that nobody observed may have done anything: put the agent into it (`sallyport harden`), or onto its machine.\n"
 	case slices.ContainsFunc(r.jobs, func(j judged) bool { return strings.HasPrefix(j.state, "learning") }):
 		return "What these jobs normally do is still being learned: nothing new is told of until then, and what is wrong whatever is normal is told of all the same.\n"
@@ -108,21 +128,17 @@ func (r *result) meaning(rules *Rules) string {
 // text is all that there is to say of findings.
 func (r *result) text() string {
 	var b strings.Builder
-	left := 0
-	for _, f := range r.open {
+	for i, f := range r.open {
 		var one strings.Builder
 		a := f.GetAttribution()
 		_ = summary.Finding(&one, f) // a strings.Builder takes everything
 		said := one.String() + fmt.Sprintf("Job %s of %s, run %s. Finding %s.\n\n", markdown.Code(markdown.Shorten(a.GetJob(), 100)), markdown.Code(markdown.Shorten(a.GetWorkflow(), 100)),
 			markdown.Code(markdown.Shorten(a.GetRunId(), 40)), markdown.Code(f.GetId())) + approvalEntry(f)
 		if b.Len()+len(said) > github.MaxCheckText-10_000 {
-			left++
-			continue
+			fmt.Fprintf(&b, "%s more; `sallyport findings` lists them.\n\n", count(len(r.open)-i, "finding"))
+			break
 		}
 		b.WriteString(said)
-	}
-	if left > 0 {
-		fmt.Fprintf(&b, "%s more; `sallyport findings` lists them.\n\n", count(left, "finding"))
 	}
 	if len(r.settled)+len(r.byFile) > 0 {
 		b.WriteString("#### Settled\n\n")
@@ -182,13 +198,13 @@ func patternOf(word string) string {
 // buttons are what can be pressed: what they do is bound to the findings that are shown, so that
 // nobody approves what came in meanwhile.
 func (r *result) buttons() []github.CheckAction {
-	if len(r.open) == 0 || r.conclusion == running {
+	if len(r.open)+len(r.missing) == 0 || r.conclusion == running {
 		return nil
 	}
 	id := r.offer()
 	threats, news := 0, 0
 	for _, f := range r.open {
-		if threat(f) {
+		if r.grave(f) {
 			threats++
 		} else {
 			news++
@@ -199,10 +215,13 @@ func (r *result) buttons() []github.CheckAction {
 		out = append(out, github.CheckAction{Label: "Approve for this job", Description: "What is new is normal for these jobs", Identifier: doApproveJob + id})
 	}
 	switch {
-	case threats > 0:
-		out = append(out, github.CheckAction{Label: "Settle: it is meant", Description: "All of it was expected, threats, too", Identifier: doSettle + id})
+	case threats > 0 || len(r.missing) > 0:
+		out = append(out, github.CheckAction{Label: "Settle: it is meant", Description: "All of it, threats and unseen jobs, too", Identifier: doSettle + id})
 	case news > 0:
 		out = append(out, github.CheckAction{Label: "Approve for repo", Description: "The same for every job of the repository", Identifier: doApproveAll + id})
+	}
+	if len(r.open) == 0 {
+		return out
 	}
 	return append(out, github.CheckAction{Label: "Report", Description: "It is an incident: keep it red", Identifier: doReport + id})
 }
@@ -215,12 +234,14 @@ const (
 	doReport     = "report:"
 )
 
-// offer is the digest of the open findings.
+// offered are what buttons are about: the open findings and the jobs that were not observed.
+func (r *result) offered() []string {
+	return append(r.shown(), r.missing[:min(len(r.missing), maxShown)]...)
+}
+
+// offer is their digest.
 func (r *result) offer() string {
-	ids := make([]string, 0, len(r.open))
-	for _, f := range r.open {
-		ids = append(ids, f.GetId())
-	}
+	ids := r.offered()
 	slices.Sort(ids)
 	sum := sha256.Sum256([]byte(strings.Join(ids, " ")))
 	return hex.EncodeToString(sum[:6])

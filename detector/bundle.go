@@ -26,6 +26,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // BundleConfig says where a bundle of policies comes from. URL is needed, and either
@@ -313,19 +315,7 @@ func keep(name string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return wholefile.Write(name, 0o600, data)
 }
 
 // keyAlgorithm is the algorithm by which a key in PEM signs.

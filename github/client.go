@@ -48,6 +48,10 @@ var (
 	ErrForbidden = errors.New("GitHub does not allow it")
 	// ErrMoved says that a branch is no longer where it was seen.
 	ErrMoved = errors.New("somebody else has moved the branch meanwhile")
+	// ErrRefused says that GitHub does not take what was sent as it is.
+	ErrRefused = errors.New("GitHub does not take it")
+	// ErrTooLarge says that a file is larger than is read.
+	ErrTooLarge = errors.New("it is too large")
 	// ErrProtected says that a rule of the repository is against it.
 	ErrProtected = errors.New("a rule of the repository is against it")
 )
@@ -118,7 +122,19 @@ func (c *Client) open(auth http.RoundTripper) error {
 		}
 	}
 	limited := github_ratelimit.New(auth,
-		github_primary_ratelimit.WithSleepUntilReset(),
+		github_primary_ratelimit.WithLimitDetectedCallback(func(x *github_primary_ratelimit.CallbackContext) {
+			// The library's own sleep goes on when nobody waits for the answer any more.
+			if x.ResetTime == nil {
+				return
+			}
+			told(x.ResetTime)
+			timer := time.NewTimer(time.Until(*x.ResetTime))
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-x.Request.Context().Done():
+			}
+		}),
 		github_primary_ratelimit.WithRequestPreventedCallback(func(x *github_primary_ratelimit.CallbackContext) { told(x.ResetTime) }),
 		github_secondary_ratelimit.WithLimitDetectedCallback(func(x *github_secondary_ratelimit.CallbackContext) { told(x.ResetTime) }),
 	)
@@ -193,6 +209,8 @@ func said(doing string, err error) error {
 		kind = ErrProtected
 	case strings.Contains(lower, "fast forward"):
 		kind = ErrMoved
+	case code == http.StatusUnprocessableEntity:
+		kind = ErrRefused
 	case code == http.StatusForbidden || code == http.StatusUnauthorized:
 		kind = ErrForbidden
 	}

@@ -148,7 +148,11 @@ func (c *Client) Blob(ctx context.Context, repository, sha string) ([]byte, erro
 	return data, nil
 }
 
-// File returns the text of a file at a commit. Errors wrap ErrNotFound if there is none.
+// maxFile is the largest file that is read, in bytes.
+const maxFile = 4 << 20
+
+// File returns the text of a file at a commit. Errors wrap ErrNotFound if there is none, and
+// ErrTooLarge if it has more than 4 MiB.
 func (c *Client) File(ctx context.Context, repository, commit, path string) ([]byte, error) {
 	owner, name := split(repository)
 	f, _, _, err := c.api.Repositories.GetContents(ctx, owner, name, path, &gh.RepositoryContentGetOptions{Ref: commit})
@@ -157,6 +161,12 @@ func (c *Client) File(ctx context.Context, repository, commit, path string) ([]b
 	}
 	if f == nil {
 		return nil, fmt.Errorf("read %s of %s at %s: it is a folder: %w", path, repository, commit, ErrNotFound)
+	}
+	if f.GetSize() > maxFile {
+		return nil, fmt.Errorf("read %s of %s at %s: it has %d bytes: %w", path, repository, commit, f.GetSize(), ErrTooLarge)
+	}
+	if f.GetEncoding() == "none" { // more than a MiB
+		return c.Blob(ctx, repository, f.GetSHA())
 	}
 	text, err := f.GetContent()
 	if err != nil {

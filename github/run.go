@@ -21,21 +21,23 @@ type Run struct {
 	// Status is queued, in_progress, completed and the like; Conclusion is set with the last.
 	Status, Conclusion string
 	URL                string
-	Updated            time.Time
+	// Began is when its attempt did.
+	Began, Updated time.Time
 }
 
 func runOf(r *gh.WorkflowRun) Run {
 	path, _, _ := strings.Cut(r.GetPath(), "@") // of a called workflow with its reference
 	return Run{
 		ID: r.GetID(), Attempt: max(r.GetRunAttempt(), 1), Name: r.GetName(), Path: path, Event: r.GetEvent(), HeadSHA: r.GetHeadSHA(), HeadBranch: r.GetHeadBranch(),
-		HeadRepository: r.GetHeadRepository().GetFullName(), Status: r.GetStatus(), Conclusion: r.GetConclusion(), URL: r.GetHTMLURL(), Updated: r.GetUpdatedAt().Time,
+		HeadRepository: r.GetHeadRepository().GetFullName(), Status: r.GetStatus(), Conclusion: r.GetConclusion(), URL: r.GetHTMLURL(), Began: r.GetRunStartedAt().Time, Updated: r.GetUpdatedAt().Time,
 	}
 }
 
 // Job is one of a workflow run.
 type Job struct {
 	ID, RunID int64
-	Attempt   int
+	// Attempt in which it ran; of one that was not run again GitHub may give the later one, too.
+	Attempt int
 	// Name is the one that is shown: the job's key, unless the workflow says otherwise.
 	Name string
 	// Status and Conclusion are as those of runs.
@@ -63,25 +65,33 @@ func (c *Client) Run(ctx context.Context, repository string, id int64) (Run, err
 	return runOf(r), nil
 }
 
-// RunsOf lists the workflow runs on a commit, at most a hundred.
+// RunsOf lists the workflow runs on a commit, the newest first, at most a thousand: GitHub finds no
+// more.
 func (c *Client) RunsOf(ctx context.Context, repository, sha string) ([]Run, error) {
-	list, _, err := c.api.Actions.ListRepositoryWorkflowRuns(ctx, ownerOf(repository), nameOf(repository), &gh.ListWorkflowRunsOptions{HeadSHA: sha, ListOptions: gh.ListOptions{PerPage: 100}})
-	if err != nil {
-		return nil, said(fmt.Sprintf("list the runs of %s on %s", repository, sha), err)
-	}
+	opts := &gh.ListWorkflowRunsOptions{HeadSHA: sha, ListOptions: gh.ListOptions{PerPage: 100}}
 	var out []Run
-	for _, r := range list.WorkflowRuns {
-		out = append(out, runOf(r))
+	for {
+		list, resp, err := c.api.Actions.ListRepositoryWorkflowRuns(ctx, ownerOf(repository), nameOf(repository), opts)
+		if err != nil {
+			return nil, said(fmt.Sprintf("list the runs of %s on %s", repository, sha), err)
+		}
+		for _, r := range list.WorkflowRuns {
+			out = append(out, runOf(r))
+		}
+		if resp.NextPage == 0 || len(out) >= 1000 {
+			return out, nil
+		}
+		opts.Page = resp.NextPage
 	}
-	return out, nil
 }
 
-// Jobs lists the jobs of an attempt of a run.
-func (c *Client) Jobs(ctx context.Context, repository string, run int64, attempt int) ([]Job, error) {
-	opts := &gh.ListOptions{PerPage: 100}
+// Jobs lists the jobs of all attempts of a run. Those that an attempt did not run again may be
+// listed anew with it: with an ID of their own, and the times of when they ran.
+func (c *Client) Jobs(ctx context.Context, repository string, run int64) ([]Job, error) {
+	opts := &gh.ListWorkflowJobsOptions{Filter: "all", ListOptions: gh.ListOptions{PerPage: 100}}
 	var out []Job
 	for {
-		list, resp, err := c.api.Actions.ListWorkflowJobsAttempt(ctx, ownerOf(repository), nameOf(repository), run, int64(attempt), opts)
+		list, resp, err := c.api.Actions.ListWorkflowJobs(ctx, ownerOf(repository), nameOf(repository), run, opts)
 		if err != nil {
 			return nil, said(fmt.Sprintf("list the jobs of run %d of %s", run, repository), err)
 		}

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // ErrDecided says that a file of approvals says already what was decided.
@@ -38,7 +40,7 @@ func Decide(name string, a Approval) error {
 	if err != nil {
 		return err
 	}
-	if err := writeWhole(name, after, mode); err != nil {
+	if err := wholefile.Sync(name, mode, after); err != nil {
 		return fmt.Errorf("decide about %s: %w", a.Action, err)
 	}
 	return nil

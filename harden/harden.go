@@ -20,6 +20,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/harden/catalogue"
 	"github.com/sallyport-ci/sallyport/harden/routes"
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // Config says what is done.
@@ -479,12 +480,12 @@ func (r *Result) Write() error {
 		return fmt.Errorf("write %s: somebody changed it meanwhile", r.File)
 	}
 	if link, err := filepath.EvalSymlinks(r.File); err == nil && link != r.File {
-		if err := writeWhole(link, r.After, r.Mode); err != nil {
+		if err := wholefile.Sync(link, r.Mode, r.After); err != nil {
 			return fmt.Errorf("write %s: %w", r.File, err)
 		}
 		return nil
 	}
-	if err := writeWhole(r.File, r.After, r.Mode); err != nil {
+	if err := wholefile.Sync(r.File, r.Mode, r.After); err != nil {
 		return fmt.Errorf("write %s: %w", r.File, err)
 	}
 	return nil

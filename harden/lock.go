@@ -8,12 +8,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // LockFile is the name of the file that remembers what references stood for.
@@ -99,7 +100,7 @@ func (l *Lock) Write(name string) error {
 	}
 	data, err := l.Text()
 	if err == nil {
-		err = writeWhole(name, data, 0o644)
+		err = wholefile.Sync(name, 0o644, data)
 	}
 	if err != nil {
 		return fmt.Errorf("write lock: %w", err)
@@ -157,23 +158,6 @@ func (l *Lock) image(image string) *LockedImage {
 	if i := l.proposed.image(image); i != nil {
 		l.Images, l.changed = append(l.Images, *i), true
 		return &l.Images[len(l.Images)-1]
-	}
-	return nil
-}
-
-// writeWhole replaces a file so that it is the old one or the new one, whatever happens.
-func writeWhole(name string, data []byte, mode fs.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".sallyport-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 
 // Teacher changes baselines when somebody decides so: *detector.Baselines.
 type Teacher interface {
-	Approve(ctx context.Context, repository, workflow, job string, x *sallyportv1.BaselineBehaviour, person, reason string, now time.Time) (*sallyportv1.Baseline, error)
+	detector.Approver
 	Forget(ctx context.Context, repository, workflow, job, target string) (int, error)
 	Freeze(ctx context.Context, repository, workflow, job string, frozen bool) error
 	Import(ctx context.Context, baseline *sallyportv1.Baseline) error
@@ -25,7 +25,7 @@ type Teacher interface {
 
 // Decisions keeps what people decided: *detector.Decisions. List is newest first.
 type Decisions interface {
-	Record(ctx context.Context, decision *sallyportv1.Decision, now time.Time) error
+	detector.Recorder
 	List(ctx context.Context) ([]*sallyportv1.Decision, error)
 }
 
@@ -52,8 +52,12 @@ func (s *service) record(ctx context.Context, d *sallyportv1.Decision) error {
 	if err := s.decisions.Record(ctx, d, time.Now()); err != nil {
 		return s.failed(ctx, err)
 	}
-	s.log.Info("decision", "kind", d.GetKind().String(), "person", d.GetPerson(), "repo", d.GetRepository(), "job", d.GetJob(), "finding", d.GetFindingId())
+	s.recorded(d)
 	return nil
+}
+
+func (s *service) recorded(d *sallyportv1.Decision) {
+	s.log.Info("decision", "kind", d.GetKind().String(), "person", d.GetPerson(), "repo", d.GetRepository(), "job", d.GetJob(), "finding", d.GetFindingId())
 }
 
 func (s *service) ListVerdicts(ctx context.Context, q *sallyportv1.ListVerdictsRequest) (*sallyportv1.ListVerdictsResponse, error) {
@@ -73,7 +77,7 @@ func (s *service) ApproveBehaviour(ctx context.Context, q *sallyportv1.ApproveBe
 	}
 	d := &sallyportv1.Decision{
 		Kind: sallyportv1.DecisionKind_DECISION_KIND_APPROVE, Person: q.Person, Reason: q.Reason,
-		Repository: q.Repository, Workflow: q.Workflow, Job: q.Job, FindingId: q.FindingId,
+		Repository: q.Repository, Workflow: q.Workflow, Job: q.Job,
 	}
 	x := q.Behaviour
 	if q.FindingId != "" {
@@ -84,11 +88,9 @@ func (s *service) ApproveBehaviour(ctx context.Context, q *sallyportv1.ApproveBe
 		if err != nil {
 			return nil, err
 		}
-		if x, err = detector.Held(f.GetBehaviour()); err != nil {
+		if d, x, err = detector.ApprovalOf(f, q.Person, q.Reason); err != nil {
 			return nil, status.Errorf(codes.FailedPrecondition, "finding %s: %v; `sallyport findings resolve` settles it, an exception keeps it from being found", q.FindingId, err)
 		}
-		a := f.GetAttribution()
-		d.Repository, d.Workflow, d.Job, d.Behaviour = a.GetRepository(), a.GetWorkflow(), a.GetJob(), f.GetBehaviour()
 		if d.GetRepository() == "" {
 			return nil, status.Errorf(codes.FailedPrecondition, "finding %s is of no job of a repository", q.FindingId)
 		}
@@ -105,10 +107,10 @@ func (s *service) ApproveBehaviour(ctx context.Context, q *sallyportv1.ApproveBe
 			Category: x.GetCategory(), Method: x.GetMethod(), Path: x.GetPath(),
 		}
 	}
-	if err := s.record(ctx, d); err != nil {
-		return nil, err
+	baseline, err := detector.Approve(ctx, s.decisions, s.teacher, d, x, time.Now())
+	if d.GetId() != "" {
+		s.recorded(d)
 	}
-	baseline, err := s.teacher.Approve(ctx, d.Repository, d.Workflow, d.Job, x, q.Person, q.Reason, d.GetTime().AsTime())
 	if err != nil {
 		return nil, s.notDone(ctx, err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // Enrolment is what an enrolled machine keeps, in a file that only root may read.
@@ -63,18 +64,7 @@ func writePrivate(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return wholefile.Sync(path, 0o600, data)
 }
 
 // enrolledSource gets credentials by the nkey of an enrolled machine.

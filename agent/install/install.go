@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-ci/sallyport/deployments/systemd"
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // Where things are on the machine.
@@ -332,23 +332,7 @@ func (i *Installer) write(path string, data []byte, mode fs.FileMode) error {
 	if err := i.makeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(full), "."+filepath.Base(full)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = io.Copy(file, bytes.NewReader(data))
-	if err == nil {
-		err = file.Chmod(mode)
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	err = errors.Join(err, file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), full)
-	}
-	if err != nil {
-		_ = os.Remove(file.Name()) // the first error counts
+	if err := wholefile.Sync(full, mode, data); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // secretFile returns the secret in a file, and makes one where there is none. The
@@ -32,16 +33,8 @@ func secretFile(path string) (string, error) {
 
 // writePrivate replaces a file that only its owner may read, at once and whole.
 func writePrivate(path, text string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
+	if err := wholefile.Sync(path, 0o600, []byte(text)); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(f.Name())))
 	}
 	return nil
 }

@@ -74,6 +74,20 @@ func (r *Repository) Checks() (out []Check) {
 	return out
 }
 
+// DropCheck deletes a check run, as GitHub does with old ones.
+func (r *Repository) DropCheck(id int64) {
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	r.checks = slices.DeleteFunc(r.checks, func(c *checkRun) bool { return c.id == id })
+}
+
+// DropRun deletes a workflow run.
+func (r *Repository) DropRun(id int64) {
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	r.runs = slices.DeleteFunc(r.runs, func(w *run) bool { return w.ID == id })
+}
+
 // run is a workflow run.
 type run struct {
 	Run
@@ -89,6 +103,10 @@ type Run struct {
 	Status, Conclusion     string
 	Jobs                   []Job
 	HeadRepository         string // OWNER/NAME; the repository itself if empty
+	// Past are the jobs of earlier attempts.
+	Past []Job
+	// Began is when its attempt did; not told if it is zero.
+	Began time.Time
 }
 
 // Job is one of a run.
@@ -100,6 +118,7 @@ type Job struct {
 	Labels             []string
 	Steps              []string
 	Started            time.Time // now if it is zero
+	Attempt            int       // that of the run if it is zero
 }
 
 // SetRun adds a workflow run, or replaces the one with its ID.
@@ -295,12 +314,16 @@ func (s *Server) runJSON(repo *Repository, w *run) map[string]any {
 	if h := s.repos[w.HeadRepository]; h != nil {
 		head = h
 	}
-	return map[string]any{
+	out := map[string]any{
 		"id": w.ID, "name": w.Name, "node_id": fmt.Sprint("WFR_", w.ID), "head_branch": w.Branch, "head_sha": w.SHA, "path": w.Path, "run_number": 1, "run_attempt": max(w.Attempt, 1),
 		"event": w.Event, "status": w.Status, "conclusion": conclusion, "workflow_id": 1, "repository": s.repositoryJSON(repo), "head_repository": s.repositoryJSON(head),
 		"html_url": fmt.Sprintf("%s/%s/actions/runs/%d", s.http.URL, repo.Name, w.ID), "pull_requests": []any{}, "display_title": w.Name,
 		"head_commit": head.headCommit(w.SHA),
 	}
+	if !w.Began.IsZero() {
+		out["run_started_at"] = stamp(w.Began)
+	}
+	return out
 }
 
 // headCommit is a commit as a workflow run tells of it.
@@ -336,15 +359,19 @@ func (s *Server) jobJSON(_ *Repository, w *run, j Job) map[string]any {
 	}
 	return map[string]any{
 		"id": j.ID, "run_id": w.ID, "name": j.Name, "head_sha": w.SHA, "status": j.Status, "conclusion": conclusion, "runner_name": runner, "labels": append([]string{}, j.Labels...),
-		"workflow_name": w.Name, "head_branch": w.Branch, "steps": steps, "started_at": stamp(started), "completed_at": completed, "run_attempt": max(w.Attempt, 1),
+		"workflow_name": w.Name, "head_branch": w.Branch, "steps": steps, "started_at": stamp(started), "completed_at": completed, "run_attempt": max(cmp.Or(j.Attempt, w.Attempt), 1),
 		"created_at": stamp(started),
 	}
 }
 
 func (s *Server) jobs(r *request, repo *Repository, w *run) (any, error) {
 	out := []any{}
-	for _, j := range page(r, w.Jobs) {
+	list := w.Jobs
+	if r.URL.Query().Get("filter") == "all" {
+		list = append(slices.Clone(w.Past), list...)
+	}
+	for _, j := range page(r, list) {
 		out = append(out, s.jobJSON(repo, w, j))
 	}
-	return map[string]any{"total_count": len(w.Jobs), "jobs": out}, nil
+	return map[string]any{"total_count": len(list), "jobs": out}, nil
 }

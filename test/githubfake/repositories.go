@@ -212,6 +212,9 @@ func (s *Server) contents(r *request, repo *Repository) (any, error) {
 	if f, ok := files[name]; ok {
 		out := entry(name, f, "file")
 		out["encoding"], out["content"] = "base64", base64.StdEncoding.EncodeToString(repo.blob(f.hash))
+		if data := repo.blob(f.hash); len(data) > 1<<20 { // larger ones are told of without their text
+			out["encoding"], out["content"] = "none", ""
+		}
 		return out, nil
 	}
 	out := []any{}
