@@ -28,7 +28,11 @@ func (f facts) jobs(w *run, r *result) []judged {
 	}
 	for _, v := range unpaired { // of jobs that GitHub has not told of yet
 		if a := v.GetAttribution(); !ranSince(all, a) {
-			out = append(out, judged{run: w, name: a.GetJob(), attempt: attemptOf(a), verdict: v})
+			name := a.GetJob()
+			if besides(all, a) {
+				name += ", on another machine"
+			}
+			out = append(out, judged{run: w, name: name, attempt: attemptOf(a), verdict: v})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b judged) int { return cmp.Compare(a.name, b.name) })
@@ -243,6 +247,15 @@ func ranSince(all []*execution, a *sallyportv1.Attribution) bool {
 	return slices.ContainsFunc(all, func(x *execution) bool {
 		key := x.verdict.GetAttribution().GetJob()
 		return x.attempt > attemptOf(a) && x.ran() && (key == a.GetJob() || key == "" && named(x.job.Name, a.GetJob()))
+	})
+}
+
+// besides says whether a verdict that is left is of the second machine of a job that has one
+// already: the node of its pod, where that is another one than the runner's.
+func besides(all []*execution, a *sallyportv1.Attribution) bool {
+	return a.GetRunner() != "" && slices.ContainsFunc(all, func(x *execution) bool {
+		of := x.verdict.GetAttribution()
+		return of.GetRunner() == a.GetRunner() && of.GetJob() == a.GetJob() && attemptOf(of) == attemptOf(a)
 	})
 }
 

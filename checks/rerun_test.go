@@ -163,3 +163,20 @@ func TestOneNameForAMatrix(t *testing.T) {
 		t.Error(got.Summary)
 	}
 }
+
+// The pod of a job may be on another node than its runner, and is judged by itself: what it did
+// counts, and is told apart.
+func TestSecondMachine(t *testing.T) {
+	w := newWorld(t)
+	sha := w.head("a")
+	r := ci(1, sha)
+	w.requested(r)
+	w.judged(r, 0, nil)
+	w.judged(r, 0, func(v *sallyportv1.Verdict) { v.Attribution.ExecutionId = "pod"; found(v, 1, true, "") })
+	w.judged(r, 1, nil)
+	w.completed(r)
+	got := w.wants(sha, failure, "1 threat")
+	if !strings.Contains(got.Summary, "| `build` |") || !strings.Contains(got.Summary, "`build, on another machine`") || strings.Contains(got.Summary, "not observed") {
+		t.Errorf("%s", got.Summary)
+	}
+}
