@@ -253,7 +253,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	running.Go(func() { a.workspaces.work(stopTicking) })
 	running.Go(func() { a.digests.work(stopTicking) })
-	running.Go(func() { a.containers.pods.answerQuestions(a.cfg.MachineRoot, a.log, stopTicking) })
+	running.Go(func() { a.containers.pods.answerQuestions(ctx, a.cfg.MachineRoot, a.log, stopTicking) })
 	if err := a.requests.watchLibraries(); err != nil {
 		a.log.Warn("not all requests are seen", "error", err)
 	}

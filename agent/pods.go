@@ -155,8 +155,8 @@ func (t *podTable) learn(p *pod, patience time.Duration) {
 
 // answerQuestions asks the machine's container runtime, off the path of events, until stop
 // is closed.
-func (t *podTable) answerQuestions(root string, log *slog.Logger, stop <-chan struct{}) {
-	ctx, cancel := context.WithCancel(context.Background())
+func (t *podTable) answerQuestions(ctx context.Context, root string, log *slog.Logger, stop <-chan struct{}) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
 		<-stop

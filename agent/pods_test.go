@@ -102,7 +102,7 @@ func TestPodLabels(t *testing.T) {
 	m := newMachine(t)
 	f := m.runtime()
 	long := "arc-" + strings.Repeat("x", 45) + "-runner-abcde" // 62 characters; a pod's name has 63
-	f.add(1, "arc", long, map[string]string{"actions.github.com/scale-set-name": "arc", "actions.github.com/organization": "example"})
+	f.add(1, "arc", long, map[string]string{"actions.github.com/scale-set-name": "arc", "actions.github.com/enterprise": "example"})
 	f.add(2, "arc", long[:54]+"-workflow", map[string]string{runnerPodLabel: long})
 	f.add(3, "arc", long[:49]+"-step-12ab34cd", map[string]string{runnerPodLabel: "arc-other"})
 	f.add(4, "elsewhere", "x", map[string]string{runnerPodLabel: long})
@@ -126,7 +126,7 @@ func TestPodLabels(t *testing.T) {
 		if c.GetPodNamespace() != "arc" && n != 4 || c.GetPod() == "" {
 			t.Errorf("pod %d is told as %v", n, c)
 		}
-		if n == 1 && !maps.Equal(c.GetPodLabels(), map[string]string{"actions.github.com/scale-set-name": "arc", "actions.github.com/organization": "example"}) {
+		if n == 1 && !maps.Equal(c.GetPodLabels(), map[string]string{"actions.github.com/scale-set-name": "arc", "actions.github.com/enterprise": "example"}) {
 			t.Errorf("labels %v", c.GetPodLabels())
 		}
 	}

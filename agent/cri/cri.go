@@ -210,39 +210,28 @@ func newestOf(answer []byte, uid string) (newest Pod, found bool, err error) {
 		var itsUID string
 		var at uint64
 		err := eachField(value, func(field protowire.Number, value []byte, n uint64) error {
-			switch field {
-			case sandboxMetadata:
-				return eachField(value, func(field protowire.Number, value []byte, _ uint64) error {
-					switch field {
-					case metadataName:
-						pod.Name = string(value)
-					case metadataUID:
-						itsUID = string(value)
-					case metadataNamespace:
-						pod.Namespace = string(value)
-					}
-					return nil
-				})
-			case sandboxCreatedAt:
+			if field == sandboxCreatedAt {
 				at = n
-			case sandboxLabels:
-				var key, label string
-				err := eachField(value, func(field protowire.Number, value []byte, _ uint64) error {
-					switch field {
-					case entryKey:
-						key = string(value)
-					case entryValue:
-						label = string(value)
+				return nil
+			}
+			if field != sandboxMetadata && field != sandboxLabels {
+				return nil
+			}
+			texts, err := textsOf(value)
+			if field == sandboxMetadata {
+				// One that comes in parts is put together, as by any reader of protobuf.
+				for number, to := range map[protowire.Number]*string{metadataName: &pod.Name, metadataUID: &itsUID, metadataNamespace: &pod.Namespace} {
+					if said, ok := texts[number]; ok {
+						*to = said
 					}
-					return nil
-				})
-				if pod.Labels == nil {
-					pod.Labels = make(map[string]string)
 				}
-				pod.Labels[key] = label
 				return err
 			}
-			return nil
+			if pod.Labels == nil {
+				pod.Labels = make(map[string]string)
+			}
+			pod.Labels[texts[entryKey]] = texts[entryValue]
+			return err
 		})
 		if err == nil && itsUID == uid && (!found || at >= newestAt) {
 			newest, newestAt, found = pod, at, true
@@ -250,6 +239,16 @@ func newestOf(answer []byte, uid string) (newest Pod, found bool, err error) {
 		return err
 	})
 	return newest, found, err
+}
+
+// textsOf returns the fields of a message that are texts, by number.
+func textsOf(message []byte) (map[protowire.Number]string, error) {
+	texts := make(map[protowire.Number]string)
+	err := eachField(message, func(field protowire.Number, value []byte, _ uint64) error {
+		texts[field] = string(value)
+		return nil
+	})
+	return texts, err
 }
 
 // eachField calls f with each field of a message that is a varint or a run of bytes.

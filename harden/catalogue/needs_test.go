@@ -67,9 +67,9 @@ func TestFor(t *testing.T) {
 			with: with{"token": ""}, token: Out,
 		},
 		{name: "a setup action holds the token and needs nothing", uses: "actions/setup-go@v5", token: In},
-		{name: "download of what this run made", uses: "actions/download-artifact@v4", token: Out}, //nolint:misspell // GitHub's own name.
+		{name: "download of what this run made", uses: "actions/download-artifact@v4", token: Out},
 		{
-			name: "download of what another run made", uses: "actions/download-artifact@v4", //nolint:misspell // GitHub's own name.
+			name: "download of what another run made", uses: "actions/download-artifact@v4",
 			with: with{"github-token": "${{ github.token }}"}, token: In, sure: "actions: read",
 		},
 		{

@@ -21,7 +21,7 @@ const (
 // alerts are only read.
 var scopes = map[Scope]struct{ least, most Access }{
 	"actions":              {Read, Write},
-	"artifact-metadata":    {Read, Write}, //nolint:misspell // GitHub's own name.
+	"artifact-metadata":    {Read, Write},
 	"attestations":         {Read, Write},
 	"checks":               {Read, Write},
 	"contents":             {Read, Write},
