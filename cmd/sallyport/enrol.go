@@ -18,7 +18,7 @@ func newEnrolCommand() *cobra.Command {
 		Short: "Let machines in: keys for enrolment, who is enrolled, who was refused",
 		Long: `A machine of one's own is enrolled once, with a key that is made here; then its agent
 has a credential of its own, which can be revoked. docs/identity.md says how.`,
-		Args: cobra.NoArgs,
+		Args: maximumArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newEnrolCreateCommand(), newEnrolListCommand(), newEnrolRevokeCommand(), newEnrolRefusedCommand())

@@ -149,7 +149,7 @@ Exit codes: 0 done; 1 if a repository failed, or if it was stopped; 2 wrong usag
   sallyport harden org acme --observed observed.jsonl
   sallyport harden org acme --max-new 10 --exclude 'legacy-*'
   sallyport harden org acme --app-id 12345 --app-key app.pem --json >harden.json`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(cmd.Context(), args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
