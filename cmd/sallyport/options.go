@@ -131,6 +131,13 @@ func (o *options) prepare(cmd *cobra.Command, address string) error {
 	if err := o.limits.Valid(); err != nil {
 		return usageError(err)
 	}
+	if o.policies != "" { // the folder that nobody named need not be there
+		if info, err := os.Stat(o.policies); err != nil {
+			return usageError(fmt.Errorf("--policies: %w", err))
+		} else if !info.IsDir() {
+			return usageError(fmt.Errorf("--policies: %s is no folder", o.policies))
+		}
+	}
 	if o.external.URL != "" {
 		if err := o.external.Valid(); err != nil {
 			return usageError(err)

@@ -168,6 +168,13 @@ func lockData(dir string) (unlock func() error, err error) {
 const stopTimeout = 30 * time.Second
 
 func (s *stack) startEngine(ctx context.Context) error {
+	addr, public, err := s.engineAddresses()
+	if err != nil {
+		return err
+	}
+	if err := free("clickhouse", s.o.clickhouse); err != nil {
+		return err
+	}
 	library, err := engine.Fetch(ctx, engine.FetchConfig{File: s.o.engine, Progress: os.Stderr})
 	if err != nil {
 		return err
@@ -183,10 +190,6 @@ func (s *stack) startEngine(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find own program: %w", err)
-	}
-	addr, public, err := s.engineAddresses()
-	if err != nil {
-		return err
 	}
 	s.engine, err = engine.Start(ctx, engine.StartConfig{
 		Command: []string{self, "db"}, Library: library, Dir: filepath.Join(s.o.data, "clickhouse"), Addr: addr, Public: public,
@@ -255,6 +258,9 @@ func (s *stack) useStore(ctx context.Context, dsn string) (err error) {
 func (s *stack) startNATS(ctx context.Context) error {
 	host, port, err := hostPort("nats", s.o.nats)
 	if err != nil {
+		return err
+	}
+	if err := free("nats", s.o.nats); err != nil {
 		return err
 	}
 	password, err := secretFile(filepath.Join(s.o.data, agentPasswordFile))
