@@ -81,7 +81,7 @@ func dial(o clientOptions, out io.Writer) (*client, error) {
 		a, err := readAddresses(o.data)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, fmt.Errorf("no server runs with the data folder %s; start one with `sallyport up`, or name one with --server", o.data)
+			return nil, noServer(o.data, "one with --server")
 		case errors.Is(err, fs.ErrPermission):
 			return nil, fmt.Errorf("%s belongs to another user: use sudo, or --server with --token", o.data)
 		case err != nil:
@@ -108,6 +108,16 @@ func dial(o clientOptions, out io.Writer) (*client, error) {
 		c.colour.On = terminal.Coloured(f, os.LookupEnv)
 	}
 	return c, nil
+}
+
+// noServer is the error of who asks where no `sallyport up` runs; otherwise is how else to
+// name one.
+func noServer(data, otherwise string) error {
+	const s = "no server runs with the data folder %s; start one with `sallyport up`, or name %s"
+	if os.Geteuid() != 0 && data == defaultDataDir() {
+		return fmt.Errorf(s+"; one that root started is asked with sudo", data, otherwise)
+	}
+	return fmt.Errorf(s, data, otherwise)
 }
 
 // explain turns the answer of a call that failed into words for a person.

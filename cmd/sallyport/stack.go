@@ -287,7 +287,10 @@ func (s *stack) startNATS(ctx context.Context) error {
 	}
 	s.parts.onStop("NATS", func() error { s.nats.Shutdown(); return nil })
 	s.addresses.NATS = strings.TrimPrefix(s.nats.URL(), "nats://")
-	agentURL := s.nats.AgentURL(password)
+	agentURL, err := s.agentURL(password)
+	if err != nil {
+		return err
+	}
 	if err := writePrivate(filepath.Join(s.o.data, agentFile), "SALLYPORT_NATS="+agentURL+"\n"); err != nil {
 		return err
 	}
@@ -663,11 +666,14 @@ func (s *stack) banner(took time.Duration) {
 	} else {
 		row("agent", "not here", s.kernel)
 		if s.nats != nil {
-			row("", "start one", "sudo env $(cat "+filepath.Join(s.o.data, agentFile)+") sallyport-agent")
+			row("", "start one", `sudo sh -c 'set -a; . "`+filepath.Join(s.o.data, agentFile)+`"; exec sallyport-agent'`)
 		}
 	}
 	if s.nats != nil {
 		row("NATS", s.nats.URL(), "agents' address and password: "+filepath.Join(s.o.data, agentFile))
+		if s.o.identity.agentsNATS == "" && unspecified(s.o.nats) {
+			row("", "no address for other machines", "say by --agents-nats which they reach; agent.env has it then")
+		}
 	} else {
 		row("NATS", s.js.Conn().ConnectedUrlRedacted(), "not of this process")
 	}
