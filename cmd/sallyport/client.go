@@ -99,6 +99,9 @@ func dial(o clientOptions, out io.Writer) (*client, error) {
 	if c.token == "" {
 		return nil, usageError(errors.New("--server needs --token or SALLYPORT_TOKEN"))
 	}
+	if strings.Contains(c.server, "://") {
+		return nil, usageError(fmt.Errorf("--server %q is a URL: it takes the address of the gRPC API, HOST:PORT", c.server))
+	}
 	var err error
 	if c.conn, err = grpc.NewClient(c.server, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 		return nil, usageError(fmt.Errorf("--server %q: %w", c.server, err))
