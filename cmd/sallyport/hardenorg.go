@@ -175,6 +175,9 @@ func (o *orgOptions) run(ctx context.Context, org string, out, said io.Writer) e
 	if o.maxNew < 0 || o.parallel < 1 {
 		return usageError(errors.New("--max-new is not below 0, --parallel not below 1"))
 	}
+	if !o.dryRun && !o.github.somebody() {
+		return usageError(errors.New("nobody may open pull requests without a name: give a token in GITHUB_TOKEN, or an App by --app-id and --app-key, or --dry-run"))
+	}
 	bar := &progress{out: said}
 	if f, ok := said.(*os.File); ok {
 		bar = newProgress(f)
