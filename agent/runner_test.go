@@ -149,8 +149,8 @@ func TestOfficialRunner(t *testing.T) {
 	write("compile.sh", `DIR/mark/plain
 env -i DIR/mark/cleared
 GITHUB_JOB=other GITHUB_REPOSITORY=evil/other GITHUB_RUN_ID=1 GITHUB_ACTION=nobody RUNNER_NAME=x bash -c 'DIR/mark/forged; true'
-(setsid sh -c '(nohup sh -c "sleep 0.3; DIR/mark/detached" >/dev/null 2>&1 &)' &)
-sleep 1
+(setsid sh -c '(nohup sh -c "sleep 0.3; DIR/mark/detached; echo >DIR/done" >/dev/null 2>&1 &)' &)
+for i in {1..100}; do [ -e DIR/done ] && break; sleep 0.1; done
 `)
 	write("publish.sh", "DIR/mark/second\n")
 	// The worker gives each step its environment.

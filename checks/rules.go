@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -87,13 +88,22 @@ const (
 	maxApprovals = 1000
 )
 
+// typeNames are what the YAML library says of Go types, which nobody who writes a file knows.
+var typeNames = regexp.MustCompile(`(?m) (in|into) (type )?(struct|\[*\]*checks\.).*$`)
+
 // ParseRules reads the file of a repository. The error says where what is wrong.
 func ParseRules(text []byte) (*Rules, error) {
 	r := new(Rules)
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(r); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read %s: %w", RulesFile, err)
+		return nil, fmt.Errorf("read %s: %s", RulesFile, typeNames.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml: "), ""))
+	}
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read %s: there is more than one document in it", RulesFile)
+	}
+	if r.Version == 0 {
+		return nil, fmt.Errorf("read %s: version is missing: it is 1", RulesFile)
 	}
 	if r.Version != 1 {
 		return nil, fmt.Errorf("read %s: version %d, this program reads 1", RulesFile, r.Version)
@@ -141,6 +151,9 @@ func (r *Rules) fill() {
 func (a *Approval) check() error {
 	if a.Target == "" && a.Policy == "" && a.Program == "" {
 		return errors.New("it settles everything: name a target, a program or a policy")
+	}
+	if strings.Contains(a.Target, "://") {
+		return fmt.Errorf("target %q is a URL: name its host alone", a.Target)
 	}
 	return checkEntry(a.Owner, a.Reason, a.Until, a.Workflow, a.Job, a.Target, a.Program)
 }

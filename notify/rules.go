@@ -171,7 +171,7 @@ type rulesFile struct {
 }
 
 // typeNames are what the YAML library says of Go types, which nobody who writes a file knows.
-var typeNames = regexp.MustCompile(` (in|into) (type )?notify\.\w+`)
+var typeNames = regexp.MustCompile(` (in|into) (type )?[][*a-z]*notify\.\w+`)
 
 // ParseRules reads a file. The error names every fault that can be told apart, with its line.
 func ParseRules(name string, data []byte) (*Rules, error) {

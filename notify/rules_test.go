@@ -162,8 +162,9 @@ func TestRulesRefuse(t *testing.T) {
 		{"C0123456789", "alerts"}:                                               `channel "alerts" is no identity`,
 		{"repeat-window: 10m", "repeat-window: ten"}:                            `"ten" is no time such as 5m`,
 		{"  oncall: {slack", "  on call: {slack"}:                               "sink on call: its name is not",
-		{rulesText, ""}:             "EOF",
-		{rulesText, "routes: []\n"}: "there are no sinks",
+		{rulesText, ""}:                        "EOF",
+		{rulesText, "sinks: [{terminal: {}}]"}: "line 1: cannot unmarshal !!seq",
+		{rulesText, "routes: []\n"}:            "there are no sinks",
 	} {
 		_, err := ParseRules("alerts.yaml", []byte(strings.Replace(rulesText, change[0], change[1], 1)))
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -124,7 +124,7 @@ func (s *service) finding(ctx context.Context, id string) (*sallyportv1.Finding,
 	}
 	f, err := s.store.Finding(ctx, id)
 	if err != nil {
-		return nil, s.failed(ctx, fmt.Errorf("get finding %s: %w", id, err))
+		return nil, s.failed(ctx, err) // it says which
 	}
 	return f, nil
 }

@@ -131,8 +131,15 @@ func (s *Server) Serve(ctx context.Context, rpc, rest net.Listener) error {
 	}
 
 	ended := make(chan error, 3)
-	go func() { ended <- g.Serve(rpc) }()
-	go func() { ended <- g.Serve(memory) }()
+	for _, l := range []net.Listener{rpc, memory} {
+		go func() {
+			err := g.Serve(l)
+			if errors.Is(err, grpc.ErrServerStopped) { // before it had begun
+				err = nil
+			}
+			ended <- err
+		}()
+	}
 	go func() {
 		if err := h.Serve(rest); !errors.Is(err, http.ErrServerClosed) {
 			ended <- err

@@ -98,6 +98,30 @@ func serveAPI(t *testing.T, s *store.Store, baselines Baselines, health func() [
 	}
 }
 
+// What is told to stop before it has begun to serve has not failed.
+func TestStoppedAtOnce(t *testing.T) {
+	srv, err := New(Config{
+		Store: new(store.Store), Baselines: shelf{}, Teacher: nobody{}, Decisions: nobody{}, Verdicts: nobody{}, Token: token,
+		Health: func() []*sallyportv1.PartHealth { return nil }, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 50 {
+		var listeners [2]net.Listener
+		for i := range listeners {
+			if listeners[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := srv.Serve(ctx, listeners[0], listeners[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // recorded is a store with 40 runs of acme/shop, many of them at the same time,
 // one of them with processes and flows, and 25 findings.
 func recorded(t *testing.T) *store.Store {

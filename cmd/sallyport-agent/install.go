@@ -80,6 +80,9 @@ var (
 var addressSettings = []string{"SALLYPORT_NATS", "SALLYPORT_SERVER"}
 
 func (o *options) runInstall(ctx context.Context) error {
+	if err := o.needsRoot(); err != nil {
+		return err
+	}
 	settings := make(map[string]string)
 	o.flags.Visit(func(f *pflag.Flag) {
 		if slices.Contains(ownFlags, f.Name) || f.Name == "state" || f.Name == "socket" {
@@ -123,9 +126,17 @@ func hasPassword(addresses string) bool {
 	})
 }
 
-func (o *options) installer(settings map[string]string) (*install.Installer, error) {
+// needsRoot is said before anything else that is wrong: it may come of it.
+func (o *options) needsRoot() error {
 	if os.Geteuid() != 0 && !o.install.dryRun {
-		return nil, errors.New("this needs root; --dry-run says what it would do")
+		return errors.New("this needs root; --dry-run says what it would do")
+	}
+	return nil
+}
+
+func (o *options) installer(settings map[string]string) (*install.Installer, error) {
+	if err := o.needsRoot(); err != nil {
+		return nil, err
 	}
 	cfg := install.Config{
 		Root: o.install.root, Proc: "/proc", Program: "/proc/self/exe", Settings: settings, Runners: o.install.runners,

@@ -54,13 +54,19 @@ Usage:
   sallyport-agent --nats nats://agent:PASSWORD@HOST:4222
   sallyport-agent --nats tls://HOST:4222,tls://HOST:4222 --nats-creds FILE --agent-id NAME
   sallyport-agent --server https://HOST
-  sallyport-agent enrol --server https://HOST [--name NAME] [--enrol-key-file FILE]
   sallyport-agent --check
-  sallyport-agent start|status|stop
-  sallyport-agent hook completed
-  sallyport-agent report [--markdown | --json] [--execution ID] [--wait 2s]
-  sallyport-agent install [--runner DIR] [--dry-run]
-  sallyport-agent uninstall [--purge] [--dry-run]
+  sallyport-agent COMMAND [--help]
+
+Commands:
+  start       run an agent in the background
+  status      say how the agent is
+  stop        end the agent that start has started
+  install     set this machine up: program, settings, systemd unit, runners' hooks
+  uninstall   take that away again
+  reload      hand over to the next agent, for systemd
+  enrol       enrol this machine at a server, once
+  report      print what a job did
+  hook        tell the agent where a job begins and ends, for the runner's hooks
 
 It needs root (or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_PTRACE). While NATS
 is away events are kept in the state folder and sent later, in order, none twice.
@@ -70,34 +76,10 @@ holds a password; give it by environment, not as an argument that others can rea
 
 With --server the agent asks the server for a credential and for where NATS is: with
 GitHub's OIDC token in a job that has "permissions: id-token: write", or as a machine that
-was enrolled. enrol enrols this machine, once, for the key that "sallyport enrol create"
-printed, from a file or from SALLYPORT_ENROL_KEY; the agent needs no flag after it
-(docs/identity.md). Until the server lets the agent in, it keeps what it sees.
+was enrolled (docs/identity.md). Until the server lets the agent in, it keeps what it sees.
 
 An agent that starts while another one runs on the machine takes its work over: what
 happens meanwhile is told once, by one of them.
-
-start runs an agent in the background, with the flags that it is given, and returns once
-everything that is to be watched is, or with the reason why not. status says how the agent
-is; stop ends it and says what was lost and what was not sent. An agent that start did not
-start is left alone by it.
-
-hook started and hook completed are for the runner's job hooks
-(ACTIONS_RUNNER_HOOK_JOB_STARTED, ACTIONS_RUNNER_HOOK_JOB_COMPLETED): they tell the agent
-where a job begins and ends, and wait until it has sent what it saw. They never fail a
-job: without an agent they say so and exit with 0. hook completed adds a summary of the job
-to the file that GITHUB_STEP_SUMMARY names.
-
-report prints what the job that it runs in did until now: as text, as Markdown for
-$GITHUB_STEP_SUMMARY, or as JSON. Root may ask outside of jobs, too, for the only job that
-runs or the one that --execution names. Exit code 1: no agent listens, or none of its jobs
-is yours.
-
-install sets this machine up, and may be done again: the program in /usr/local/bin (the one
-before stays as sallyport-agent.previous), its flags and SALLYPORT_ variables as settings in
-/etc/sallyport/agent.env, the systemd unit, and hooks in the .env of the runners that it
-finds, before those that are there. An agent that runs hands over to the new one.
-uninstall takes it away again and restores .env (docs/self-hosted.md).
 
 Flags:
 %s
@@ -163,7 +145,7 @@ func run(args []string) int {
 	flags := newFlags(&o)
 	if err := o.parse(flags, args, os.LookupEnv); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
-			fmt.Printf(usage, flags.FlagUsages())
+			fmt.Print(helpFor(args, flags))
 			return exitOK
 		}
 		fmt.Fprintf(os.Stderr, "sallyport-agent: %v\nsee sallyport-agent --help\n", err)
@@ -219,7 +201,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.redactionRules, "redaction-rules", "", "file of rules on top of the built-in ones for what is a secret (docs/redaction.md)")
 	f.Int64Var(&o.spoolSize, "spool-bytes", 1<<30, "most bytes to keep on disk while NATS is away")
 	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
-	f.BoolVar(&o.json, "json", false, "log as JSON lines; of report: print JSON")
+	f.BoolVar(&o.json, "json", false, "log as JSON lines; of commands: print JSON")
 	f.BoolVar(&o.markdown, "markdown", false, "of report: print Markdown")
 	f.StringVar(&o.execution, "execution", "", "of report: identity of the job's execution")
 	f.DurationVar(&o.wait, "wait", 2*time.Second, "of report: how long the server may take to judge the job, 10s at most")

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,11 +34,16 @@ read; 2 wrong usage.`,
 		Example: `  sallyport actions list --org acme --json >monday.json
   sallyport actions diff monday.json --org acme
   sallyport actions diff main-checkout pull-checkout --check`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 || len(args) > 2 {
+				return usageError(errors.New("give OLD and NEW, or OLD and --org"))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, said := cmd.Context(), cmd.ErrOrStderr()
 			if (s.Organisation != "") == (len(args) == 2) {
-				return usageError(fmt.Errorf("give OLD and NEW, or OLD and --org"))
+				return usageError(errors.New("give OLD and NEW, or OLD and --org"))
 			}
 			before, err := s.readInventory(cmd, args[0])
 			if err != nil {

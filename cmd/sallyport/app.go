@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -112,6 +113,9 @@ func newAppCreateCommand() *cobra.Command {
 (a manifest). You look at it and press one button; GitHub comes back here, and the App's key and
 the secret of its webhooks are written into --dir, for sallyport up and sallyport checks. They are
 shown nowhere.
+
+The page is for a browser on this machine; for one elsewhere forward its port by ssh (the command
+is printed). A sallyport up that runs already has to be started again to find the App.
 
 --url is where GitHub reaches this Sallyport: its webhooks go to URL/github/webhook, which a proxy
 with TLS passes on to --webhooks of sallyport up.
@@ -232,6 +236,9 @@ func (c *creation) run(ctx context.Context, out io.Writer) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	fmt.Fprintf(out, "Open %s/ in a browser on this machine, and make the App there.\n", here)
+	if a, ok := l.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
+		fmt.Fprintf(out, "If the browser is elsewhere, forward the port: ssh -N -L %d:%s THIS-MACHINE, and open the same address there.\n", a.Port, a)
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	var result made
@@ -249,7 +256,7 @@ func (c *creation) run(ctx context.Context, out io.Writer) error {
 	if result.err != nil || err != nil {
 		return errors.Join(result.err, err)
 	}
-	_, err = fmt.Fprintf(out, "%s is made (App %d); its key and the secret of its webhooks are in %s.\nInstall it: %s/installations/new\nThen: sallyport up --github-app %s\n",
+	_, err = fmt.Fprintf(out, "%s is made (App %d); its key and the secret of its webhooks are in %s.\nInstall it: %s/installations/new\nThen start sallyport up, or start it again if it runs: sallyport up --github-app %s\n",
 		result.app.Name, result.app.ID, c.folder, result.app.URL, c.folder)
 	return err
 }

@@ -39,6 +39,10 @@ func TestAppCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	here := regexp.MustCompile(`http://[0-9.:]+/`).FindString(first)
+	// A server has no browser.
+	if second, err := lines.ReadString('\n'); err != nil || !regexp.MustCompile(`ssh -N -L ([0-9]+):127\.0\.0\.1:[0-9]+ `).MatchString(second) {
+		t.Errorf("%q, %v", second, err)
+	}
 	get := func(address string) (int, string) {
 		t.Helper()
 		resp, err := http.Get(address)

@@ -49,10 +49,14 @@ how many clean runs and by what evidence, and everything that they did. --reposi
 }
 
 func stability(b *sallyportv1.Baseline) string {
+	state := fmt.Sprintf("learning (%d of %d)", b.Runs, b.RunsNeeded)
 	if b.Stable {
-		return "stable"
+		state = "stable"
 	}
-	return fmt.Sprintf("learning (%d of %d)", b.Runs, b.RunsNeeded)
+	if b.Frozen {
+		state += ", frozen"
+	}
+	return state
 }
 
 func (c *client) listBaselines(baselines []*sallyportv1.Baseline) error {
@@ -117,7 +121,7 @@ func (c *client) showBaseline(b *sallyportv1.Baseline) error {
 		return err
 	}
 	if len(of(b, egress)) == 0 {
-		if _, err := fmt.Fprintln(c.out, "No egress: any will be new."); err != nil {
+		if _, err := fmt.Fprint(c.out, "No egress: any will be new.\n\n"); err != nil {
 			return err
 		}
 	}

@@ -54,6 +54,9 @@ func newChecksCommand() *cobra.Command {
 		if o.checks.folder == "" {
 			return usageError(errors.New("which GitHub App keeps the checks? Make one with sallyport app create, and give its folder as --github-app"))
 		}
+		if _, err := readApp(o.checks.folder); err != nil { // before anything is waited for
+			return usageError(err)
+		}
 		return o.runApart(ctx, stream.PartChecks, func(s *stack) []step {
 			return []step{s.connectNATS, s.openBaselines, s.startChecks}
 		})

@@ -81,7 +81,7 @@ func dial(o clientOptions, out io.Writer) (*client, error) {
 		a, err := readAddresses(o.data)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, fmt.Errorf("no server runs with the data folder %s; start one with `sallyport up`, or name one with --server", o.data)
+			return nil, noServer(o.data, "one with --server")
 		case errors.Is(err, fs.ErrPermission):
 			return nil, fmt.Errorf("%s belongs to another user: use sudo, or --server with --token", o.data)
 		case err != nil:
@@ -99,6 +99,9 @@ func dial(o clientOptions, out io.Writer) (*client, error) {
 	if c.token == "" {
 		return nil, usageError(errors.New("--server needs --token or SALLYPORT_TOKEN"))
 	}
+	if strings.Contains(c.server, "://") {
+		return nil, usageError(fmt.Errorf("--server %q is a URL: it takes the address of the gRPC API, HOST:PORT", c.server))
+	}
 	var err error
 	if c.conn, err = grpc.NewClient(c.server, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 		return nil, usageError(fmt.Errorf("--server %q: %w", c.server, err))
@@ -108,6 +111,16 @@ func dial(o clientOptions, out io.Writer) (*client, error) {
 		c.colour.On = terminal.Coloured(f, os.LookupEnv)
 	}
 	return c, nil
+}
+
+// noServer is the error of who asks where no `sallyport up` runs; otherwise is how else to
+// name one.
+func noServer(data, otherwise string) error {
+	const s = "no server runs with the data folder %s; start one with `sallyport up`, or name %s"
+	if os.Geteuid() != 0 && data == defaultDataDir() {
+		return fmt.Errorf(s+"; one that root started is asked with sudo", data, otherwise)
+	}
+	return fmt.Errorf(s, data, otherwise)
 }
 
 // explain turns the answer of a call that failed into words for a person.

@@ -15,7 +15,7 @@ func newDBCommand() *cobra.Command {
 		Short:  "Run the embedded ClickHouse (started by `sallyport up`)",
 		Long:   "Runs the embedded ClickHouse as `sallyport up` starts it: its settings come as one\nline of JSON on standard input, and it ends when standard input does.",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   maximumArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if code := engine.RunChild(cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()); code != 0 {
 				return &exitError{code}
@@ -68,7 +68,7 @@ func newDBFetchCommand() *cobra.Command {
 		Long: `Fetches the embedded ClickHouse (a shared library, 178 MB packed) through npm, checks
 it against the digest that this program knows, and unpacks it into the user's cache.
 Does nothing if it is there.`,
-		Args: cobra.NoArgs,
+		Args: maximumArgs(0),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			return setFromEnvironment(cmd)
 		},

@@ -288,11 +288,13 @@ func newFindingsSettleCommand(acknowledge bool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "ack FINDING",
 		Short:   "Say that you look at a finding",
+		Long:    "Notes that somebody looks at a finding, with who and why. It stays to be settled, by\nsallyport findings resolve or sallyport baseline approve.",
 		Example: `  sallyport findings ack 0f3a9c… --reason "asking the team"`,
 		Args:    oneArgument,
 	}
 	if !acknowledge {
 		cmd.Use, cmd.Short = "resolve FINDING", "Say what a finding was, and be done with it"
+		cmd.Long = "Settles a finding: as expected or false-alarm, which nobody has to do anything about, as\nfixed, or as an incident, which keeps the check of its commit red. The baseline stays as it\nis: what is to be normal from now on, sallyport baseline approve says."
 		cmd.Example = `  sallyport findings resolve 0f3a9c… --outcome expected --reason "the new mirror"`
 		cmd.Flags().StringVar(&outcome, "outcome", "", "what it was: expected, false-alarm, fixed or incident; needed")
 	}

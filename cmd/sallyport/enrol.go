@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
@@ -18,7 +20,7 @@ func newEnrolCommand() *cobra.Command {
 		Short: "Let machines in: keys for enrolment, who is enrolled, who was refused",
 		Long: `A machine of one's own is enrolled once, with a key that is made here; then its agent
 has a credential of its own, which can be revoked. docs/identity.md says how.`,
-		Args: cobra.NoArgs,
+		Args: maximumArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newEnrolCreateCommand(), newEnrolListCommand(), newEnrolRevokeCommand(), newEnrolRefusedCommand())
@@ -117,11 +119,14 @@ func newEnrolRevokeCommand() *cobra.Command {
 		Long: `Revokes an enrolment key, or cuts off a machine that is enrolled: at once on the embedded
 NATS; on another one when its credential ends (--credential-lifetime). Machines that a
 revoked key has enrolled stay.`,
-		Example: "  sallyport enrol revoke vm-7",
+		Example: "  sallyport enrol revoke org-lhasirhrr7xp3vd7jsayalyzmy-vm-7    # as sallyport enrol list names it",
 		Args:    oneArgument,
 	}
 	question(cmd, func(ctx context.Context, c *client, args []string) error {
 		answer, err := sallyportv1.NewIdentityServiceClient(c.conn).RevokeEnrolment(ctx, &sallyportv1.RevokeEnrolmentRequest{Id: args[0]})
+		if status.Code(err) == codes.NotFound {
+			return &notFoundError{fmt.Errorf("there is no enrolment key or machine %q; `sallyport enrol list` has their IDs", args[0])}
+		}
 		if err != nil {
 			return err
 		}

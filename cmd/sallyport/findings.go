@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 
 func newFindingsCommand() *cobra.Command {
 	var repository, run, severity string
+	var open bool
 	var limit uint
 	cmd := &cobra.Command{
 		Use:   "findings [ID]",
@@ -24,6 +26,7 @@ func newFindingsCommand() *cobra.Command {
 ancestry, why it was found, and what to do.`,
 		Example: `  sallyport findings
   sallyport findings --severity high --repository acme/shop
+  sallyport findings --open
   sallyport findings --json | jq -r .message`,
 		Args: maximumArgs(1),
 	}
@@ -38,12 +41,13 @@ ancestry, why it was found, and what to do.`,
 				return err
 			}
 		}
-		return c.listFindings(ctx, q, int(limit))
+		return c.listFindings(ctx, q, int(limit), open)
 	})
 	f := cmd.Flags()
 	f.StringVar(&repository, "repository", "", "only this repository, OWNER/NAME")
 	f.StringVar(&run, "run", "", "only this run")
 	f.StringVar(&severity, "severity", "", "only from this severity: low, medium, high or critical")
+	f.BoolVar(&open, "open", false, "only those that nobody has settled yet")
 	f.UintVar(&limit, "limit", 20, "most findings to list, 0 for all")
 	cmd.AddCommand(newFindingsListCommand(cmd), newFindingsSettleCommand(true), newFindingsSettleCommand(false))
 	return cmd
@@ -133,7 +137,8 @@ func (c *client) explainFinding(ctx context.Context, a *sallyportv1.GetFindingRe
 	return err
 }
 
-func (c *client) listFindings(ctx context.Context, q *sallyportv1.ListFindingsRequest, limit int) error {
+// listFindings lists findings; with open only those that nobody has settled.
+func (c *client) listFindings(ctx context.Context, q *sallyportv1.ListFindingsRequest, limit int, open bool) error {
 	decided := make(map[string]string)
 	findings, err := all(limit, func(size int32, token string) ([]*sallyportv1.Finding, string, error) {
 		q.PageSize, q.PageToken = size, token
@@ -141,7 +146,14 @@ func (c *client) listFindings(ctx context.Context, q *sallyportv1.ListFindingsRe
 		for _, d := range a.GetDecisions() {
 			decided[d.GetFindingId()] = findingState(d)
 		}
-		return a.GetFindings(), a.GetNextPageToken(), err
+		found := a.GetFindings()
+		if open {
+			found = slices.DeleteFunc(found, func(f *sallyportv1.Finding) bool {
+				state := decided[f.GetId()]
+				return state != "" && state != acknowledged
+			})
+		}
+		return found, a.GetNextPageToken(), err
 	})
 	if err != nil {
 		return err
@@ -165,6 +177,9 @@ func (c *client) listFindings(ctx context.Context, q *sallyportv1.ListFindingsRe
 	switch {
 	case c.json:
 		return nil
+	case len(rows) == 0 && open:
+		_, err := fmt.Fprintln(c.out, "No open findings.")
+		return err
 	case len(rows) == 0:
 		_, err := fmt.Fprintln(c.out, "No findings.")
 		return err
@@ -187,11 +202,14 @@ func (c *client) showFinding(ctx context.Context, id string) error {
 	return t.Deliver(ctx, notify.Alert{Items: []notify.Item{{Finding: a.Finding}}})
 }
 
+// acknowledged is the state of a finding that somebody looks at: it is open still.
+const acknowledged = "acknowledged"
+
 // findingState is what a finding is after a decision about it.
 func findingState(d *sallyportv1.Decision) string {
 	switch d.GetKind() {
 	case sallyportv1.DecisionKind_DECISION_KIND_ACKNOWLEDGE:
-		return "acknowledged"
+		return acknowledged
 	case sallyportv1.DecisionKind_DECISION_KIND_RESOLVE:
 		return d.GetOutcome()
 	case sallyportv1.DecisionKind_DECISION_KIND_APPROVE:

@@ -72,6 +72,13 @@ func (h *hardenRules) config(ctx context.Context, approvals string, client func(
 			return harden.Config{}, usageError(fmt.Errorf("--only: there is no %q, but %s", r, strings.Join(harden.Rules, ", ")))
 		}
 	}
+	if h.agent == "" {
+		for flag, given := range map[string]bool{"--agent-server": h.agentServer != "", "--replace-harden-runner": h.replaceHardenRunner, "--only agent": slices.Contains(h.only, "agent")} {
+			if given {
+				return harden.Config{}, usageError(fmt.Errorf("%s does nothing without --agent: say which action starts the agent", flag))
+			}
+		}
+	}
 	c := harden.Config{
 		Update: h.update, Rules: h.only, Exempt: h.exempt, Agent: h.agent, AgentServer: h.agentServer, SelfHosted: h.selfHosted,
 		MinAge: time.Duration(h.minAge) * 24 * time.Hour, ReplaceHardenRunner: h.replaceHardenRunner, Permissive: h.permissive, Transitive: h.transitive,

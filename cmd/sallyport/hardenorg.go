@@ -149,7 +149,7 @@ Exit codes: 0 done; 1 if a repository failed, or if it was stopped; 2 wrong usag
   sallyport harden org acme --observed observed.jsonl
   sallyport harden org acme --max-new 10 --exclude 'legacy-*'
   sallyport harden org acme --app-id 12345 --app-key app.pem --json >harden.json`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(cmd.Context(), args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -174,6 +174,9 @@ Exit codes: 0 done; 1 if a repository failed, or if it was stopped; 2 wrong usag
 func (o *orgOptions) run(ctx context.Context, org string, out, said io.Writer) error {
 	if o.maxNew < 0 || o.parallel < 1 {
 		return usageError(errors.New("--max-new is not below 0, --parallel not below 1"))
+	}
+	if !o.dryRun && !o.github.somebody() {
+		return usageError(errors.New("nobody may open pull requests without a name: give a token in GITHUB_TOKEN, or an App by --app-id and --app-key, or --dry-run"))
 	}
 	bar := &progress{out: said}
 	if f, ok := said.(*os.File); ok {

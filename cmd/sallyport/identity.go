@@ -20,6 +20,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/agent/credential"
 	"github.com/sallyport-ci/sallyport/identity"
+	"github.com/sallyport-ci/sallyport/stream/natsserver"
 )
 
 // identityOptions are the flags about who is let in (docs/identity.md).
@@ -117,8 +118,7 @@ func (o *options) validIdentity(embedded bool) error {
 func (o *options) audience(rest string) (string, error) {
 	address := o.publicURL
 	if address == "" {
-		host, _, err := net.SplitHostPort(rest)
-		if ip := net.ParseIP(host); err != nil || host == "" || ip != nil && ip.IsUnspecified() {
+		if unspecified(rest) {
 			return "", fmt.Errorf("--rest %s is no address that an agent could reach it at: say by --public-url which one is", rest)
 		}
 		scheme := "http://"
@@ -216,6 +216,33 @@ func (s *stack) agentsNATS() ([]string, error) {
 		all = append(all, u.String())
 	}
 	return all, nil
+}
+
+// agentURL is what agent.env tells agents that have a password.
+func (s *stack) agentURL(password string) (string, error) {
+	if s.o.identity.agentsNATS == "" {
+		return s.nats.AgentURL(password), nil
+	}
+	addresses, err := s.agentsNATS()
+	if err != nil {
+		return "", err
+	}
+	for i, address := range addresses {
+		u, err := url.Parse(address)
+		if err != nil {
+			return "", usageError(fmt.Errorf("--agents-nats: %w", err))
+		}
+		u.User = url.UserPassword(natsserver.AgentUser, password)
+		addresses[i] = u.String()
+	}
+	return strings.Join(addresses, ","), nil
+}
+
+// unspecified says whether an address to listen on is none at which it can be reached.
+func unspecified(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err != nil || host == "" || ip != nil && ip.IsUnspecified()
 }
 
 // serveTLS puts TLS before a listener, if there is a certificate for it.

@@ -131,12 +131,30 @@ func (o *options) prepare(cmd *cobra.Command, address string) error {
 	if err := o.limits.Valid(); err != nil {
 		return usageError(err)
 	}
+	if err := validPolicies(o.policies); err != nil {
+		return err
+	}
 	if o.external.URL != "" {
 		if err := o.external.Valid(); err != nil {
 			return usageError(err)
 		}
 	} else if o.external.Creds+o.external.CA+o.external.Cert+o.external.Key != "" {
 		return usageError(fmt.Errorf("--nats-creds, --nats-ca and --nats-cert are for an external NATS: say which with --%s", address))
+	}
+	return nil
+}
+
+// validPolicies says that the folder of --policies is none, if it was given: the built-in policies
+// alone would hold less than whoever gave it believes.
+func validPolicies(folder string) error {
+	if folder == "" {
+		return nil
+	}
+	switch info, err := os.Stat(folder); {
+	case err != nil:
+		return usageError(fmt.Errorf("--policies: %w", err))
+	case !info.IsDir():
+		return usageError(fmt.Errorf("--policies: %s is no folder", folder))
 	}
 	return nil
 }

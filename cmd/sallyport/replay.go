@@ -315,6 +315,9 @@ func (o *replayOptions) judgeFiles(ctx context.Context, paths []string, out io.W
 	if o.baselineRuns < 1 || o.baselineRuns > 1000 {
 		return usageError(fmt.Errorf("--baseline-runs %d is not 1 to 1000", o.baselineRuns))
 	}
+	if err := validPolicies(o.policies); err != nil {
+		return err
+	}
 	policies, problems, err := detector.LoadPolicies(ctx, o.policies)
 	if err != nil {
 		return err

@@ -97,6 +97,9 @@ func (w *watched) Publish(ctx context.Context, b *sallyportv1.EventBatch) error 
 }
 
 func (o *runOptions) run(ctx context.Context, args []string) (code int, err error) {
+	if err := validPolicies(o.policies); err != nil {
+		return exitWatchFailed, err
+	}
 	output := io.Writer(os.Stderr)
 	if o.output != "" {
 		f, err := os.Create(o.output)

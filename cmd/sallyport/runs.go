@@ -68,6 +68,9 @@ func (c *client) listRuns(ctx context.Context, repository string, limit int) err
 	switch {
 	case c.json:
 		return nil
+	case len(rows) == 0 && repository != "":
+		_, err := fmt.Fprintf(c.out, "No runs of %s. `sallyport runs` lists those of all repositories.\n", terminal.Escape(repository))
+		return err
 	case len(rows) == 0:
 		_, err := fmt.Fprintln(c.out, "No runs yet. A run appears with its first step on a machine with an agent.")
 		return err

@@ -122,6 +122,9 @@ func (o *spoolSendOptions) send(ctx context.Context, paths []string, out, said i
 	if found != nil {
 		defer found.Close()
 	}
+	if err == nil && len(found.Batches)+len(found.Refused) == 0 {
+		fmt.Fprintf(said, "sallyport: no batch of events is in %s\n", terminal.Escape(strings.Join(paths, " ")))
+	}
 	switch {
 	case err != nil:
 		return errors.Join(err, refusedFiles(found))

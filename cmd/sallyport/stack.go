@@ -168,6 +168,13 @@ func lockData(dir string) (unlock func() error, err error) {
 const stopTimeout = 30 * time.Second
 
 func (s *stack) startEngine(ctx context.Context) error {
+	addr, public, err := s.engineAddresses()
+	if err != nil {
+		return err
+	}
+	if err := free("clickhouse", s.o.clickhouse); err != nil {
+		return err
+	}
 	library, err := engine.Fetch(ctx, engine.FetchConfig{File: s.o.engine, Progress: os.Stderr})
 	if err != nil {
 		return err
@@ -183,10 +190,6 @@ func (s *stack) startEngine(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find own program: %w", err)
-	}
-	addr, public, err := s.engineAddresses()
-	if err != nil {
-		return err
 	}
 	s.engine, err = engine.Start(ctx, engine.StartConfig{
 		Command: []string{self, "db"}, Library: library, Dir: filepath.Join(s.o.data, "clickhouse"), Addr: addr, Public: public,
@@ -257,6 +260,9 @@ func (s *stack) startNATS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := free("nats", s.o.nats); err != nil {
+		return err
+	}
 	password, err := secretFile(filepath.Join(s.o.data, agentPasswordFile))
 	if err != nil {
 		return err
@@ -281,7 +287,10 @@ func (s *stack) startNATS(ctx context.Context) error {
 	}
 	s.parts.onStop("NATS", func() error { s.nats.Shutdown(); return nil })
 	s.addresses.NATS = strings.TrimPrefix(s.nats.URL(), "nats://")
-	agentURL := s.nats.AgentURL(password)
+	agentURL, err := s.agentURL(password)
+	if err != nil {
+		return err
+	}
 	if err := writePrivate(filepath.Join(s.o.data, agentFile), "SALLYPORT_NATS="+agentURL+"\n"); err != nil {
 		return err
 	}
@@ -657,11 +666,14 @@ func (s *stack) banner(took time.Duration) {
 	} else {
 		row("agent", "not here", s.kernel)
 		if s.nats != nil {
-			row("", "start one", "sudo env $(cat "+filepath.Join(s.o.data, agentFile)+") sallyport-agent")
+			row("", "start one", `sudo sh -c 'set -a; . "`+filepath.Join(s.o.data, agentFile)+`"; exec sallyport-agent'`)
 		}
 	}
 	if s.nats != nil {
 		row("NATS", s.nats.URL(), "agents' address and password: "+filepath.Join(s.o.data, agentFile))
+		if s.o.identity.agentsNATS == "" && unspecified(s.o.nats) {
+			row("", "no address for other machines", "say by --agents-nats which they reach; agent.env has it then")
+		}
 	} else {
 		row("NATS", s.js.Conn().ConnectedUrlRedacted(), "not of this process")
 	}

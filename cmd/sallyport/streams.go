@@ -105,7 +105,7 @@ func (o streamOptions) dial() (*streams, error) {
 		a, err := readAddresses(o.data)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, fmt.Errorf("no server runs with the data folder %s; start one with `sallyport up`, or name its NATS with --nats", o.data)
+			return nil, noServer(o.data, "its NATS with --nats")
 		case errors.Is(err, fs.ErrPermission):
 			return nil, fmt.Errorf("%s belongs to another user: use sudo", o.data)
 		case err != nil:

@@ -101,7 +101,7 @@ func TestTables(t *testing.T) {
 		"runs": func(ctx context.Context, c *client) error { return c.listRuns(ctx, "", 0) },
 		"run":  func(ctx context.Context, c *client) error { return c.showRun(ctx, "acme/shop", "16834110352", 0, true) },
 		"findings": func(ctx context.Context, c *client) error {
-			return c.listFindings(ctx, &sallyportv1.ListFindingsRequest{}, 0)
+			return c.listFindings(ctx, &sallyportv1.ListFindingsRequest{}, 0, false)
 		},
 		"baselines": func(ctx context.Context, c *client) error {
 			a, err := c.ListBaselines(ctx, nil)

@@ -224,7 +224,7 @@ func demo(ctx context.Context) (err error) {
 		return err
 	}
 	section("Done")
-	say("%.0f s. What was recorded is in %s: `sudo bin/sallyport up --data %s` goes on from here.\nWatch any command: `sudo bin/sallyport run -- COMMAND`.\n", time.Since(start).Seconds(), data, data)
+	say("%.0f s. What was recorded is in %s: `sudo bin/sallyport up --data %s` goes on from here,\nand `sudo bin/sallyport findings --data %s` asks it.\nWatch any command: `sudo bin/sallyport run -- COMMAND`.\n", time.Since(start).Seconds(), data, data, data)
 	return nil
 }
 
