@@ -192,7 +192,8 @@ func approvalEntry(f *sallyportv1.Finding) string {
 
 // patternOf is a pattern that fits a word and nothing else.
 func patternOf(word string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(word)
+	// What looks like a URL is meant as it stands: an entry refuses one that somebody wrote.
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, "://", ":[/]/").Replace(word)
 }
 
 // buttons are what can be pressed: what they do is bound to the findings that are shown, so that
