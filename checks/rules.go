@@ -187,6 +187,12 @@ func over(until string, now time.Time) bool {
 	return until != "" && now.UTC().Format(time.DateOnly) > until
 }
 
+// Over says whether the approval's last day is behind.
+func (a *Approval) Over(now time.Time) bool { return over(a.Until, now) }
+
+// Over says whether the entry's last day is behind.
+func (u *Unobserved) Over(now time.Time) bool { return over(u.Until, now) }
+
 func fits(pattern, value string) bool {
 	ok, err := path.Match(pattern, value)
 	return pattern == "" || ok && err == nil

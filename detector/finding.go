@@ -135,7 +135,7 @@ func remedies(f *sallyportv1.Finding) []*sallyportv1.Remedy {
 		})
 	}
 	if line := allowLine(d.target, d.port); d.kind == kindEgress && line != "" {
-		out = append(out, &sallyportv1.Remedy{Title: "Allow it in block mode", Text: line})
+		out = append(out, &sallyportv1.Remedy{Title: "As an allowed endpoint", Text: line})
 	}
 	return append(out, &sallyportv1.Remedy{
 		Title: "Settle it", Text: fmt.Sprintf("sallyport findings resolve %s --outcome expected --reason \"...\"", f.GetId()),

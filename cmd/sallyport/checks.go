@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/checks"
 	"github.com/sallyport-ci/sallyport/github"
+	"github.com/sallyport-ci/sallyport/report/terminal"
 	"github.com/sallyport-ci/sallyport/stream"
 )
 
@@ -66,7 +68,73 @@ func newChecksCommand() *cobra.Command {
 	o.declareFlags(f)
 	o.metricsFlag(f, "", metricsNote)
 	o.logFlags(f, "info", "log as JSON lines")
+	cmd.AddCommand(newChecksLintCommand())
 	return cmd
+}
+
+func newChecksLintCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "lint [FILE…]",
+		Short: "Say whether a repository's file for its check can be read",
+		Long: `Reads the file by which a repository says what its check is to do and what settles findings
+(docs/checks.md), and says what is in it. It asks nobody: run it before such a file is merged.
+
+Exit codes: 0 each file is right, 1 one is not, 2 wrong usage.`,
+		Example: "  sallyport checks lint\n  sallyport checks lint shop/.github/sallyport.yml",
+		Args:    maximumArgs(1000),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				args = []string{checks.RulesFile}
+			}
+			var wrong []error
+			for _, file := range args {
+				text, err := os.ReadFile(file)
+				var said string
+				if err == nil {
+					said, err = saidByRules(text, time.Now())
+				}
+				if err != nil {
+					wrong = append(wrong, fmt.Errorf("%s: %w", terminal.Escape(file), err))
+					continue
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", terminal.Escape(file), said)
+			}
+			return errors.Join(wrong...)
+		},
+	}
+}
+
+// saidByRules says in a line what a repository's file holds.
+func saidByRules(text []byte, now time.Time) (string, error) {
+	r, err := checks.ParseRules(text)
+	if err != nil {
+		return "", errors.New(strings.TrimPrefix(err.Error(), "read "+checks.RulesFile+": ")) // it may be called otherwise
+	}
+	said := fmt.Sprintf("%s approves what is new, %s a threat", r.Check.Approvers.New, r.Check.Approvers.Threat)
+	for _, x := range []struct {
+		on   bool
+		what string
+	}{{r.Check.Strict, "strict"}, {r.Check.RequireObserved, "every job must be observed"}} {
+		if x.on {
+			said += "; " + x.what
+		}
+	}
+	over := 0
+	for _, a := range r.Approve {
+		if a.Over(now) {
+			over++
+		}
+	}
+	for _, u := range r.Unobserved {
+		if u.Over(now) {
+			over++
+		}
+	}
+	said += fmt.Sprintf("; approvals: %d, unobserved: %d", len(r.Approve), len(r.Unobserved))
+	if over > 0 {
+		said += fmt.Sprintf(", over: %d", over)
+	}
+	return said, nil
 }
 
 // startChecks starts the checks of pull requests, if there is an App.

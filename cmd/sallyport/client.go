@@ -226,3 +226,12 @@ func all[T any](want int, page func(size int32, token string) (rows []T, next st
 		token = next
 	}
 }
+
+// newest prints rows, and that there may be more than the limit, which is 0 for all.
+func (c *client) newest(limit int, head []string, rows [][]string) error {
+	if err := c.table(head, rows); err != nil || limit == 0 || len(rows) < limit {
+		return err
+	}
+	_, err := fmt.Fprintf(c.out, "These are the newest %d; there may be more (--limit 0 lists all).\n", limit)
+	return err
+}

