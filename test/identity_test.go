@@ -346,7 +346,7 @@ func TestMachineIsEnrolled(t *testing.T) {
 	}
 	awaitWords(t, said, "the connection to NATS is lost")
 	awaitWords(t, said, "authorization violation")
-	if _, err := l.up.Ask(t.Context(), "enrol", "revoke", "nobody"); err == nil || !strings.Contains(err.Error(), "no such enrolment") {
+	if _, err := l.up.Ask(t.Context(), "enrol", "revoke", "nobody"); err == nil || !strings.Contains(err.Error(), "no enrolment key or machine") {
 		t.Error(err)
 	}
 }
