@@ -55,6 +55,12 @@ func (o *streamOptions) prepare(cmd *cobra.Command) error {
 			return usageError(err)
 		}
 	}
+	for server := range strings.SplitSeq(o.external.URL, ",") {
+		// agent.env of sallyport up was sourced, for an agent.
+		if u, err := url.Parse(strings.TrimSpace(server)); err == nil && u.User.Username() == natsserver.AgentUser {
+			return usageError(errors.New("SALLYPORT_NATS names the user of the agents, who may do nothing but publish: unset it to ask the sallyport up of this machine, or give an administrator's address"))
+		}
+	}
 	return nil
 }
 
