@@ -173,6 +173,9 @@ func run(args []string) int {
 	case errors.As(err, &unsupported):
 		fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
 		return exitUnsupported
+	case o.command == nil && errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		fmt.Fprintf(os.Stderr, "sallyport-agent: %v: run it as root\n", err)
+		return exitUnsupported
 	default:
 		fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
 		return exitFailed

@@ -29,6 +29,15 @@ func decisionFlags(f *pflag.FlagSet, a *harden.Approval) {
 	f.StringVar(&a.Until, "until", "", "its last day, YYYY-MM-DD (default none)")
 }
 
+// notOver refuses an approval whose last day is behind. What is no day at all is refused where
+// it is written.
+func notOver(a harden.Approval, now time.Time) error {
+	if day, err := time.Parse(time.DateOnly, a.Until); err == nil && now.After(day.AddDate(0, 0, 1)) {
+		return usageError(fmt.Errorf("--until %s is over", a.Until))
+	}
+	return nil
+}
+
 // newActionsDecideCommand makes approve and deny, which write into a file of approvals, or ask
 // for that at GitHub.
 func newActionsDecideCommand(name string, deny bool) *cobra.Command {
@@ -50,6 +59,9 @@ there, the one of sallyport actions request if that is open.`,
 			a.Action = args[0]
 			if a.Owner == "" || a.Reason == "" {
 				return usageError(fmt.Errorf("--owner and --reason are needed"))
+			}
+			if err := notOver(a, time.Now()); err != nil {
+				return err
 			}
 			if r.approvals.repository != "" {
 				return r.ask(cmd.Context(), a, false, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -99,6 +111,9 @@ and pull requests of that repository, or issues.`,
 			}
 			if a.Reason == "" || r.approvals.repository == "" {
 				return usageError(errors.New("--reason and --catalog-repo are needed"))
+			}
+			if err := notOver(a, time.Now()); err != nil {
+				return err
 			}
 			return r.ask(cmd.Context(), a, issue, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
