@@ -19,6 +19,14 @@ var slow = map[string]string{
 	"TestAccessToWorker": "calls_false,_.*", "TestFolders": "tmpfs/(new|moved_in)", "TestReadsByName": "(cat|mapped|sendfile|in_a_mount_namespace)", "TestWrites": "(append|truncate|by_inode,_mapped)",
 }
 
+// Once, of several hundred tests there, two saw no record of what a process did; they passed when
+// they were run again (docs/kernels.md). tries is how often a test may be run, maxFailed how many
+// may fail at first.
+const (
+	tries     = 3
+	maxFailed = 2
+)
+
 // TestArm64 runs the sensor's tests on Debian's 6.12 for arm64, which lacks nothing.
 func TestArm64(t *testing.T) {
 	if runtime.GOARCH == "arm64" {
@@ -39,17 +47,20 @@ func TestArm64(t *testing.T) {
 		}
 	}
 	slices.Sort(patterns)
-	patterns = append(slices.Compact(patterns), "^(TestLacks|"+strings.Join(top, "|")+")$")
-	image, from := arm64(t)
-	out := boot(t, "arm64", image, initramfs(t, "arm64", from, patterns))
-	for _, name := range append(top, "TestLacks") {
-		if !strings.Contains(out, "--- PASS: "+name+" (") {
-			t.Errorf("%s did not pass", name)
-		}
+	top = append(top, "TestLacks")
+	slices.Sort(top)
+	patterns = slices.Compact(patterns)
+	for _, name := range slices.Compact(top) {
+		patterns = append(patterns, "^"+name+"$")
 	}
-	ran := strings.Count(out, "\n--- PASS: ")
-	if strings.Contains(out, "--- FAIL") || strings.Contains(out, "no tests to run") || strings.Contains(out, "lacks: ") || ran < len(patterns)+len(top)/2 {
-		t.Errorf("%d tests passed:\n%s", ran, out)
+	image, from := arm64(t)
+	out := boot(t, "arm64", image, initramfs(t, "arm64", from, patterns, tries))
+	passed, failed := strings.Count(out, "\n--- PASS: "), strings.Count(out, "\n--- FAIL: ")
+	if failed > 0 {
+		t.Logf("%d tests were run again", failed)
+	}
+	if passed != len(patterns) || failed > maxFailed || strings.Contains(out, "no tests to run") || strings.Contains(out, "lacks: ") {
+		t.Errorf("%d of %d tests passed, %d failed:\n%s", passed, len(patterns), failed, out)
 	}
 }
 
