@@ -67,7 +67,7 @@ type worker struct {
 	// uses says that its job counts on the agent.
 	uses bool
 	// elsewhere says that this is no runner's worker: it stands in a pod for one on another
-	// machine (pods.go).
+	// machine (podjobs.go).
 	elsewhere bool
 }
 

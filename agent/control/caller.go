@@ -91,23 +91,28 @@ func (p process) close() {
 	}
 }
 
+// credentials returns what the kernel keeps of the process at the other end.
+func credentials(c *net.UnixConn) (at *unix.Ucred, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		at, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return nil, err
+	}
+	return at, failed
+}
+
 // peer returns the process at the other end.
 func peer(c *net.UnixConn) (Caller, error) {
-	raw, err := c.SyscallConn()
+	at, err := credentials(c)
 	if err != nil {
 		return Caller{}, err
 	}
-	var credentials *unix.Ucred
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		credentials, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return Caller{}, err
-	}
-	if failed != nil {
-		return Caller{}, failed
-	}
-	who := Caller{PID: uint32(credentials.Pid), UID: credentials.Uid}
+	who := Caller{PID: uint32(at.Pid), UID: at.Uid}
 	if who.UID == 0 && !ofThisMachine(c, who.PID) {
 		who.UID = nobody
 	}

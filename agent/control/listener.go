@@ -25,16 +25,9 @@ func Listener(ctx context.Context, socket string) (pid int, err error) {
 		return 0, fmt.Errorf("look for the agent: %w", err)
 	}
 	defer func() { _ = c.Close() }() // nothing was asked
-	raw, err := c.(*net.UnixConn).SyscallConn()
+	at, err := credentials(c.(*net.UnixConn))
 	if err != nil {
 		return 0, fmt.Errorf("look for the agent: %w", err)
-	}
-	var at *unix.Ucred
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		at, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil || failed != nil {
-		return 0, fmt.Errorf("look for the agent: %w", errors.Join(err, failed))
 	}
 	if at.Uid != 0 {
 		return 0, fmt.Errorf("look for the agent: %w on %s, but a program of user %d", ErrNobody, socket, at.Uid)
