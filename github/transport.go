@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 // pace keeps a pause between writes, which GitHub asks for beside its limits.
@@ -133,12 +135,5 @@ func (c *conditional) keep(name string, resp *http.Response) {
 	if err != nil || len(data) > maxKept || os.MkdirAll(c.folder, 0o700) != nil {
 		return
 	}
-	f, err := os.CreateTemp(c.folder, ".new-*")
-	if err != nil {
-		return
-	}
-	_, err = f.Write(data)
-	if f.Close() != nil || err != nil || os.Rename(f.Name(), name) != nil {
-		_ = os.Remove(f.Name()) // the next question is asked in full
-	}
+	_ = wholefile.Write(name, 0o600, data) // else the next question is asked in full
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/detector"
 	"github.com/sallyport-ci/sallyport/policies/authoring"
+	"github.com/sallyport-ci/sallyport/wholefile"
 )
 
 func newPolicyCommand() *cobra.Command {
@@ -157,16 +158,12 @@ usage.`,
 }
 
 // rewrite replaces a file by one that is whole, with the same permissions.
-func rewrite(name string, text []byte) (err error) {
+func rewrite(name string, text []byte) error {
 	info, err := os.Stat(name)
+	if err == nil {
+		err = wholefile.Write(name, info.Mode().Perm(), text)
+	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	beside := name + ".new"
-	if err := os.WriteFile(beside, text, info.Mode().Perm()); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(beside))
-	}
-	if err := os.Rename(beside, name); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
