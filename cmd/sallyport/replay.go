@@ -188,14 +188,7 @@ func (o *replayOptions) play(ctx context.Context, paths []string, out, said io.W
 		Progress: func(c pipeline.PlayCounts) {
 			line.say("%s of %s events, %s", grouped(c.Events), grouped(events), size(c.Bytes))
 		},
-		Waiting: func(err error) {
-			line.done()
-			if err != nil {
-				fmt.Fprintln(said, "sallyport: the stream takes no events, trying again until it does:", err)
-				return
-			}
-			fmt.Fprintln(said, "sallyport: the stream takes events again")
-		},
+		Waiting: saysWaiting(line, said),
 	}
 	var total pipeline.PlayCounts
 	for n := range o.times {

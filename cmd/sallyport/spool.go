@@ -217,14 +217,7 @@ func (o *spoolSendOptions) publish(ctx context.Context, s *streams, found *spool
 		Progress: func(c pipeline.PlayCounts) {
 			line.say("%s of %s batches, %s", grouped(c.Batches), grouped(len(found.Batches)), size(c.Bytes))
 		},
-		Waiting: func(err error) {
-			line.done()
-			if err != nil {
-				fmt.Fprintln(said, "sallyport: the stream takes no events, trying again until it does:", err)
-				return
-			}
-			fmt.Fprintln(said, "sallyport: the stream takes events again")
-		},
+		Waiting: saysWaiting(line, said),
 	})
 	if err != nil {
 		return c, 0, 0, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -174,4 +175,17 @@ func (o *streamOptions) openStore(ctx context.Context) (*store.Store, error) {
 	}
 	dsn := url.URL{Scheme: "http", Host: a.ClickHouse, Path: "/sallyport", User: url.UserPassword("sallyport", strings.TrimSpace(string(password)))}
 	return store.Open(ctx, dsn.String())
+}
+
+// saysWaiting returns what says that the stream takes no events (pipeline.PlayConfig.Waiting), and
+// that it does again, below a line of progress.
+func saysWaiting(line *progress, said io.Writer) func(error) {
+	return func(err error) {
+		line.done()
+		if err != nil {
+			fmt.Fprintln(said, "sallyport: the stream takes no events, trying again until it does:", err)
+			return
+		}
+		fmt.Fprintln(said, "sallyport: the stream takes events again")
+	}
 }
