@@ -402,7 +402,7 @@ func TestFork(t *testing.T) {
 func TestNothingRuns(t *testing.T) {
 	w := newWorld(t)
 	sha := w.head("queue")
-	w.send(w.shop.QueueWebhook(w.app, sha))
+	w.send(w.shop.QueueWebhook(w.app, 1, w.shop.Head("main"), sha))
 	w.wants(sha, "", "Waiting for a workflow")
 	first := w.wants(sha, neutral, "No workflow ran")
 	// One that comes late is a check of its own.

@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/sallyport-ci/sallyport/detector"
 	"github.com/sallyport-ci/sallyport/github"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 )
@@ -27,8 +29,9 @@ type facts struct {
 	commit *commit
 	// verdicts by run ID, those of all attempts.
 	verdicts map[int64][]*sallyportv1.Verdict
-	// decisions about findings, the last of each by finding.
+	// decisions about findings, the one that counts of each by finding.
 	decisions map[string]*sallyportv1.Decision
+	carried   carried
 	rules     *Rules
 	now       time.Time
 	// grace is how long after the end of a run its verdicts are waited for, patience how long a
@@ -80,27 +83,33 @@ type judged struct {
 	agreed string
 }
 
-// States of jobs that nobody observed, the second of those that need not be.
+// States of jobs that nobody observed, or not all of them, and of those of which that is agreed.
 const (
-	notObserved       = "not observed"
-	notObservedAgreed = "not observed, as agreed"
+	notObserved        = "not observed"
+	notObservedAgreed  = "not observed, as agreed"
+	notSeenWhole       = "not seen completely"
+	notSeenWholeAgreed = "not seen completely, as agreed"
 )
 
 // identity of a job in the attempt in which it ran.
 func (j *judged) identity() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %s", j.run.ID, j.attempt, j.job.ID, j.name))
+	var id int64 // 0 while GitHub has not told of the job
+	if j.job != nil {
+		id = j.job.ID
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %s", j.run.ID, j.attempt, id, j.name))
 	return hex.EncodeToString(sum[:16])
 }
 
 // evaluate works out what a check says.
 func evaluate(f facts) *result {
 	r := &result{incidents: make(map[string]bool)}
-	settled := f.settledFingerprints()
+	decided := f.decided()
 	seen := make(map[string]bool)
 	for _, w := range f.commit.ordered() {
 		for _, j := range f.jobs(w, r) {
 			if j.verdict != nil {
-				f.findings(r, j.verdict, settled, seen)
+				f.findings(r, j.verdict, decided, seen)
 			}
 			r.jobs = append(r.jobs, j)
 		}
@@ -117,6 +126,11 @@ func evaluate(f facts) *result {
 	}
 	f.conclude(r)
 	return r
+}
+
+// clear says whether there is nothing that anybody would have to settle.
+func (r *result) clear() bool {
+	return len(r.open)+len(r.missing) == 0 && !slices.ContainsFunc(r.jobs, func(j judged) bool { return j.state == notObserved || j.state == notSeenWhole })
 }
 
 // grave says whether a finding turns the check red in any repository, and needs the role for threats
@@ -136,15 +150,18 @@ func (r *result) wait(until time.Time) {
 	}
 }
 
-// settledFingerprints are the fingerprints of findings that somebody has decided about: the same
-// in another job of a matrix is decided, too.
-func (f facts) settledFingerprints() map[string]*sallyportv1.Decision {
-	out := make(map[string]*sallyportv1.Decision)
+// decided are the decisions that count by the fingerprint of findings: what is decided about one is
+// about the same in another job of a matrix, too.
+func (f facts) decided() map[string]*sallyportv1.Decision {
+	out := maps.Clone(f.carried.decisions)
+	if out == nil {
+		out = make(map[string]*sallyportv1.Decision)
+	}
 	for _, list := range f.verdicts {
 		for _, v := range list {
 			for _, x := range v.GetFindings() {
-				if d := f.decisions[x.GetId()]; d != nil && settles(d) {
-					out[x.GetFingerprint()] = d
+				if d := f.decisions[x.GetId()]; d != nil && detector.Stands(d, out[markOf(x)]) {
+					out[markOf(x)] = d
 				}
 			}
 		}
@@ -171,7 +188,7 @@ const (
 )
 
 // findings sorts those of a verdict.
-func (f facts) findings(r *result, v *sallyportv1.Verdict, settled map[string]*sallyportv1.Decision, seen map[string]bool) {
+func (f facts) findings(r *result, v *sallyportv1.Verdict, decided map[string]*sallyportv1.Decision, seen map[string]bool) {
 	whole := make(map[string]bool)
 	add := func(x *sallyportv1.Finding) {
 		mark := markOf(x)
@@ -179,18 +196,19 @@ func (f facts) findings(r *result, v *sallyportv1.Verdict, settled map[string]*s
 			return
 		}
 		seen[mark] = true
-		d := f.decisions[x.GetId()]
-		if d == nil || !settles(d) {
-			d = settled[x.GetFingerprint()]
+		d := f.decisions[x.GetId()] // also of one that the verdict only names
+		if same := decided[mark]; detector.Stands(same, d) {
+			d = same
 		}
-		switch {
-		case d != nil:
+		incident := d.GetKind() == sallyportv1.DecisionKind_DECISION_KIND_RESOLVE && d.GetOutcome() == outcomeIncident
+		switch approval := f.rules.settles(x, f.now); {
+		case d != nil && settles(d):
 			r.settled = append(r.settled, settlement{finding: x, decision: d})
-		case f.rules.settles(x, f.now) != nil && f.decisions[x.GetId()].GetOutcome() != outcomeIncident:
-			r.byFile = append(r.byFile, settlement{finding: x, approval: f.rules.settles(x, f.now)})
+		case approval != nil && !incident:
+			r.byFile = append(r.byFile, settlement{finding: x, approval: approval})
 		default:
 			r.open = append(r.open, x)
-			if d := f.decisions[x.GetId()]; d.GetKind() == sallyportv1.DecisionKind_DECISION_KIND_RESOLVE && d.GetOutcome() == outcomeIncident {
+			if incident {
 				r.incidents[x.GetId()] = true
 			}
 		}
@@ -259,7 +277,16 @@ func (f facts) judge(r *result, j *judged) {
 			j.conclusion = failure
 		}
 	case v != nil && v.GetIncomplete() != "":
-		j.state, j.conclusion = "not seen completely", neutral
+		j.state, j.conclusion = notSeenWhole, neutral
+		switch {
+		case j.agree(f):
+			j.state, j.conclusion = notSeenWholeAgreed, success
+		case f.rules.Check.RequireObserved && (!j.run.over() || f.now.Before(j.run.Ended.Add(f.grace))):
+			j.state, j.conclusion = "waiting for the agent", running // for the rest
+		case f.rules.Check.RequireObserved:
+			j.conclusion = failure
+			r.missing = append(r.missing, j.identity())
+		}
 	case v != nil && !v.GetBaseline().GetStable():
 		j.state, j.conclusion = fmt.Sprintf("learning, %d of %d", v.GetBaseline().GetRuns(), v.GetBaseline().GetRunsNeeded()), neutral
 	case v != nil && len(v.GetFindingIds()) > 0:
@@ -272,10 +299,8 @@ func (f facts) judge(r *result, j *judged) {
 		j.state, j.conclusion = "not run", success
 	case !j.run.over() || f.now.Before(j.run.Ended.Add(f.grace)):
 		j.state, j.conclusion = "waiting for the agent", running
-	case f.rules.agrees(j.run, j.name, f.now) != nil:
-		j.state, j.conclusion, j.agreed = notObservedAgreed, success, f.rules.agrees(j.run, j.name, f.now).by()
-	case f.commit.Agreed[j.identity()] != "":
-		j.state, j.conclusion, j.agreed = notObservedAgreed, success, "settled by "+f.commit.Agreed[j.identity()]
+	case j.agree(f):
+		j.state, j.conclusion = notObservedAgreed, success
 	default:
 		j.state, j.conclusion = notObserved, neutral
 		if f.rules.Check.RequireObserved {
@@ -283,6 +308,22 @@ func (f facts) judge(r *result, j *judged) {
 			r.missing = append(r.missing, j.identity())
 		}
 	}
+}
+
+// agree notes by whom it is agreed that a job need not be observed, or not completely, and says
+// whether it is.
+func (j *judged) agree(f facts) bool {
+	entry := f.rules.agrees(j.run, j.name, f.now)
+	here, queued := f.commit.Agreed[j.identity()], f.carried.agreed[jobKey(j.run, j.name)]
+	switch {
+	case entry != nil:
+		j.agreed = entry.by()
+	case here != "":
+		j.agreed = "settled by " + here
+	case queued != "":
+		j.agreed = "settled by " + queued + " on the pull request"
+	}
+	return j.agreed != ""
 }
 
 func count(n int, what string) string {
@@ -352,7 +393,7 @@ func (f facts) conclude(r *result) {
 	if missing > 0 {
 		parts = append(parts, fmt.Sprintf("%s not observed", count(missing, "job")))
 	}
-	if n := states["not seen completely"]; n > 0 {
+	if n := states[notSeenWhole]; n > 0 {
 		parts = append(parts, fmt.Sprintf("%s not seen completely", count(n, "job")))
 	}
 	if waiting > 0 {
@@ -389,6 +430,9 @@ func (f facts) conclude(r *result) {
 		}
 		if n := states[notObservedAgreed]; n > 0 {
 			r.title += ", " + count(n, "job") + " not observed as agreed"
+		}
+		if n := states[notSeenWholeAgreed]; n > 0 {
+			r.title += ", " + count(n, "job") + " not seen completely as agreed"
 		}
 	}
 	if f.rules.problem != nil && r.conclusion == success {

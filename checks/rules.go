@@ -26,7 +26,7 @@ type Rules struct {
 	Check   struct {
 		// Strict turns the check red for anything new.
 		Strict bool `yaml:"strict"`
-		// RequireObserved turns it red for a job that nobody observed.
+		// RequireObserved turns it red for a job that nobody observed, or not completely.
 		RequireObserved bool `yaml:"require-observed"`
 		// Comment puts the same into a comment on the pull request.
 		Comment bool `yaml:"comment"`
@@ -63,7 +63,7 @@ type Approval struct {
 	Until string `yaml:"until"`
 }
 
-// Unobserved says that jobs need not be observed: where no agent can be, as in those that GitHub
+// Unobserved says that jobs need not be observed, or not completely: where no agent can be, as in those that GitHub
 // makes itself. What it leaves out fits everything.
 type Unobserved struct {
 	// File is the path of the workflow, as dynamic/github-code-scanning/codeql; Workflow and Job

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sallyport-ci/sallyport/detector"
 	"github.com/sallyport-ci/sallyport/github"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
@@ -66,7 +67,7 @@ type Service struct {
 
 	mu        sync.Mutex
 	clients   map[int64]*github.Client
-	decisions map[string]*sallyportv1.Decision // the last about each finding
+	decisions map[string]*sallyportv1.Decision // the one that counts about each finding
 	byFinding map[string]string                // key of the commit whose check tells of it
 	byRun     map[string]string                // key of the commit of a run
 	rules     map[string]kept
@@ -182,7 +183,7 @@ func (s *Service) load(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	for _, d := range list {
-		if id := d.GetFindingId(); id != "" && s.decisions[id].GetId() < d.GetId() {
+		if id := d.GetFindingId(); id != "" && detector.Stands(d, s.decisions[id]) {
 			s.decisions[id] = d
 		}
 	}
@@ -252,7 +253,7 @@ func (s *Service) heardDecision(value []byte) {
 // note takes a decision, and has the check that it is about worked out again.
 func (s *Service) note(d *sallyportv1.Decision) {
 	s.mu.Lock()
-	if old := s.decisions[d.GetFindingId()]; old.GetId() < d.GetId() {
+	if detector.Stands(d, s.decisions[d.GetFindingId()]) {
 		s.decisions[d.GetFindingId()] = d
 	}
 	key := s.byFinding[d.GetFindingId()]

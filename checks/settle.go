@@ -118,11 +118,11 @@ func (s *Service) carryOut(ctx context.Context, c *commit, x click, r *result, r
 	}
 	for i := range r.jobs {
 		j := &r.jobs[i]
-		if j.state != notObserved || verb+":" != doSettle || !shown[j.identity()] {
+		if j.state != notObserved && j.state != notSeenWhole || verb+":" != doSettle || !shown[j.identity()] {
 			continue
 		}
 		err := s.config.Decisions.Record(ctx, &sallyportv1.Decision{
-			Kind: sallyportv1.DecisionKind_DECISION_KIND_RESOLVE, Outcome: outcomeExpected, Person: x.Login, Reason: "nobody observed it; " + reason,
+			Kind: sallyportv1.DecisionKind_DECISION_KIND_RESOLVE, Outcome: outcomeExpected, Person: x.Login, Reason: j.state + "; " + reason,
 			Repository: c.Repository, Workflow: j.run.Name, Job: j.name,
 		}, s.config.Now())
 		if err != nil {

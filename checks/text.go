@@ -91,7 +91,11 @@ func (r *result) aboutState(j judged) string {
 	v := j.verdict
 	switch {
 	case v.GetIncomplete() != "":
-		return "not seen completely: " + markdown.Text(markdown.Shorten(v.GetIncomplete(), 200))
+		said := notSeenWhole + ": " + markdown.Text(markdown.Shorten(v.GetIncomplete(), 200))
+		if j.agreed != "" {
+			said += ", which is agreed: " + markdown.Text(markdown.Shorten(j.agreed, 300))
+		}
+		return said
 	case j.state == notObserved:
 		return "**not observed**: no agent saw it"
 	case j.agreed != "":
@@ -111,7 +115,7 @@ func (r *result) meaning(rules *Rules) string {
 		return fmt.Sprintf("**What to do:** find out which step did it and rotate what it could read. If it is meant, somebody with the role %s settles it: by a button above, by a command below, or by an entry in %s on the default branch.\n",
 			markdown.Code(rules.Check.Approvers.Threat), markdown.Code(RulesFile))
 	case len(r.missing) > 0:
-		return fmt.Sprintf("**What to do:** a job that nobody observed may have done anything: put the agent into it (`sallyport harden`), or onto its machine. If it may be so, somebody with the role %s settles it by a button above, or an entry under %s in %s on the default branch does.\n",
+		return fmt.Sprintf("**What to do:** a job that nobody observed, or not completely, may have done anything: put the agent into it (`sallyport harden`), or onto its machine; `sallyport doctor` and the agent's log say why something is missing. If it may be so, somebody with the role %s settles it by a button above, or an entry under %s in %s on the default branch does.\n",
 			markdown.Code(rules.Check.Approvers.Threat), markdown.Code("unobserved"), markdown.Code(RulesFile))
 	case len(r.open) > 0:
 		return fmt.Sprintf("**What to do:** if it is meant, somebody with the role %s approves it, by a button above, by a command below, or by an entry in %s on the default branch. It is a note, not a failure, unless the repository says otherwise.\n",

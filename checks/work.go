@@ -264,11 +264,11 @@ func (s *Service) bring(ctx context.Context, client *github.Client, c *commit) (
 	if err != nil {
 		return again, err
 	}
-	f := facts{commit: c, rules: rules, verdicts: make(map[int64][]*sallyportv1.Verdict), grace: s.config.Grace, patience: s.config.Patience}
+	f := s.factsOf(c, rules)
+	if err := s.verdictsInto(ctx, f); err != nil {
+		return again, err
+	}
 	for _, r := range c.Runs {
-		if f.verdicts[r.ID], err = s.config.Verdicts.OfRun(ctx, c.Repository, strconv.FormatInt(r.ID, 10)); err != nil {
-			return again, err
-		}
 		s.indexFindings(c, f.verdicts[r.ID])
 		if slices.ContainsFunc(f.verdicts[r.ID], func(v *sallyportv1.Verdict) bool { return attemptOf(v.GetAttribution()) > r.Attempt }) {
 			// It was run again, and GitHub's word of it was lost.
@@ -282,6 +282,12 @@ func (s *Service) bring(ctx context.Context, client *github.Client, c *commit) (
 		}
 	}
 	r := s.evaluated(f)
+	if _, _, queued := groupOf(c); queued && !r.clear() {
+		if f.carried, err = s.carry(ctx, client, c, rules); err != nil {
+			return again, err
+		}
+		r = s.evaluated(f)
+	}
 	for _, x := range r.byFile {
 		by := fmt.Sprintf("%s, by %s", x.approval.Owner, RulesFile)
 		if threat(x.finding) || x.approval.Until != "" { // what a baseline holds has no last day
@@ -344,8 +350,23 @@ func (s *Service) catchUp(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range list {
-		if old := s.decisions[d.GetFindingId()]; d.GetFindingId() != "" && old.GetId() < d.GetId() {
+		if d.GetFindingId() != "" && detector.Stands(d, s.decisions[d.GetFindingId()]) {
 			s.decisions[d.GetFindingId()] = d
+		}
+	}
+	return nil
+}
+
+func (s *Service) factsOf(c *commit, rules *Rules) facts {
+	return facts{commit: c, rules: rules, verdicts: make(map[int64][]*sallyportv1.Verdict), grace: s.config.Grace, patience: s.config.Patience}
+}
+
+// verdictsInto reads those on the jobs of a commit's runs.
+func (s *Service) verdictsInto(ctx context.Context, f facts) error {
+	for _, r := range f.commit.Runs {
+		var err error
+		if f.verdicts[r.ID], err = s.config.Verdicts.OfRun(ctx, f.commit.Repository, strconv.FormatInt(r.ID, 10)); err != nil {
+			return err
 		}
 	}
 	return nil

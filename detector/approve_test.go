@@ -3,6 +3,7 @@ package detector_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -63,5 +64,38 @@ func TestApprove(t *testing.T) {
 	f.Behaviour.Kind = sallyportv1.BehaviourKind_BEHAVIOUR_KIND_PROCESS_ACCESS
 	if _, _, err := detector.ApprovalOf(f, "ann", ""); !errors.Is(err, detector.ErrNotHeld) {
 		t.Error(err)
+	}
+}
+
+// Of all decisions about a finding the same one counts, in whatever order they are heard of.
+func TestStands(t *testing.T) {
+	ack := func(id string) *sallyportv1.Decision {
+		return &sallyportv1.Decision{Id: id, Kind: sallyportv1.DecisionKind_DECISION_KIND_ACKNOWLEDGE}
+	}
+	resolve := func(id string) *sallyportv1.Decision {
+		return &sallyportv1.Decision{Id: id, Kind: sallyportv1.DecisionKind_DECISION_KIND_RESOLVE}
+	}
+	for _, c := range []struct {
+		all  []*sallyportv1.Decision
+		want string
+	}{
+		{[]*sallyportv1.Decision{ack("1")}, "1"},
+		{[]*sallyportv1.Decision{ack("1"), ack("2")}, "2"},
+		{[]*sallyportv1.Decision{ack("1"), resolve("2")}, "2"},
+		{[]*sallyportv1.Decision{resolve("1"), ack("2")}, "1"},
+		{[]*sallyportv1.Decision{resolve("1"), ack("2"), resolve("3"), ack("4")}, "3"},
+	} {
+		for range 20 {
+			rand.Shuffle(len(c.all), func(i, j int) { c.all[i], c.all[j] = c.all[j], c.all[i] })
+			var last *sallyportv1.Decision
+			for _, d := range c.all {
+				if detector.Stands(d, last) {
+					last = d
+				}
+			}
+			if last.GetId() != c.want {
+				t.Errorf("of %v %s counts, want %s", c.all, last.GetId(), c.want)
+			}
+		}
 	}
 }

@@ -56,6 +56,21 @@ func (d *Decisions) Record(ctx context.Context, decision *sallyportv1.Decision, 
 	return nil
 }
 
+// Stands says whether of two decisions about a finding the first is the one that counts: the later
+// one, but that somebody looks at a finding (acknowledge) takes back nothing that was decided about
+// it. Old may be nil.
+func Stands(d, old *sallyportv1.Decision) bool {
+	if a, b := decides(d), decides(old); a != b {
+		return a
+	}
+	return d.GetId() > old.GetId()
+}
+
+// decides says whether a decision says what a finding is.
+func decides(d *sallyportv1.Decision) bool {
+	return d != nil && d.GetKind() != sallyportv1.DecisionKind_DECISION_KIND_ACKNOWLEDGE
+}
+
 // List returns all decisions, newest first.
 func (d *Decisions) List(ctx context.Context) ([]*sallyportv1.Decision, error) {
 	keys, err := stream.Keys(ctx, d.js, stream.DecisionsBucket)

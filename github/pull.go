@@ -41,6 +41,15 @@ func (c *Client) PullRequests(ctx context.Context, repository, branch string) ([
 	return out, nil
 }
 
+// PullRequest returns one. Errors wrap ErrNotFound if there is none.
+func (c *Client) PullRequest(ctx context.Context, repository string, number int) (PullRequest, error) {
+	p, _, err := c.api.PullRequests.Get(ctx, ownerOf(repository), nameOf(repository), number)
+	if err != nil {
+		return PullRequest{}, said(fmt.Sprintf("get pull request %d of %s", number, repository), err)
+	}
+	return pullOf(p), nil
+}
+
 // OpenPullRequest opens one.
 func (c *Client) OpenPullRequest(ctx context.Context, repository string, p PullRequest) (PullRequest, error) {
 	owner, name := split(repository)

@@ -237,6 +237,17 @@ func (s *service) SettleFinding(ctx context.Context, q *sallyportv1.SettleFindin
 	if err != nil {
 		return nil, err
 	}
+	if q.Acknowledge {
+		before, err := s.about(ctx, map[string]bool{q.FindingId: true})
+		if err != nil {
+			return nil, s.failed(ctx, err)
+		}
+		for _, old := range standing(before) {
+			if !detector.Stands(d, old) && old.GetKind() != d.GetKind() {
+				return nil, status.Errorf(codes.FailedPrecondition, "finding %s is settled already, by %s: %s; `sallyport findings resolve` decides anew", q.FindingId, old.GetPerson(), old.GetReason())
+			}
+		}
+	}
 	a := f.GetAttribution()
 	d.Repository, d.Workflow, d.Job = a.GetRepository(), a.GetWorkflow(), a.GetJob()
 	if err := s.record(ctx, d); err != nil {
@@ -289,14 +300,17 @@ func (s *service) about(ctx context.Context, findings map[string]bool) ([]*sally
 	return out, nil
 }
 
-// lastOfEach keeps the newest of the decisions, which are newest first, about each finding.
-func lastOfEach(decisions []*sallyportv1.Decision) []*sallyportv1.Decision {
-	seen := make(map[string]bool)
+// standing keeps of the decisions, which are newest first, the one about each finding that counts.
+func standing(decisions []*sallyportv1.Decision) []*sallyportv1.Decision {
+	at := make(map[string]int)
 	var out []*sallyportv1.Decision
 	for _, d := range decisions {
-		if !seen[d.GetFindingId()] {
-			seen[d.GetFindingId()] = true
+		switch i, ok := at[d.GetFindingId()]; {
+		case !ok:
+			at[d.GetFindingId()] = len(out)
 			out = append(out, d)
+		case detector.Stands(d, out[i]):
+			out[i] = d
 		}
 	}
 	return out

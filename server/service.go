@@ -180,7 +180,7 @@ func (s *service) ListFindings(ctx context.Context, q *sallyportv1.ListFindingsR
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
-	return &sallyportv1.ListFindingsResponse{Findings: findings, NextPageToken: encodePage(list, next), Decisions: lastOfEach(decisions)}, nil
+	return &sallyportv1.ListFindingsResponse{Findings: findings, NextPageToken: encodePage(list, next), Decisions: standing(decisions)}, nil
 }
 
 func (s *service) GetFinding(ctx context.Context, q *sallyportv1.GetFindingRequest) (*sallyportv1.GetFindingResponse, error) {

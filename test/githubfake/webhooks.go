@@ -163,12 +163,19 @@ func (r *Repository) PullWebhook(app *App, action string, number int) Delivery {
 	return r.delivery(app, "pull_request", action, i.login, payload)
 }
 
-// QueueWebhook tells that a merge queue wants the checks of a commit.
-func (r *Repository) QueueWebhook(app *App, sha string) Delivery {
+// QueueBranch is how a merge queue names the branch of a group: by the pull request that it adds to a
+// commit.
+func QueueBranch(pull int, base string) string {
+	return fmt.Sprintf("gh-readonly-queue/main/pr-%d-%s", pull, base)
+}
+
+// QueueWebhook tells that a merge queue wants the checks of a commit, which adds a pull request to a
+// base.
+func (r *Repository) QueueWebhook(app *App, pull int, base, sha string) Delivery {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
 	return r.delivery(app, "merge_group", "checks_requested", "alice", map[string]any{"merge_group": map[string]any{
-		"head_sha": sha, "head_ref": "refs/heads/gh-readonly-queue/main/pr-1-" + sha, "base_sha": sha, "base_ref": "refs/heads/main", "head_commit": map[string]any{},
+		"head_sha": sha, "head_ref": "refs/heads/" + QueueBranch(pull, base), "base_sha": base, "base_ref": "refs/heads/main", "head_commit": map[string]any{},
 	}})
 }
 
