@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/sallyport-ci/sallyport/agent/install"
+	"github.com/sallyport-ci/sallyport/cmd/internal/process"
 )
 
 // installOptions are the flags of install and uninstall alone.
@@ -92,7 +93,7 @@ func (o *options) runInstall(ctx context.Context) error {
 		if list, ok := f.Value.(pflag.SliceValue); ok {
 			value = strings.Join(list.GetSlice(), ",")
 		}
-		settings["SALLYPORT_"+strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))] = value
+		settings[process.Variable(f.Name)] = value
 	})
 	if err := o.validWay(o.flags); err != nil {
 		return err

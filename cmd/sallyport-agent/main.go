@@ -152,6 +152,11 @@ func run(args []string) int {
 		return exitUsage
 	}
 	var err error
+	if o.command == nil || o.command.name != "hook" { // whose environment is the job's
+		for _, said := range process.Misspelt(os.Environ(), flags, readyVariable, enrolKeyVariable) {
+			fmt.Fprintln(os.Stderr, "sallyport-agent:", said)
+		}
+	}
 	switch {
 	case o.command != nil:
 		err = o.command.run(ctx, &o)

@@ -148,6 +148,7 @@ func newServerCommand() *cobra.Command {
 
 func newDeclareCommand() *cobra.Command {
 	o := &options{declare: true}
+	var within time.Duration
 	cmd := o.command(&cobra.Command{
 		Use:   "declare",
 		Short: "Make the streams, consumers and buckets on an external NATS",
@@ -168,9 +169,16 @@ Exit codes: 0 all is as it has to be, 1 something failed, 2 wrong usage.`,
 			return err
 		}
 		s.told = func(what, done string) { fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", what, done) }
-		return s.runSteps(cmd.Context(), []step{s.connectNATS}, func() error { return nil })
+		ctx := cmd.Context()
+		if within > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, within)
+			defer cancel()
+		}
+		return s.runSteps(ctx, []step{s.connectNATS}, func() error { return nil })
 	}
 	f := cmd.Flags()
+	f.DurationVar(&within, "within", time.Minute, "how long it may take, with the wait for NATS; 0: as long as it takes")
 	o.limitFlags(f)
 	o.logFlags(f, "info", "log as JSON lines")
 	return cmd

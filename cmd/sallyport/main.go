@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sallyport-ci/sallyport/cmd/internal/process"
 )
@@ -105,8 +107,28 @@ each job, and says so when a job does something else.
 	return root
 }
 
+// variables are settings that are no flags, or the agent's, which sallyport up starts.
+var variables = []string{
+	"SALLYPORT_AGENT", "SALLYPORT_CLICKHOUSE_DSN", "SALLYPORT_NATS", "SALLYPORT_POLICY_BUNDLE_TOKEN", "SALLYPORT_SERVER",
+	"SALLYPORT_SLACK_API", "SALLYPORT_SOCKET", "SALLYPORT_STATE", "SALLYPORT_TOKEN", "SALLYPORT_WEBHOOK_SECRET",
+}
+
 // setFromEnvironment sets the flags of a command that were not given.
 func setFromEnvironment(cmd *cobra.Command) error {
+	others := slices.Clone(variables)
+	var add func(c *cobra.Command)
+	add = func(c *cobra.Command) { // one environment file serves several commands
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			others = append(others, process.Variable(f.Name))
+		})
+		for _, x := range c.Commands() {
+			add(x)
+		}
+	}
+	add(cmd.Root())
+	for _, said := range process.Misspelt(os.Environ(), cmd.Flags(), others...) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "sallyport:", said)
+	}
 	if err := process.SetFromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
 		return usageError(err)
 	}

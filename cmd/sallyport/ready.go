@@ -124,6 +124,7 @@ func (s *stack) probe(name string, ask func(ctx context.Context) error) {
 // reached or is not whole yet, and says so. Any other error is final.
 func (s *stack) insist(ctx context.Context, what string, try func(ctx context.Context) error) error {
 	said := make(map[string]bool)
+	var last error
 	for attempt := 0; ; attempt++ {
 		err := try(ctx)
 		if err == nil {
@@ -133,8 +134,9 @@ func (s *stack) insist(ctx context.Context, what string, try func(ctx context.Co
 			return nil
 		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return over(ctx, what, last)
 		}
+		last = err
 		if denied := s.denied(err); denied != nil {
 			return fmt.Errorf("%s: NATS does not let this user do it: %w (docs/cluster.md says what each part may do; streams are declared by an administrator with `sallyport declare`, parts then start with --declare=false)", what, denied)
 		}
@@ -151,10 +153,18 @@ func (s *stack) insist(ctx context.Context, what string, try func(ctx context.Co
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return over(ctx, what, last)
 		case <-time.After(insistPause):
 		}
 	}
+}
+
+// over says why something was not done while there was time for it: last is what the last try said.
+func over(ctx context.Context, what string, last error) error {
+	if last == nil || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%s: %w", what, last)
 }
 
 // denied returns what NATS said when it refused a request: whoever asks hears nothing but

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -22,7 +21,7 @@ func SetFromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)
 		if f.Changed || err != nil {
 			return
 		}
-		name := "SALLYPORT_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		name := Variable(f.Name)
 		value, ok := lookup(name)
 		if !ok || value == "" {
 			return
