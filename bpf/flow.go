@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 )
 
 // attachNetwork attaches the hooks of sockets and packets, and enters the sockets
@@ -34,19 +33,7 @@ func (s *Sensor) attachNetwork(root *cgroupRoot) error {
 	if err := s.attachTracing(s.objects.TcpState); err != nil {
 		return err
 	}
-	for _, listening := range []uint32{1, 0} {
-		if err := s.objects.OpenedListening.Set(listening); err != nil {
-			return fmt.Errorf("list open sockets: %w", err)
-		}
-		l, err := link.AttachIter(link.IterOptions{Program: s.objects.FoundSockets})
-		if err != nil {
-			return attachError(s.objects.FoundSockets, err)
-		}
-		if _, err := readIterator(l); err != nil {
-			return fmt.Errorf("list open sockets: %w", err)
-		}
-	}
-	return nil
+	return s.enterSockets()
 }
 
 // startSweeping reports flows that go on and ends UDP flows that are idle, until

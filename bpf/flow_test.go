@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -355,8 +356,16 @@ func TestSocketsOpenBefore(t *testing.T) {
 }
 
 // TestOpenBefore: TCP connections and listening sockets that were there before the
-// sensor are told once, with their processes, and their ends later.
+// sensor are told once, with their processes, and their ends later; in containers, too.
 func TestOpenBefore(t *testing.T) {
+	for name, namespaces := range map[string]uintptr{
+		"machine": 0, "namespaces": syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER,
+	} {
+		t.Run(name, func(t *testing.T) { openBefore(t, namespaces) })
+	}
+}
+
+func openBefore(t *testing.T, namespaces uintptr) {
 	script := `import socket, sys
 l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen()
 c = socket.create_connection(l.getsockname()); a, _ = l.accept()
@@ -366,7 +375,12 @@ sys.stdin.readline()
 c.send(b"after the sensor"); c.shutdown(socket.SHUT_WR)
 while a.recv(100): pass
 c.close(); a.close(); l.close()`
-	cmd := exec.Command("python3", "-c", script)
+	cmd := exec.Command("sh", "-c", `[ -z "$1" ] || ip link set lo up; exec python3 -c "$0"`, script)
+	if namespaces != 0 {
+		cmd.Args = append(cmd.Args, "up")
+		root := []syscall.SysProcIDMap{{HostID: 0, Size: 1}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, UidMappings: root, GidMappings: root}
+	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -375,6 +389,7 @@ c.close(); a.close(); l.close()`
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

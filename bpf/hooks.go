@@ -59,6 +59,7 @@ const (
 	lacksModules = "kernel modules being loaded"
 	lacksBPF     = "eBPF programs being loaded"
 	lacksFolders = "what comes into folders and leaves them"
+	lacksOpened  = "sockets that were open before"
 )
 
 // choose leaves of the choosable programs those of the first hooks that this kernel has,

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime"
@@ -15,14 +16,23 @@ import (
 // maxLoaders bounds how many programs are loaded at a time.
 const maxLoaders = 4
 
+// droppable are the programs without which the rest sees what it sees: what is missing then.
+var droppable = map[string]string{
+	sensorProgFoundSockets: lacksOpened,
+	sensorProgModuleLoaded: lacksModules,
+	sensorProgSocketSent:   lacksSends,
+}
+
 // load makes the maps, and then the programs, several at a time: the kernel spends most
-// of the agent's start on proving them safe, and can prove two at once.
-func load(spec *ebpf.CollectionSpec, kernel *btf.Spec, objects *sensorObjects) (err error) {
+// of the agent's start on proving them safe, and can prove two at once. A kernel that takes one
+// of the droppable programs for unsafe, as newer ones did with what older ones took, gets a blank one
+// in its place: their names are returned.
+func load(spec *ebpf.CollectionSpec, kernel *btf.Spec, objects *sensorObjects) (dropped []string, err error) {
 	tables := spec.Copy()
 	tables.Programs = nil
 	whole, err := ebpf.NewCollection(tables)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer whole.Close()
 
@@ -39,15 +49,18 @@ func load(spec *ebpf.CollectionSpec, kernel *btf.Spec, objects *sensorObjects) (
 	}
 	var loading sync.WaitGroup
 	loaded, failed := make([]*ebpf.Collection, len(parts)), make([]error, len(parts))
+	without := make([][]string, len(parts))
 	for i, part := range parts {
-		types := kernel.Copy()
+		options := ebpf.CollectionOptions{MapReplacements: whole.Maps, Programs: ebpf.ProgramOptions{KernelTypes: kernel.Copy()}}
 		loading.Go(func() {
-			loaded[i], failed[i] = ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{
-				MapReplacements: whole.Maps, Programs: ebpf.ProgramOptions{KernelTypes: types},
-			})
+			loaded[i], failed[i] = ebpf.NewCollectionWithOptions(part, options)
+			if without[i] = drop(part, options, failed[i]); len(without[i]) > 0 {
+				loaded[i], failed[i] = ebpf.NewCollectionWithOptions(part, options)
+			}
 		})
 	}
 	loading.Wait()
+	dropped = slices.Concat(without...)
 	for i, c := range loaded {
 		if c == nil {
 			continue
@@ -59,8 +72,36 @@ func load(spec *ebpf.CollectionSpec, kernel *btf.Spec, objects *sensorObjects) (
 	}
 	for _, err := range failed {
 		if err != nil {
-			return fmt.Errorf("load programs: %w", err)
+			return nil, fmt.Errorf("load programs: %w", err)
 		}
 	}
-	return whole.Assign(objects)
+	return dropped, whole.Assign(objects)
+}
+
+// drop blanks the droppable programs that the kernel takes for unsafe, if that is why loading
+// failed, and returns their names.
+func drop(part *ebpf.CollectionSpec, options ebpf.CollectionOptions, failed error) (dropped []string) {
+	var unsafe *ebpf.VerifierError
+	if !errors.As(failed, &unsafe) {
+		return nil
+	}
+	for name := range droppable {
+		if part.Programs[name] == nil {
+			continue
+		}
+		alone := part.Copy()
+		for other := range part.Programs {
+			if other != name {
+				delete(alone.Programs, other)
+			}
+		}
+		c, err := ebpf.NewCollectionWithOptions(alone, options)
+		if err == nil {
+			c.Close()
+		} else if errors.As(err, &unsafe) {
+			blank(part.Programs[name])
+			dropped = append(dropped, name)
+		}
+	}
+	return dropped
 }

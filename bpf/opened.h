@@ -1,26 +1,53 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Sockets that were open before the sensor: they belong to the first process found. */
+/*
+ * Sockets that were open before the sensor: they belong to the first process found.
+ *
+ * Kernels of 2026 let a program that walks files read a socket and no more: its cookie is
+ * made, and its storage filled, by the loader, through a descriptor of it (opened.go). So
+ * they are listed first.
+ */
 #ifndef SALLYPORT_OPENED_H
 #define SALLYPORT_OPENED_H
 
 #include "tcp.h"
+#include "process.h"
 
-/* First come those that listen: what is connected to their ports came in. */
-u32 opened_listening;
+enum opened_pass {
+	OPENED_LIST,
+	/* Then those that listen: what is connected to their ports came in. */
+	OPENED_LISTENING,
+	OPENED_CONNECTED,
+};
 
-static __always_inline void enter_tcp(struct sock *sk, struct task_struct *task)
+u32 opened_pass;
+
+/* An open socket, as written by the iterator (opened.go decodes it). */
+struct opened {
+	u64 process;
+	u64 cookie;	/* 0 if nobody has asked for it */
+	u32 pid;
+	u32 local_pid;	/* in the reader's PID namespace */
+	u32 uid;
+	u32 fd;
+	u32 own_table;
+	u32 reserved;
+};
+
+_Static_assert(sizeof(struct opened) == 40, "opened");
+
+static __always_inline void enter_tcp(struct sock *sk, struct task_struct *task, struct process *p)
 {
 	u8 state = sk->__sk_common.skc_state, direction = FLOW_OUTBOUND;
 	struct listener key = listener_of(sk);
-	u64 cookie = bpf_get_socket_cookie(sk);
-	struct process *p = identify(task);
+	u64 cookie = sk->__sk_common.skc_cookie.counter;
 	struct tcp_sock *tp = (void *)sk;
+	bool listening = opened_pass == OPENED_LISTENING;
 	struct connection c = {};
 
-	if (state != (opened_listening ? TCP_LISTEN : TCP_ESTABLISHED) || !p ||
+	if (state != (listening ? TCP_LISTEN : TCP_ESTABLISHED) || !cookie ||
 	    bpf_map_lookup_elem(&connections, &cookie))
 		return;
-	if (opened_listening) {
+	if (listening) {
 		direction = FLOW_LISTENING;
 		bpf_map_update_elem(&listeners, &key, &cookie, BPF_ANY);
 	} else if (bpf_map_lookup_elem(&listeners, &key)) {
@@ -51,8 +78,8 @@ int found_sockets(struct bpf_iter__task_file *ctx)
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
 	struct socket *socket;
+	struct opened o = {};
 	struct process *p;
-	struct tracked *t;
 	struct sock *sk;
 	u16 family;
 
@@ -67,18 +94,22 @@ int found_sockets(struct bpf_iter__task_file *ctx)
 	family = sk->__sk_common.skc_family;
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
-	if (has_own_table(sk->sk_type, sk->sk_protocol)) {
-		if (sk->sk_protocol == IPPROTO_TCP)
-			enter_tcp(sk, task);
+	o.own_table = has_own_table(sk->sk_type, sk->sk_protocol);
+	p = identify(task);
+	if (!p)
+		return 0;
+	if (opened_pass != OPENED_LIST) {
+		if (o.own_table && sk->sk_protocol == IPPROTO_TCP)
+			enter_tcp(sk, task, p);
 		return 0;
 	}
-	p = identify(task);
-	t = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!p || !t || t->process)
-		return 0;
-	t->process = p->id;
-	t->pid = BPF_CORE_READ(task, tgid);
-	t->uid = BPF_CORE_READ(task, cred, uid.val);
+	o.process = p->id;
+	o.cookie = sk->__sk_common.skc_cookie.counter;
+	o.pid = BPF_CORE_READ(task, tgid);
+	o.local_pid = local_pid(task);
+	o.uid = BPF_CORE_READ(task, cred, uid.val);
+	o.fd = ctx->fd;
+	bpf_seq_write(ctx->meta->seq, &o, sizeof(o));
 	return 0;
 }
 

@@ -215,7 +215,11 @@ func (s *Sensor) load(spec *ebpf.CollectionSpec, cfg Config) error {
 	if err := spec.Variables[sensorVarObjects].Set(s.hooks == objectHooks); err != nil {
 		return fmt.Errorf("set %s: %w", sensorVarObjects, err)
 	}
-	return load(spec, types, &s.objects)
+	dropped, err := load(spec, types, &s.objects)
+	for _, name := range dropped {
+		s.lacks = append(s.lacks, droppable[name])
+	}
+	return err
 }
 
 func readNumber(path string) (int, error) {

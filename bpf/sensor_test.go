@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 )
@@ -367,6 +368,44 @@ func TestChoice(t *testing.T) {
 		}
 		if err := objects.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestDropped: a kernel that refuses a program without which the rest works costs that program, and
+// what it tells; of any other it is an error.
+func TestDropped(t *testing.T) {
+	sensor := openSensor(t, Config{}) // it can run here
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		program string
+		dropped []string
+	}{
+		{sensorProgFoundSockets, []string{sensorProgFoundSockets}},
+		{sensorProgTcpState, nil},
+	} {
+		spec, err := loadSensor()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := configure(spec, Config{}.withDefaults()); err != nil {
+			t.Fatal(err)
+		}
+		choose(spec, sensor.hooks == callHooks, (&kernelHooks{types: types}).has)
+		// It reads what nobody wrote.
+		spec.Programs[c.program].Instructions = asm.Instructions{asm.Mov.Reg(asm.R0, asm.R5), asm.Return()}
+		var objects sensorObjects
+		dropped, err := load(spec, types, &objects)
+		if !slices.Equal(dropped, c.dropped) || (err != nil) != (c.dropped == nil) {
+			t.Errorf("%s: dropped %q, %v", c.program, dropped, err)
+		}
+		if err == nil {
+			if err := objects.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }

@@ -86,7 +86,7 @@ const (
 	sensorVarFlowsBegun           = "flows_begun"
 	sensorVarHellosOpen           = "hellos_open"
 	sensorVarObjects              = "objects"
-	sensorVarOpenedListening      = "opened_listening"
+	sensorVarOpenedPass           = "opened_pass"
 	sensorVarOwnTgid              = "own_tgid"
 	sensorVarWakeBytes            = "wake_bytes"
 )
@@ -209,15 +209,15 @@ type sensorMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sensorVariableSpecs struct {
-	FirstFlow       *ebpf.VariableSpec `ebpf:"first_flow"`
-	FlowIdle        *ebpf.VariableSpec `ebpf:"flow_idle"`
-	FlowInterval    *ebpf.VariableSpec `ebpf:"flow_interval"`
-	FlowsBegun      *ebpf.VariableSpec `ebpf:"flows_begun"`
-	HellosOpen      *ebpf.VariableSpec `ebpf:"hellos_open"`
-	Objects         *ebpf.VariableSpec `ebpf:"objects"`
-	OpenedListening *ebpf.VariableSpec `ebpf:"opened_listening"`
-	OwnTgid         *ebpf.VariableSpec `ebpf:"own_tgid"`
-	WakeBytes       *ebpf.VariableSpec `ebpf:"wake_bytes"`
+	FirstFlow    *ebpf.VariableSpec `ebpf:"first_flow"`
+	FlowIdle     *ebpf.VariableSpec `ebpf:"flow_idle"`
+	FlowInterval *ebpf.VariableSpec `ebpf:"flow_interval"`
+	FlowsBegun   *ebpf.VariableSpec `ebpf:"flows_begun"`
+	HellosOpen   *ebpf.VariableSpec `ebpf:"hellos_open"`
+	Objects      *ebpf.VariableSpec `ebpf:"objects"`
+	OpenedPass   *ebpf.VariableSpec `ebpf:"opened_pass"`
+	OwnTgid      *ebpf.VariableSpec `ebpf:"own_tgid"`
+	WakeBytes    *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
 // sensorObjects contains all objects after they have been loaded into the kernel.
@@ -301,15 +301,15 @@ func (m *sensorMaps) Close() error {
 //
 // It can be passed to loadSensorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sensorVariables struct {
-	FirstFlow       *ebpf.Variable `ebpf:"first_flow"`
-	FlowIdle        *ebpf.Variable `ebpf:"flow_idle"`
-	FlowInterval    *ebpf.Variable `ebpf:"flow_interval"`
-	FlowsBegun      *ebpf.Variable `ebpf:"flows_begun"`
-	HellosOpen      *ebpf.Variable `ebpf:"hellos_open"`
-	Objects         *ebpf.Variable `ebpf:"objects"`
-	OpenedListening *ebpf.Variable `ebpf:"opened_listening"`
-	OwnTgid         *ebpf.Variable `ebpf:"own_tgid"`
-	WakeBytes       *ebpf.Variable `ebpf:"wake_bytes"`
+	FirstFlow    *ebpf.Variable `ebpf:"first_flow"`
+	FlowIdle     *ebpf.Variable `ebpf:"flow_idle"`
+	FlowInterval *ebpf.Variable `ebpf:"flow_interval"`
+	FlowsBegun   *ebpf.Variable `ebpf:"flows_begun"`
+	HellosOpen   *ebpf.Variable `ebpf:"hellos_open"`
+	Objects      *ebpf.Variable `ebpf:"objects"`
+	OpenedPass   *ebpf.Variable `ebpf:"opened_pass"`
+	OwnTgid      *ebpf.Variable `ebpf:"own_tgid"`
+	WakeBytes    *ebpf.Variable `ebpf:"wake_bytes"`
 }
 
 // sensorPrograms contains all programs after they have been loaded into the kernel.

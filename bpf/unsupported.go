@@ -64,16 +64,19 @@ func checkMachine() error {
 	return nil
 }
 
-func missingCapabilities() []string {
+// capable says whether the sensor has a capability; if that cannot be learned, that it has: the
+// kernel will tell.
+func capable(capability uint) bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
-		return nil // loading will tell
+		return true
 	}
-	have := func(capability uint) bool {
-		return data[capability/32].Effective&(1<<(capability%32)) != 0
-	}
-	if have(unix.CAP_SYS_ADMIN) {
+	return data[capability/32].Effective&(1<<(capability%32)) != 0
+}
+
+func missingCapabilities() []string {
+	if capable(unix.CAP_SYS_ADMIN) {
 		return nil
 	}
 	var missing []string
@@ -86,7 +89,7 @@ func missingCapabilities() []string {
 		{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"},
 		{unix.CAP_SYS_PTRACE, "CAP_SYS_PTRACE"},
 	} {
-		if !have(c.number) {
+		if !capable(c.number) {
 			missing = append(missing, c.name)
 		}
 	}
@@ -110,7 +113,7 @@ func loadError(err error) error {
 	case errors.Is(err, unix.EPERM):
 		return &UnsupportedError{Missing: "permission to load BPF programs", Kernel: kernelRelease(), Err: err}
 	case errors.Is(err, ebpf.ErrNotSupported), errors.As(err, &verifier):
-		return &UnsupportedError{Missing: "a BPF feature (Linux 6.1 has all)", Kernel: kernelRelease(), Err: err}
+		return &UnsupportedError{Missing: "a BPF feature, or consent to one of the programs (docs/kernels.md says which kernels were tried)", Kernel: kernelRelease(), Err: err}
 	}
 	return fmt.Errorf("load BPF programs: %w", err)
 }
