@@ -18,8 +18,8 @@ import (
 	"github.com/sallyport-ci/sallyport/detector"
 	"github.com/sallyport-ci/sallyport/github"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
-	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 	"github.com/sallyport-ci/sallyport/test/githubfake"
 )
 
@@ -86,23 +86,8 @@ func newWorld(t *testing.T) *world {
 	s := githubfake.New(t)
 	w := &world{T: t, Server: s, app: s.NewApp("sallyport", grants, "acme"), shop: s.Repository("acme/shop"), log: new(lockedBuffer)}
 	w.shop.Commit("main", "alice", "begin", map[string]string{workflowFile: workflowText})
-	server, err := natsserver.Start(natsserver.Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	nc, err := server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	if w.js, err = jetstream.New(nc); err != nil {
-		t.Fatal(err)
-	}
+	_, w.js = natstest.StartDeclared(t, natsserver.Config{})
 	ctx := t.Context()
-	if err := stream.Declare(ctx, w.js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
 	for _, open := range []func() error{
 		func() (err error) { w.verdicts, err = detector.OpenVerdicts(ctx, w.js); return err },
 		func() (err error) { w.decisions, err = detector.OpenDecisions(ctx, w.js); return err },

@@ -9,11 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // clock is a clock that a test sets.
@@ -141,23 +140,7 @@ func TestAgents(t *testing.T) {
 // TestAgentsOnNATS: what is found is published once, and messages that are no heartbeat
 // are passed over.
 func TestAgentsOnNATS(t *testing.T) {
-	server, err := natsserver.Start(natsserver.Config{Dir: t.TempDir(), AgentPassword: "secret"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	nc, err := server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
+	_, js := natstest.StartDeclared(t, natsserver.Config{AgentPassword: "secret"})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	clock := &clock{now: time.Now()}
@@ -170,13 +153,13 @@ func TestAgentsOnNATS(t *testing.T) {
 		}
 	}()
 	for deadline := time.Now().Add(10 * time.Second); a.count(false) == 0; time.Sleep(20 * time.Millisecond) {
-		if err := nc.Publish("sallyport.heartbeats.a1", []byte("\xff\xff")); err != nil {
+		if err := js.Conn().Publish("sallyport.heartbeats.a1", []byte("\xff\xff")); err != nil {
 			t.Fatal(err)
 		}
-		if err := nc.Publish("sallyport.heartbeats.a2", nil); err != nil {
+		if err := js.Conn().Publish("sallyport.heartbeats.a2", nil); err != nil {
 			t.Fatal(err)
 		}
-		if err := stream.PublishHeartbeat(nc, heartbeat(withJob)); err != nil {
+		if err := stream.PublishHeartbeat(js.Conn(), heartbeat(withJob)); err != nil {
 			t.Fatal(err)
 		}
 		if time.Now().After(deadline) {

@@ -8,13 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sallyport-ci/sallyport/detector/scenario"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
-	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // BenchmarkJudgeNew judges behaviours that no run had before with all policies that ship:
@@ -142,23 +141,7 @@ func BenchmarkMemory(b *testing.B) {
 // BenchmarkRestart measures how long a detector takes to be there again with 10,000
 // baselines and 200 executions under way.
 func BenchmarkRestart(b *testing.B) {
-	server, err := natsserver.Start(natsserver.Config{Dir: b.TempDir()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(server.Shutdown)
-	nc, err := server.Connect()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := stream.Declare(b.Context(), js, stream.Limits{}); err != nil {
-		b.Fatal(err)
-	}
+	_, js := natstest.StartDeclared(b, natsserver.Config{})
 	baselines, err := OpenBaselines(b.Context(), js)
 	if err != nil {
 		b.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // BenchmarkEventToWebhook publishes 50,000 events a second of builds that do what they did
@@ -28,23 +29,7 @@ import (
 // the webhook's receiver run in this process, on all of its processors.
 func BenchmarkEventToWebhook(b *testing.B) {
 	const rate, batchSize = 50_000, 1000
-	server, err := natsserver.Start(natsserver.Config{Dir: b.TempDir()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(server.Shutdown)
-	nc, err := server.Connect()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(nc.Close)
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(256))
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := stream.Declare(b.Context(), js, stream.Limits{}); err != nil {
-		b.Fatal(err)
-	}
+	_, js := natstest.StartDeclared(b, natsserver.Config{}, jetstream.WithPublishAsyncMaxPending(256))
 
 	var mu sync.Mutex
 	published := make(map[string]time.Time) // by job

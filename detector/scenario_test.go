@@ -19,6 +19,7 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // story is a job told to a detector.
@@ -31,23 +32,9 @@ type story struct {
 // tell starts a detector on an embedded NATS server.
 func tell(t *testing.T) *story {
 	t.Helper()
-	server, err := natsserver.Start(natsserver.Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	nc, err := server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
 	s := &story{}
-	if s.js, err = jetstream.New(nc); err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), s.js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
+	_, s.js = natstest.StartDeclared(t, natsserver.Config{})
+	var err error
 	if s.encoder, err = stream.NewEncoder(); err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 	"github.com/sallyport-ci/sallyport/test/oidcissuer"
 )
 
@@ -59,21 +60,7 @@ func newYard(t *testing.T) *yard {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if y.server, err = natsserver.Start(natsserver.Config{Dir: t.TempDir(), AgentPassword: "password", AgentSigner: public}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(y.server.Shutdown)
-	nc, err := y.server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	if y.js, err = jetstream.New(nc); err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), y.js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
+	y.server, y.js = natstest.StartDeclared(t, natsserver.Config{AgentPassword: "password", AgentSigner: public})
 	y.gate = y.open()
 	return y
 }

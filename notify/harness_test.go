@@ -16,6 +16,7 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 	"github.com/sallyport-ci/sallyport/test/slackfake"
 )
 
@@ -119,23 +120,7 @@ const operatorPassword = "operator-of-a-test"
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	s, err := natsserver.Start(natsserver.Config{Dir: t.TempDir(), OperatorPassword: operatorPassword})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Shutdown)
-	nc, err := s.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
+	s, js := natstest.StartDeclared(t, natsserver.Config{OperatorPassword: operatorPassword})
 	slack := slackfake.New(webhookPath, nil)
 	web := httptest.NewServer(slack)
 	t.Cleanup(web.Close)

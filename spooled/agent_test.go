@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/sallyport-ci/sallyport/agent"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -15,6 +14,7 @@ import (
 	"github.com/sallyport-ci/sallyport/spooled"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // TestAgentSentItToo: an agent leaves batches in its spool, somebody copies that, and then the
@@ -52,24 +52,8 @@ func TestAgentSentItToo(t *testing.T) {
 		}
 	}
 
-	server, err := natsserver.Start(natsserver.Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	nc, err := server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
-	p, err = agent.NewPublisher(agent.PublisherConfig{AgentID: id, Dir: spool, Conn: func() *nats.Conn { return nc }})
+	_, js := natstest.StartDeclared(t, natsserver.Config{})
+	p, err = agent.NewPublisher(agent.PublisherConfig{AgentID: id, Dir: spool, Conn: func() *nats.Conn { return js.Conn() }})
 	if err != nil {
 		t.Fatal(err)
 	}

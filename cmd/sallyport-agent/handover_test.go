@@ -17,6 +17,7 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // output gathers what a program writes.
@@ -85,23 +86,7 @@ func TestHandOver(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	server, err := natsserver.Start(natsserver.Config{Dir: filepath.Join(dir, "nats"), AgentPassword: "secret"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	nc, err := server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
+	server, js := natstest.StartDeclared(t, natsserver.Config{AgentPassword: "secret"})
 	socket := filepath.Join(dir, "agent.sock")
 	start := func() (*exec.Cmd, *output) {
 		t.Helper()

@@ -16,10 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // machine is one with systemd as its first process, made of namespaces.
@@ -219,23 +217,7 @@ true
 // without a gap; it comes back when it is killed; it is taken away without breaking a job.
 func TestInstalledMachine(t *testing.T) {
 	m := newMachine(t)
-	server, err := natsserver.Start(natsserver.Config{Dir: filepath.Join(t.TempDir(), "nats"), AgentPassword: "secret"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	nc, err := server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
+	server, js := natstest.StartDeclared(t, natsserver.Config{AgentPassword: "secret"})
 	const unit, runner = "sallyport-agent.service", "actions.runner.acme-shop.one.service"
 	const marks = 150
 	m.share("listen.sh", fmt.Sprintf("export MARKS=%d\n", marks)+listen)

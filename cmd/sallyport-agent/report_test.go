@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/report/summary"
-	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // site is a machine with an agent that knows jobs of the test's own alone, whatever else
@@ -38,23 +37,7 @@ func newSite(t *testing.T) *site {
 		}
 	}
 	s := &site{dir: t.TempDir()}
-	var err error
-	if s.server, err = natsserver.Start(natsserver.Config{Dir: filepath.Join(s.dir, "nats"), AgentPassword: "secret"}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.server.Shutdown)
-	nc, err := s.server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
+	s.server, _ = natstest.StartDeclared(t, natsserver.Config{AgentPassword: "secret"})
 	s.socket = filepath.Join(s.dir, "agent.sock")
 	s.worker = copyOf(t, "/bin/bash", filepath.Join(s.dir, "report-worker"))
 	s.start(t)

@@ -14,14 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/sallyport-ci/sallyport/agent/control"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
-	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 func requireKernel(t *testing.T) {
@@ -31,28 +30,6 @@ func requireKernel(t *testing.T) {
 			t.Skip("skipped: " + err.Error())
 		}
 	}
-}
-
-func natsWithStreams(t *testing.T, dir string) (*natsserver.Server, jetstream.JetStream) {
-	t.Helper()
-	server, err := natsserver.Start(natsserver.Config{Dir: filepath.Join(dir, "nats"), AgentPassword: "secret"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	nc, err := server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
-	return server, js
 }
 
 // started is an agent that the command start is to start.
@@ -99,7 +76,7 @@ func (s *started) status(args ...string) (status control.Status) {
 func TestStartByAStep(t *testing.T) {
 	requireKernel(t)
 	dir := t.TempDir()
-	server, js := natsWithStreams(t, dir)
+	server, js := natstest.StartDeclared(t, natsserver.Config{AgentPassword: "secret"})
 	s := newStarted(t, dir)
 	mark := copyOf(t, "/bin/true", filepath.Join(dir, "mark"))
 	worker := copyOf(t, "/bin/bash", filepath.Join(dir, "Runner.Worker"))
@@ -233,7 +210,7 @@ func TestStartServerAway(t *testing.T) {
 		t.Errorf("%d files in the spool, %v, of %+v", len(spooled), err, last)
 	}
 
-	server, js := natsWithStreams(t, dir)
+	server, js := natstest.StartDeclared(t, natsserver.Config{AgentPassword: "secret"})
 	s.environment = []string{"SALLYPORT_NATS=" + server.AgentURL("secret")}
 	s.status("start")
 	eventually(t, "the spool is sent", func() error {
@@ -324,7 +301,7 @@ func TestStatusOfAKilledAgent(t *testing.T) {
 func TestEndsWithItsJobs(t *testing.T) {
 	requireKernel(t)
 	dir := t.TempDir()
-	server, js := natsWithStreams(t, dir)
+	server, js := natstest.StartDeclared(t, natsserver.Config{AgentPassword: "secret"})
 	s := newStarted(t, dir)
 	worker := copyOf(t, "/bin/bash", filepath.Join(dir, "Runner.Worker"))
 	// job starts a worker whose first step runs a script; its later ones wait.

@@ -9,11 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // TestUrgent: what may be an attack does not wait for a batch. Nine reads of a
@@ -26,23 +25,7 @@ func TestUrgent(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	server, err := natsserver.Start(natsserver.Config{Dir: filepath.Join(dir, "nats"), AgentPassword: "secret"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	nc, err := server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
+	server, js := natstest.StartDeclared(t, natsserver.Config{AgentPassword: "secret"})
 	said := &output{}
 	agent := exec.Command("sallyport-agent", "--state", filepath.Join(dir, "state"), "--socket", filepath.Join(dir, "agent.sock"))
 	agent.Env = append(os.Environ(), "SALLYPORT_NATS="+server.AgentURL("secret"))

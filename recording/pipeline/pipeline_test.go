@@ -23,6 +23,7 @@ import (
 	"github.com/sallyport-ci/sallyport/store/engine/enginetest"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 func TestMain(m *testing.M) { enginetest.Main(m) }
@@ -44,23 +45,12 @@ func newLine(t *testing.T, limits stream.Limits) *line {
 	t.Helper()
 	e := enginetest.Start(t)
 	name, conn := e.Database(t)
-	server, err := natsserver.Start(natsserver.Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	nc, err := server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
 	l := &line{conn: conn}
-	if l.js, err = jetstream.New(nc); err != nil {
-		t.Fatal(err)
-	}
+	_, l.js = natstest.Start(t, natsserver.Config{})
 	if err := stream.Declare(t.Context(), l.js, limits); err != nil {
 		t.Fatal(err)
 	}
+	var err error
 	if l.store, err = store.Open(t.Context(), e.DatabaseDSN(name)); err != nil {
 		t.Fatal(err)
 	}
