@@ -29,6 +29,9 @@ type Source interface {
 	// what to add to such a time to have Unix nanoseconds: it changes when the wall
 	// clock is set.
 	Clock() (boot uint64, offset int64, err error)
+	// CatchUp waits until Read has returned, and was called again after, all that happened before
+	// the call; or until ctx ends.
+	CatchUp(ctx context.Context) error
 	// Damage says what somebody did to the source's hold on the kernel; nil for nothing.
 	Damage() []string
 	// Close stops recording; Read then returns what is left. It may be called again,

@@ -40,6 +40,8 @@ func (s *script) Read() (bpf.Record, error) {
 
 func (s *script) Lost() (map[string]uint64, error) { return map[string]uint64{}, nil }
 
+func (s *script) CatchUp(context.Context) error { return nil }
+
 func (s *script) Damage() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -40,21 +40,39 @@ type Reports struct {
 	Judge func(ctx context.Context, q *sallyportv1.JobJudgementRequest) (*sallyportv1.JobJudgement, error)
 }
 
-// held is within which what the kernel side holds back reaches the agent.
-const held = 150 * time.Millisecond
+const (
+	// beside is within which has come what does not come through the kernel's ring, such as what
+	// fanotify tells.
+	beside = 50 * time.Millisecond
+	// catchUpPatience bounds the wait for the agent to have heard of what happened: on a machine
+	// that does far more than it can, it is behind.
+	catchUpPatience = 2 * time.Second
+)
+
+// catchUp waits until the agent has heard of all that happened before, as far as it can be waited for.
+func (a *Agent) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpPatience)
+	defer cancel()
+	moment := time.After(beside)
+	if err := a.cfg.Source.CatchUp(ctx); err != nil {
+		a.log.Warn("the agent is behind; what is told now may lack what was seen last", "error", err)
+	}
+	select {
+	case <-moment:
+	case <-ctx.Done():
+	}
+}
 
 // FlushAll sends what an agent has seen until now and waits until it has arrived, or ctx
 // ends.
 func FlushAll(ctx context.Context, a *Agent, publisher *Publisher) error {
-	for wait := held; ; wait = 10 * time.Millisecond {
+	a.catchUp(ctx)
+	a.Flush()
+	for {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%d batches have not arrived: %w", publisher.Waiting(), ctx.Err())
-		case <-time.After(wait):
-		}
-		if wait == held {
-			a.Flush()
-			continue
+		case <-time.After(10 * time.Millisecond):
 		}
 		if publisher.Waiting() == 0 {
 			return nil
@@ -66,10 +84,9 @@ func FlushAll(ctx context.Context, a *Agent, publisher *Publisher) error {
 // belongs to none and is root, of the one that it names or the only one that runs. It takes
 // the server up to wait to judge it. ErrNoJob and ErrNotYours are wrapped.
 func (r *Reports) Of(ctx context.Context, who Asker, execution string, wait time.Duration) (*sallyportv1.JobReport, error) {
-	select {
-	case <-time.After(held):
-	case <-ctx.Done():
-		return nil, fmt.Errorf("report of a job: %w", ctx.Err())
+	r.Agent.catchUp(ctx)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("report of a job: %w", err)
 	}
 	report, q, err := r.Agent.report(who, execution)
 	if err != nil {

@@ -1,13 +1,17 @@
 package agent
 
-import "errors"
+import (
+	"context"
+	"errors"
+)
 
 // ErrNoUser says that whoever wants to count on the agent is in no job that it sees.
 var ErrNoUser = errors.New("the agent sees no job that this process is of")
 
 // Use notes that the job of a process counts on an agent that another job has started
 // (Config.EndsWithJobs): it goes on until the runner's worker of that job has ended, too.
-func (a *Agent) Use(pid uint32) error {
+func (a *Agent) Use(ctx context.Context, pid uint32) error {
+	a.catchUp(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if p := a.processes.byPID(pid); p != nil && pid != 0 {

@@ -13,7 +13,7 @@ import (
 )
 
 func TestAccess(t *testing.T) {
-	t.Run("calls", func(t *testing.T) { testAccess(t, Config{calls: true}) })
+	t.Run("calls", func(t *testing.T) { testAccess(t, Config{not: objectHooks | functionHooks}) })
 	t.Run("objects", func(t *testing.T) { testAccess(t, Config{}) })
 }
 
@@ -38,7 +38,7 @@ func testAccess(t *testing.T, cfg Config) {
 		{"read", AccessVMRead},
 		{"write", AccessVMWrite},
 	} {
-		if c.how == "maps" && !cfg.calls {
+		if c.how == "maps" && cfg.not == 0 {
 			continue // seen of workers only (TestAccessToWorker)
 		}
 		t.Run(c.how, func(t *testing.T) {
@@ -75,9 +75,13 @@ func testAccess(t *testing.T, cfg Config) {
 
 func TestAccessToWorker(t *testing.T) {
 	for _, calls := range []bool{true, false} {
+		cfg := Config{}
+		if calls {
+			cfg.not = objectHooks | functionHooks
+		}
 		for file, kind := range map[string]AccessKind{"environ": AccessEnviron, "maps": AccessMaps} {
 			t.Run(fmt.Sprintf("calls %t, %s", calls, file), func(t *testing.T) {
-				r := record(t, Config{calls: calls})
+				r := record(t, cfg)
 				// The step reads its worker, which is its parent, until the worker is watched.
 				run(t, worker(t, "Runner.Worker", "for i in 1 2 3 4 5 6 7 8; do sleep 0.2; cat /proc/$PPID/"+file+" >/dev/null; done"))
 				a := await(t, r, 1, "access", func(a *Access) bool { return a.TargetWorker })[0]
@@ -143,7 +147,7 @@ func main() {
 `
 
 func TestAccessBy32BitProgram(t *testing.T) {
-	t.Run("calls", func(t *testing.T) { testAccessBy32BitProgram(t, Config{calls: true}) })
+	t.Run("calls", func(t *testing.T) { testAccessBy32BitProgram(t, Config{not: objectHooks | functionHooks}) })
 	t.Run("objects", func(t *testing.T) { testAccessBy32BitProgram(t, Config{}) })
 }
 

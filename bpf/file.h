@@ -29,6 +29,10 @@ struct {
 
 static __always_inline struct dentry *alias_of(struct hlist_node *node)
 {
+	struct dentry___7 *later = NULL;
+
+	if (bpf_core_field_exists(later->d_alias))
+		return (void *)node - bpf_core_field_offset(struct dentry___7, d_alias);
 	return (void *)node - bpf_core_field_offset(struct dentry, d_u.d_alias);
 }
 

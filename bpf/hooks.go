@@ -62,12 +62,12 @@ const (
 	lacksOpened  = "sockets that were open before"
 )
 
-// choose leaves of the choosable programs those of the first hooks that this kernel has,
-// in the order of their constants. It also returns what then is not seen.
-func choose(spec *ebpf.CollectionSpec, calls bool, has func(*ebpf.ProgramSpec) bool) (chosen hooks, lacks []string) {
+// choose leaves of the choosable programs those of the first hooks that this kernel has, and
+// that are not ruled out, in the order of their constants. It also returns what then is not seen.
+func choose(spec *ebpf.CollectionSpec, not hooks, has func(*ebpf.ProgramSpec) bool) (chosen hooks, lacks []string) {
 	chosen = callHooks
 	for _, by := range []hooks{objectHooks, functionHooks} {
-		if !calls && hasAll(spec, by, has) {
+		if not&by == 0 && hasAll(spec, by, has) {
 			chosen = by
 			break
 		}

@@ -68,6 +68,11 @@ struct dentry {
 	} d_u;
 };
 
+/* Linux 7 has no name for the union (seen on 7.3). */
+struct dentry___7 {
+	struct hlist_node d_alias;
+};
+
 /* include/linux/fs.h */
 struct super_block {
 	unsigned long s_magic;

@@ -46,8 +46,10 @@ type Config struct {
 	// minute if zero.
 	FlowIdle time.Duration
 
-	// calls makes the sensor look at calls only though it could look at more.
-	calls bool
+	// not are hooks that are not chosen, though the kernel may have them.
+	not hooks
+	// spoil changes the programs: for tests of kernels that refuse some.
+	spoil func(*ebpf.CollectionSpec)
 }
 
 func (c Config) withDefaults() Config {
@@ -105,7 +107,8 @@ type Sensor struct {
 		sync.Mutex
 		records []Record
 	}
-	late lateRecords
+	late     lateRecords
+	catchUps catchUps
 
 	sweeping     sync.WaitGroup
 	stopSweeping chan struct{}
@@ -135,13 +138,15 @@ func Open(cfg Config) (*Sensor, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, &UnsupportedError{Missing: "CAP_SYS_RESOURCE (to lock memory for BPF maps)", Err: err}
 	}
-	s, by, err := open(cfg)
-	if err != nil && by == functionHooks {
-		// Many kernels do not let programs be attached to functions.
-		cfg.calls = true
-		s, _, err = open(cfg)
+	for {
+		s, by, err := open(cfg)
+		if err == nil || by == 0 || by == callHooks {
+			return s, err
+		}
+		// Many kernels do not let programs be attached to functions, and one may have changed what
+		// the programs at others read: what is seen by the next ones is better than nothing.
+		cfg.not |= by
 	}
-	return s, err
 }
 
 // open also returns the hooks that it chose, 0 if it did not come so far.
@@ -152,6 +157,9 @@ func open(cfg Config) (*Sensor, hooks, error) {
 	}
 	if err := configure(spec, cfg); err != nil {
 		return nil, 0, err
+	}
+	if cfg.spoil != nil {
+		cfg.spoil(spec)
 	}
 	s := &Sensor{readDelay: cfg.ReadDelay}
 	if err := s.load(spec, cfg); err != nil {
@@ -208,7 +216,7 @@ func (s *Sensor) load(spec *ebpf.CollectionSpec, cfg Config) error {
 		return err
 	}
 	kernel := &kernelHooks{types: types}
-	s.hooks, s.lacks = choose(spec, cfg.calls, kernel.has)
+	s.hooks, s.lacks = choose(spec, cfg.not, kernel.has)
 	if kernel.err != nil {
 		return kernel.err
 	}
@@ -406,7 +414,14 @@ func (s *Sensor) Read() (Record, error) {
 				s.drained = true
 				return s.end()
 			}
-			if r := s.late.next(math.MaxUint64); r != nil {
+			r := s.late.next(math.MaxUint64)
+			// While there is something beside the ring it is not empty.
+			if r != nil && s.catchUps.any() || r == nil && s.catchUps.emptied() {
+				if err := s.reader.Flush(); err != nil {
+					return nil, fmt.Errorf("wake reader: %w", err)
+				}
+			}
+			if r != nil {
 				return r, nil
 			}
 		case errors.Is(err, os.ErrClosed):
@@ -426,6 +441,8 @@ func (s *Sensor) end() (Record, error) {
 		return nil, os.ErrClosed
 	}
 	s.released = true
+	for s.catchUps.emptied() { // nothing comes any more
+	}
 	if err := s.release(); err != nil {
 		return nil, err
 	}

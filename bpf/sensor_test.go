@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -259,7 +260,7 @@ func TestCloseWakesReader(t *testing.T) {
 
 // TestLost floods a tiny ring that nobody reads, and then counts.
 func TestLost(t *testing.T) {
-	s := openSensor(t, Config{calls: true, RingBytes: 16 << 10})
+	s := openSensor(t, Config{not: objectHooks | functionHooks, RingBytes: 16 << 10})
 	target := exec.Command("sleep", "60")
 	if err := target.Start(); err != nil {
 		t.Fatal(err)
@@ -313,19 +314,19 @@ func TestChoice(t *testing.T) {
 	kernel := &kernelHooks{types: types}
 	for _, c := range []struct {
 		missing []string
-		calls   bool
+		not     hooks
 		chosen  hooks
 		lacks   []string
 	}{
-		{nil, false, objectHooks, nil},
-		{nil, true, callHooks, []string{lacksFiles, lacksMemory}},
-		{[]string{"mm_filemap_get_pages"}, false, functionHooks, []string{lacksMemory}},
-		{[]string{"mmap_lock_acquire_returned", "module_load"}, false, functionHooks, []string{lacksMemory, lacksModules}},
-		{[]string{"mm_filemap_get_pages", "filemap_splice_read", "io_uring_complete"}, false, functionHooks, []string{lacksMemory}},
-		{[]string{"mm_filemap_get_pages", "sock_send_length"}, false, functionHooks, []string{lacksMemory}},
-		{[]string{"sock_send_length"}, false, objectHooks, []string{lacksSends}},
-		{[]string{"mm_filemap_get_pages", "filemap_read"}, false, callHooks, []string{lacksFiles, lacksMemory}},
-		{[]string{"writeback_mark_inode_dirty"}, false, callHooks, []string{lacksFiles, lacksMemory}},
+		{nil, 0, objectHooks, nil},
+		{nil, objectHooks | functionHooks, callHooks, []string{lacksFiles, lacksMemory}},
+		{[]string{"mm_filemap_get_pages"}, 0, functionHooks, []string{lacksMemory}},
+		{[]string{"mmap_lock_acquire_returned", "module_load"}, 0, functionHooks, []string{lacksMemory, lacksModules}},
+		{[]string{"mm_filemap_get_pages", "filemap_splice_read", "io_uring_complete"}, 0, functionHooks, []string{lacksMemory}},
+		{[]string{"mm_filemap_get_pages", "sock_send_length"}, 0, functionHooks, []string{lacksMemory}},
+		{[]string{"sock_send_length"}, 0, objectHooks, []string{lacksSends}},
+		{[]string{"mm_filemap_get_pages", "filemap_read"}, 0, callHooks, []string{lacksFiles, lacksMemory}},
+		{[]string{"writeback_mark_inode_dirty"}, 0, callHooks, []string{lacksFiles, lacksMemory}},
 	} {
 		spec, err := loadSensor()
 		if err != nil {
@@ -342,7 +343,7 @@ func TestChoice(t *testing.T) {
 		if !kernel.has(spec.Programs[sensorProgModuleLoaded]) && !slices.Contains(c.missing, "module_load") {
 			c.missing, c.lacks = append(c.missing, "module_load"), append(c.lacks, lacksModules)
 		}
-		chosen, lacks := choose(spec, c.calls, func(p *ebpf.ProgramSpec) bool { return !slices.Contains(c.missing, p.AttachTo) })
+		chosen, lacks := choose(spec, c.not, func(p *ebpf.ProgramSpec) bool { return !slices.Contains(c.missing, p.AttachTo) })
 		if chosen != c.chosen || !slices.Equal(lacks, c.lacks) {
 			t.Errorf("without %q hooks %d are chosen, want %d; lacking %q, want %q", c.missing, chosen, c.chosen, lacks, c.lacks)
 		}
@@ -372,40 +373,44 @@ func TestChoice(t *testing.T) {
 	}
 }
 
-// TestDropped: a kernel that refuses a program without which the rest works costs that program, and
-// what it tells; of any other it is an error.
-func TestDropped(t *testing.T) {
-	sensor := openSensor(t, Config{}) // it can run here
-	types, err := btf.LoadKernelSpec()
-	if err != nil {
-		t.Fatal(err)
-	}
+// TestRefused: a kernel that refuses a program costs that program and what it tells, or the hooks
+// that it belongs to, where others can step in. Of any other it is an error.
+func TestRefused(t *testing.T) {
+	here := openSensor(t, Config{}) // it can run here
+	ofFiles := map[hooks]string{objectHooks: sensorProgFileRead, functionHooks: sensorProgEnterRead}[here.hooks]
 	for _, c := range []struct {
 		program string
-		dropped []string
+		lacks   []string // nil if the sensor cannot run
 	}{
-		{sensorProgFoundSockets, []string{sensorProgFoundSockets}},
+		{sensorProgFoundSockets, []string{lacksOpened}},
+		{sensorProgSocketSent, []string{lacksSends}},
+		{ofFiles, []string{lacksMemory}},
 		{sensorProgTcpState, nil},
 	} {
-		spec, err := loadSensor()
-		if err != nil {
-			t.Fatal(err)
+		if c.program == "" {
+			continue // there are no hooks for files here, so none step in
 		}
-		if err := configure(spec, Config{}.withDefaults()); err != nil {
-			t.Fatal(err)
-		}
-		choose(spec, sensor.hooks == callHooks, (&kernelHooks{types: types}).has)
-		// It reads what nobody wrote.
-		spec.Programs[c.program].Instructions = asm.Instructions{asm.Mov.Reg(asm.R0, asm.R5), asm.Return()}
-		var objects sensorObjects
-		dropped, err := load(spec, types, &objects)
-		if !slices.Equal(dropped, c.dropped) || (err != nil) != (c.dropped == nil) {
-			t.Errorf("%s: dropped %q, %v", c.program, dropped, err)
-		}
-		if err == nil {
-			if err := objects.Close(); err != nil {
-				t.Error(err)
+		s, err := Open(Config{spoil: func(spec *ebpf.CollectionSpec) {
+			// It reads what nobody wrote.
+			spec.Programs[c.program].Instructions = asm.Instructions{asm.Mov.Reg(asm.R0, asm.R5), asm.Return()}
+		}})
+		var unsupported *UnsupportedError
+		if c.lacks == nil {
+			if !errors.As(err, &unsupported) {
+				t.Errorf("without %s: %v", c.program, err)
 			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("without %s: %v", c.program, err)
+			continue
+		}
+		lacks := s.Lacks()
+		if s.hooks == here.hooks && c.program == ofFiles || !slices.ContainsFunc(c.lacks, func(what string) bool { return slices.Contains(lacks, what) }) {
+			t.Errorf("without %s it lacks %q", c.program, lacks)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -484,5 +489,44 @@ func TestLacks(t *testing.T) {
 		if len(lacks) > 1 || len(lacks) == 1 && lacks[0] != lacksModules {
 			t.Errorf("%q", lacks)
 		}
+	}
+}
+
+// TestCatchUp: when it has returned all has been read that happened before, however long records
+// may wait in the ring; and it ends with its context, and with the sensor.
+func TestCatchUp(t *testing.T) {
+	r := record(t, Config{ReadDelay: time.Minute})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var asking sync.WaitGroup
+	for range 4 {
+		asking.Go(func() {
+			for range 25 {
+				cmd := exec.Command("true")
+				if err := cmd.Run(); err != nil {
+					t.Error(err)
+					return
+				}
+				if err := r.CatchUp(ctx); err != nil {
+					t.Error(err)
+					return
+				}
+				if len(matching(r, func(e *Exit) bool { return int(e.PID) == cmd.Process.Pid })) != 1 {
+					t.Errorf("the end of %d has not been read", cmd.Process.Pid)
+				}
+			}
+		})
+	}
+	asking.Wait()
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := r.CatchUp(over); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := r.CatchUp(ctx); err != nil {
+		t.Error(err)
 	}
 }

@@ -68,7 +68,7 @@ type Agent struct {
 	// Status says how the agent is, and does not wait.
 	Status func() Status
 	// Use notes that the job of who asks counts on the agent, which goes on for it.
-	Use func(who Caller) error
+	Use func(ctx context.Context, who Caller) error
 	// Stop ends the agent, and returns when it has; what is not sent within that time
 	// stays in its spool.
 	Stop func(ctx context.Context, within time.Duration) (Status, error)
@@ -187,9 +187,11 @@ func converse(ctx context.Context, c *net.UnixConn, a Agent, reports chan struct
 		status := a.Status()
 		out.Status = &status
 	case doUse:
+		ctx, cancel := context.WithTimeout(ctx, patience/2) // who asks waits no longer
+		defer cancel()
 		if who, err := peer(c); err != nil {
 			out.Error = err.Error()
-		} else if err := a.Use(who); err != nil {
+		} else if err := a.Use(ctx, who); err != nil {
 			out.Error = err.Error()
 		}
 	case doStop:

@@ -133,7 +133,7 @@ func onlyRootEndsIt(t *testing.T, attributes *syscall.SysProcAttr) {
 		HandOver: func(context.Context) (uint64, error) { handed = true; return 0, nil },
 		Stop:     func(context.Context, time.Duration) (Status, error) { handed = true; return Status{}, nil },
 		Status:   func() Status { return Status{AgentID: "vm"} },
-		Use: func(who Caller) error {
+		Use: func(_ context.Context, who Caller) error {
 			if who.UID != 65534 || who.PID == 0 {
 				return errors.New("that is not who asked")
 			}

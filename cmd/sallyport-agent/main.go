@@ -391,7 +391,7 @@ func (o *options) watch(ctx context.Context) (err error) {
 					}
 				},
 				Status: status,
-				Use:    func(who control.Caller) error { return a.Use(who.PID) },
+				Use:    func(ctx context.Context, who control.Caller) error { return a.Use(ctx, who.PID) },
 				Stop: func(ctx context.Context, patience time.Duration) (control.Status, error) {
 					within.Store(int64(max(patience, 1)))
 					stop()

@@ -223,7 +223,7 @@ func (s *stack) connectNATS(ctx context.Context) error {
 		return err
 	}
 	s.ready.check("nats", func() error { return process.Connected(nc) })
-	err = s.insist(ctx, "connect to NATS", func(context.Context) error {
+	err = s.insist(ctx, "connect to NATS at "+withoutPasswords(s.o.external.URL), func(context.Context) error {
 		if err := process.Connected(nc); err != nil {
 			return &awayError{err}
 		}

@@ -64,58 +64,81 @@ func TestArm64(t *testing.T) {
 	}
 }
 
-// arm64 returns Debian's 6.12 for arm64 and its tools, fetched once by the machine's own apt from
-// where that has its packages.
+// arm64 returns Debian's 6.12 for arm64 and its tools, fetched once.
 func arm64(t *testing.T) (image string, from tools) {
+	t.Helper()
+	dir := cached(t, "debian-6.12-arm64")
+	if _, err := os.Stat(dir); err != nil {
+		apt := aptOf(t, "arm64", "trixie")
+		apt.fetch(dir, apt.kernel("linux-image-cloud-arm64"), "busybox-static", "bash-static")
+	}
+	return filepath.Join(dir, "vmlinuz"), tools{filepath.Join(dir, "busybox"), filepath.Join(dir, "bash"), filepath.Join(dir, "brd.ko")}
+}
+
+// cached is the folder for what is kept of a kernel.
+func cached(t *testing.T, name string) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(cache, "sallyport", "kernels", "debian-6.12-arm64")
-	image, from = filepath.Join(dir, "vmlinuz"), tools{filepath.Join(dir, "busybox"), filepath.Join(dir, "bash"), filepath.Join(dir, "brd.ko")}
-	if _, err := os.Stat(dir); err == nil {
-		return image, from
-	}
-	work, err := os.MkdirTemp("", "arm64")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = os.RemoveAll(work) }() // at worst a copy stays
-	apt := aptOf(t, work)
-	command(t, work, apt("get", "update", "-qq")[0], apt("get", "update", "-qq")[1:]...)
-	ask := apt("cache", "depends", "linux-image-cloud-arm64")
+	return filepath.Join(cache, "sallyport", "kernels", name)
+}
+
+// apt fetches packages of one of Debian's suites, with state of its own, so that the machine's is not
+// touched.
+type apt struct {
+	*testing.T
+	work    string
+	options []string
+}
+
+func (a *apt) args(tool string, args ...string) []string {
+	return append(append([]string{"apt-" + tool}, a.options...), args...)
+}
+
+// kernel is the package of the kernel itself that one without a version depends on.
+func (a *apt) kernel(name string) string {
+	a.Helper()
+	ask := a.args("cache", "depends", name)
 	depends, err := exec.Command(ask[0], ask[1:]...).CombinedOutput()
 	if err != nil {
-		t.Fatalf("%v: %s", err, depends)
+		a.Fatalf("%v: %s", err, depends)
 	}
-	kernel := regexp.MustCompile(`linux-image-6\.\d+\S+`).FindString(string(depends))
+	kernel := regexp.MustCompile(`linux-image-\d+\.\d+\S+`).FindString(string(depends))
 	if kernel == "" {
-		t.Fatalf("apt knows no kernel for arm64: %s", depends)
+		a.Fatalf("apt knows no kernel %s: %s", name, depends)
 	}
-	fetch := apt("get", "download", "-qq", kernel, "busybox-static", "bash-static")
-	command(t, work, fetch[0], fetch[1:]...)
-	command(t, work, "sh", "-ec", `for p in *.deb; do dpkg-deb -x "$p" whole; done
+	return kernel
+}
+
+// fetch keeps in a folder, of the packages, the kernel, its module for disks in memory and, if they
+// are there, busybox and bash.
+func (a *apt) fetch(dir string, packages ...string) {
+	a.Helper()
+	fetch := a.args("get", append([]string{"download", "-qq"}, packages...)...)
+	command(a.T, a.work, fetch[0], fetch[1:]...)
+	command(a.T, a.work, "sh", "-ec", `for p in *.deb; do dpkg-deb -x "$p" whole; done
 mkdir kept
-mv whole/boot/vmlinuz-6* kept/vmlinuz
-mv "$(find whole -path '*bin/busybox' -type f | head -n 1)" kept/busybox
-mv "$(find whole -path '*bin/bash-static' -type f | head -n 1)" kept/bash
+find whole -name 'vmlinuz*' -type f -exec mv {} kept/vmlinuz \;
+for tool in busybox bash-static; do
+	find whole -path "*bin/$tool" -type f -exec mv {} "kept/${tool%-static}" \;
+done
 disk=$(find whole -name 'brd.ko*')
 case $disk in *.xz) busybox xzcat "$disk" >kept/brd.ko ;; *) mv "$disk" kept/brd.ko ;; esac`)
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		t.Fatal(err)
+		a.Fatal(err)
 	}
 	// The folder for what is temporary may be on another file system.
-	command(t, work, "cp", "-r", "kept", dir+".new")
+	command(a.T, a.work, "cp", "-r", "kept", dir+".new")
 	if err := os.Rename(dir+".new", dir); err != nil && !errors.Is(err, os.ErrExist) {
-		t.Fatal(err)
+		a.Fatal(err)
 	}
-	return image, from
 }
 
-// aptOf returns how to call apt for packages of Debian 13 for arm64, with state of its own, so that
-// the machine's is not touched.
-func aptOf(t *testing.T, work string) func(tool string, args ...string) []string {
+// aptOf returns an apt for packages of an architecture, of a suite of Debian, fetched by the machine's
+// own from where that has its packages.
+func aptOf(t *testing.T, arch, suite string) *apt {
 	t.Helper()
 	out, err := exec.Command("apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)").Output()
 	if err != nil {
@@ -128,20 +151,22 @@ func aptOf(t *testing.T, work string) func(tool string, args ...string) []string
 		}
 		t.Skip("skipped: this machine's apt has no archive of Debian")
 	}
+	work := t.TempDir()
 	for _, d := range []string{"lists/partial", "cache/archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(work, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	sources := filepath.Join(work, "sources.list")
-	text := fmt.Sprintf("deb [arch=arm64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s trixie main\n", archive[1])
+	text := fmt.Sprintf("deb [arch=%s signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n", arch, archive[1], suite)
 	if err := os.WriteFile(sources, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return func(tool string, args ...string) []string {
-		return append([]string{
-			"apt-" + tool, "-o", "Dir::Etc::SourceList=" + sources, "-o", "Dir::Etc::SourceParts=-", "-o", "Dir::State::Lists=" + filepath.Join(work, "lists"),
-			"-o", "Dir::Cache=" + filepath.Join(work, "cache"), "-o", "APT::Architectures=arm64", "-o", "APT::Architecture=arm64", "-o", "APT::Sandbox::User=root",
-		}, args...)
-	}
+	a := &apt{t, work, []string{
+		"-o", "Dir::Etc::SourceList=" + sources, "-o", "Dir::Etc::SourceParts=-", "-o", "Dir::State::Lists=" + filepath.Join(work, "lists"),
+		"-o", "Dir::Cache=" + filepath.Join(work, "cache"), "-o", "APT::Architectures=" + arch, "-o", "APT::Architecture=" + arch, "-o", "APT::Sandbox::User=root",
+	}}
+	update := a.args("get", "update", "-qq")
+	command(t, work, update[0], update[1:]...)
+	return a
 }

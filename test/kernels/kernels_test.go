@@ -149,6 +149,16 @@ poweroff -f
 // in memory.
 type tools struct{ busybox, bash, disk string }
 
+// ownTools are those of this machine.
+func ownTools(t *testing.T, disk string) tools {
+	t.Helper()
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tools{busybox, "/bin/bash", disk}
+}
+
 // initramfs makes a machine's first files: busybox, bash, and the tests of package bpf.
 // A pattern some test of which fails is run as often as tries says.
 func initramfs(t *testing.T, arch string, from tools, patterns []string, tries int) string {
@@ -258,11 +268,8 @@ func boot(t *testing.T, arch, kernel, initramfs string) string {
 	return text
 }
 
-func TestDebian61(t *testing.T) {
-	if runtime.GOARCH != "amd64" {
-		t.Skip("skipped: the virtual machine is x86-64")
-	}
-	all := rows(t)
+// patternsOf fit the tests of the page, TestLacks and TestPrivilegeLevels.
+func patternsOf(all []row) []string {
 	var top []string
 	below := map[string][]string{} // tests of which only some parts are run
 	for _, r := range all {
@@ -278,12 +285,17 @@ func TestDebian61(t *testing.T) {
 	for name, parts := range below {
 		patterns = append(patterns, fmt.Sprintf("^%s$/^(%s)$", name, strings.Join(parts, "|")))
 	}
-	image, disk := kernel(t)
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Fatal(err)
+	return patterns
+}
+
+func TestDebian61(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("skipped: the virtual machine is x86-64")
 	}
-	out := boot(t, "amd64", image, initramfs(t, "amd64", tools{busybox, "/bin/bash", disk}, patterns, 1))
+	all := rows(t)
+	patterns := patternsOf(all)
+	image, disk := kernel(t)
+	out := boot(t, "amd64", image, initramfs(t, "amd64", ownTools(t, disk), patterns, 1))
 	passed := func(test string) bool { return strings.Contains(out, "--- PASS: "+test+" (") }
 	if strings.Contains(out, "--- FAIL") || !passed("TestLacks") || !passed("TestPrivilegeLevels") || !strings.Contains(out, "6.1.") && !strings.Contains(out, "lacks: ") {
 		t.Errorf("tests failed on Debian's 6.1:\n%s", out)
