@@ -26,6 +26,10 @@ test: setup-test build engine $(TOOLS)/act $(TOOLS)/helm $(TOOLS)/kubectl-valida
 test-action: setup-test action/node_modules ## Check the types of the GitHub Action and run its tests
 	cd action && npm run --silent check && $(AS_ROOT) npm test --silent
 
+.PHONY: test-newest-kernel
+test-newest-kernel: setup-test ## Run the kernel side's tests on the newest kernel that Debian has
+	go test -count 1 -tags newest -run TestNewest -v ./test/kernels
+
 .PHONY: test-race
 test-race: setup-test ## Run the tests of the concurrent parts under the race detector
 	$(AS_ROOT) go test -race -short -timeout 15m ./agent/... ./detector/... ./notify/... ./report/... ./stream/...
@@ -87,6 +91,7 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/buf ## Lint Go, protobuf and workflows, ch
 	$(TOOLS)/buf lint
 	scripts/buf-breaking $(TOOLS)/buf
 	go vet ./...
+	go vet -tags newest ./test/kernels
 	$(TOOLS)/golangci-lint run
 	go run github.com/rhysd/actionlint/cmd/actionlint
 	go run ./cmd/sallyport harden --check --offline .github

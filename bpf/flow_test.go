@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -366,21 +365,12 @@ func TestOpenBefore(t *testing.T) {
 }
 
 func openBefore(t *testing.T, namespaces uintptr) {
-	script := `import socket, sys
-l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen()
-c = socket.create_connection(l.getsockname()); a, _ = l.accept()
-c.send(b"before")
-print(l.getsockname()[1], flush=True)
-sys.stdin.readline()
-c.send(b"after the sensor"); c.shutdown(socket.SHUT_WR)
-while a.recv(100): pass
-c.close(); a.close(); l.close()`
-	cmd := exec.Command("sh", "-c", `[ -z "$1" ] || ip link set lo up; exec python3 -c "$0"`, script)
+	cmd := play(t, "open-before")
 	if namespaces != 0 {
-		cmd.Args = append(cmd.Args, "up")
 		root := []syscall.SysProcIDMap{{HostID: 0, Size: 1}}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, UidMappings: root, GidMappings: root}
 	}
+	cmd.Stdout = nil
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -389,7 +379,6 @@ c.close(); a.close(); l.close()`
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

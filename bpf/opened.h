@@ -35,12 +35,22 @@ struct opened {
 
 _Static_assert(sizeof(struct opened) == 40, "opened");
 
+/*
+ * Of MPTCP those that listen, as servers written in Go do: what they accept is TCP. Their
+ * connections of before have no file of their own.
+ */
+static __always_inline bool enters(struct sock *sk)
+{
+	return sk->sk_protocol == IPPROTO_TCP ||
+	       (sk->sk_protocol == IPPROTO_MPTCP && opened_pass == OPENED_LISTENING);
+}
+
 static __always_inline void enter_tcp(struct sock *sk, struct task_struct *task, struct process *p)
 {
 	u8 state = sk->__sk_common.skc_state, direction = FLOW_OUTBOUND;
 	struct listener key = listener_of(sk);
 	u64 cookie = sk->__sk_common.skc_cookie.counter;
-	struct tcp_sock *tp = (void *)sk;
+	struct tcp_sock *tp = sk->sk_protocol == IPPROTO_TCP ? (void *)sk : NULL;
 	bool listening = opened_pass == OPENED_LISTENING;
 	struct connection c = {};
 
@@ -60,8 +70,10 @@ static __always_inline void enter_tcp(struct sock *sk, struct task_struct *task,
 	c.uid = BPF_CORE_READ(task, cred, uid.val);
 	c.started = bpf_ktime_get_boot_ns();
 	/* What was carried before is nobody's to tell. */
-	c.sent = tcp_sent(tp, false);
-	c.received = tcp_received(tp, sk, false);
+	if (tp) {
+		c.sent = tcp_sent(tp, false);
+		c.received = tcp_received(tp, sk, false);
+	}
 	c.established = 1;
 	c.hello_seen = 1;
 	c.direction = direction;
@@ -99,7 +111,7 @@ int found_sockets(struct bpf_iter__task_file *ctx)
 	if (!p)
 		return 0;
 	if (opened_pass != OPENED_LIST) {
-		if (o.own_table && sk->sk_protocol == IPPROTO_TCP)
+		if (o.own_table && enters(sk))
 			enter_tcp(sk, task, p);
 		return 0;
 	}

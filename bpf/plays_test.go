@@ -29,6 +29,7 @@ var plays = map[string]func(args []string) error{
 	"vm-read-often": playVMReadOften,
 	"access":        playAccess,
 	"tcp":           playTCP,
+	"open-before":   playOpenBefore,
 	"udp":           playUDP,
 	"link-dns":      playLinkDNS,
 	"raw":           playRaw,
@@ -211,6 +212,43 @@ func playTCP(args []string) error {
 		return err
 	}
 	return c.Close()
+}
+
+// playOpenBefore sends over a connection to itself, prints the port of its listener, and when its
+// input ends sends once more.
+func playOpenBefore([]string) error {
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil { // in a namespace of its own it is not
+		return fmt.Errorf("set loopback up: %w: %s", err, out)
+	}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	c, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		return err
+	}
+	a, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte("before")); err != nil {
+		return err
+	}
+	fmt.Println(l.Addr().(*net.TCPAddr).Port)
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte("after the sensor")); err != nil {
+		return err
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, a); err != nil {
+		return err
+	}
+	return errors.Join(c.Close(), a.Close(), l.Close())
 }
 
 // playUDP sends from one socket: "connected ADDRESS BYTES…" or "unconnected ADDRESS
@@ -493,6 +531,6 @@ func playLacks([]string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("sees all; " + strings.Join(s.Lacks(), "; "))
+	fmt.Println(strings.Join(append([]string{"sees all"}, s.Lacks()...), "; "))
 	return s.Close()
 }

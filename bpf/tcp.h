@@ -209,9 +209,8 @@ static __always_inline void end(struct sock *sk)
 	id = __sync_lock_test_and_set(&c->flow, 0);
 	if (!id)
 		return;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp)
-		report_tcp(sk, tp, c, id, FLOW_ENDED, bpf_ktime_get_boot_ns(), true);
+	tp = bpf_skc_to_tcp_sock(sk); /* none of MPTCP */
+	report_tcp(sk, tp, c, id, FLOW_ENDED, bpf_ktime_get_boot_ns(), true);
 	if (c->hello_open)
 		__sync_fetch_and_add(&hellos_open, -1);
 	bpf_map_delete_elem(&connections, &cookie);
@@ -223,8 +222,12 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int state)
 	struct connection *c;
 	u64 cookie;
 
-	if (sk->sk_protocol != IPPROTO_TCP)
+	if (sk->sk_protocol != IPPROTO_TCP) {
+		/* One that was open before the sensor and listened (opened.h). */
+		if (sk->sk_protocol == IPPROTO_MPTCP && state == TCP_CLOSE)
+			end(sk);
 		return 0;
+	}
 	switch (state) {
 	case TCP_SYN_SENT:
 		begin_here(sk, FLOW_OUTBOUND);

@@ -268,9 +268,8 @@ func boot(t *testing.T, arch, kernel, initramfs string) string {
 	return text
 }
 
-// patternsOf fit the tests of the page, TestLacks and TestPrivilegeLevels.
-func patternsOf(all []row) []string {
-	var top []string
+// patternsOf fit the tests of the page, and others.
+func patternsOf(all []row, top ...string) []string {
 	below := map[string][]string{} // tests of which only some parts are run
 	for _, r := range all {
 		for _, test := range r.tests {
@@ -281,7 +280,7 @@ func patternsOf(all []row) []string {
 			}
 		}
 	}
-	patterns := []string{"^(TestLacks|TestPrivilegeLevels|" + strings.Join(top, "|") + ")$"}
+	patterns := []string{"^(" + strings.Join(top, "|") + ")$"}
 	for name, parts := range below {
 		patterns = append(patterns, fmt.Sprintf("^%s$/^(%s)$", name, strings.Join(parts, "|")))
 	}
@@ -293,7 +292,7 @@ func TestDebian61(t *testing.T) {
 		t.Skip("skipped: the virtual machine is x86-64")
 	}
 	all := rows(t)
-	patterns := patternsOf(all)
+	patterns := patternsOf(all, "TestLacks", "TestPrivilegeLevels")
 	image, disk := kernel(t)
 	out := boot(t, "amd64", image, initramfs(t, "amd64", ownTools(t, disk), patterns, 1))
 	passed := func(test string) bool { return strings.Contains(out, "--- PASS: "+test+" (") }
