@@ -1179,7 +1179,8 @@ type ListFindingsResponse struct {
 	Findings []*Finding `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
 	// Asks for the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// The last decision about each of them that there is one of, in any order.
+	// The decision that counts about each of them that there is one of, in any order: the last, but
+	// that somebody looks at a finding takes back nothing.
 	Decisions     []*Decision `protobuf:"bytes,3,rep,name=decisions,proto3" json:"decisions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

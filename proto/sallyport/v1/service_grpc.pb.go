@@ -75,7 +75,7 @@ type SallyportServiceClient interface {
 	// Puts a baseline in the place of a job's.
 	ImportBaseline(ctx context.Context, in *ImportBaselineRequest, opts ...grpc.CallOption) (*ImportBaselineResponse, error)
 	// Says that somebody looks at a finding, or that it is settled. NOT_FOUND if there is
-	// no such finding.
+	// no such finding; FAILED_PRECONDITION if somebody is to look at what is settled.
 	SettleFinding(ctx context.Context, in *SettleFindingRequest, opts ...grpc.CallOption) (*SettleFindingResponse, error)
 	// Lists what people decided, newest first.
 	ListDecisions(ctx context.Context, in *ListDecisionsRequest, opts ...grpc.CallOption) (*ListDecisionsResponse, error)
@@ -285,7 +285,7 @@ type SallyportServiceServer interface {
 	// Puts a baseline in the place of a job's.
 	ImportBaseline(context.Context, *ImportBaselineRequest) (*ImportBaselineResponse, error)
 	// Says that somebody looks at a finding, or that it is settled. NOT_FOUND if there is
-	// no such finding.
+	// no such finding; FAILED_PRECONDITION if somebody is to look at what is settled.
 	SettleFinding(context.Context, *SettleFindingRequest) (*SettleFindingResponse, error)
 	// Lists what people decided, newest first.
 	ListDecisions(context.Context, *ListDecisionsRequest) (*ListDecisionsResponse, error)
