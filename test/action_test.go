@@ -126,7 +126,14 @@ jobs:
 	if err := os.WriteFile(secrets, []byte("NATS="+r.nats+"\n"), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
+	// act does not wait for the terminal of a step that fails, and drops what it said last
+	// (pkg/container/host_environment.go): there a program of node's ends a moment later.
+	lingering := filepath.Join(r.dir, "linger.cjs")
+	if err := os.WriteFile(lingering, []byte("process.on('exit', (code) => { if (code) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000) })\n"), 0o644); err != nil {
+		r.t.Fatal(err)
+	}
 	var environment strings.Builder
+	fmt.Fprintf(&environment, "NODE_OPTIONS=--require=%s\n", lingering)
 	for k, v := range r.environment {
 		fmt.Fprintf(&environment, "%s=%s\n", k, v)
 	}

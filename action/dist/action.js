@@ -483,6 +483,7 @@ var import_promises3 = require("node:fs/promises");
 var import_node_net = require("node:net");
 
 // src/binary.ts
+var import_node_crypto2 = require("node:crypto");
 var import_promises2 = require("node:fs/promises");
 var import_node_path = require("node:path");
 
@@ -600,17 +601,29 @@ async function install(file, sha256, folder, sudo) {
   if (await isRoots(copy) && await sha256Of(copy) === want) {
     return copy;
   }
-  const done = await run([...sudo, "install", "-D", "-o", "0", "-g", "0", "-m", "0755", "--", file, copy], 3e4);
+  const own = `${copy}.${(0, import_node_crypto2.randomUUID)()}`;
+  const done = await run([...sudo, "install", "-D", "-o", "0", "-g", "0", "-m", "0755", "--", file, own], 3e4);
   if (done.code !== 0) {
     throw new Error(`copy the agent as root: ${reason(done.err)}`);
   }
-  if (!await isRoots(copy)) {
-    throw new Error(`others than root can change ${copy}: the agent was not started`);
-  }
-  const got = await sha256Of(copy);
-  if (got !== want) {
-    await run([...sudo, "rm", "-f", "--", copy], 1e4);
-    throw new Error(`${file} has the digest ${got}, not ${want}: it was not started`);
+  let kept = false;
+  try {
+    if (!await isRoots(own)) {
+      throw new Error(`others than root can change ${copy}: the agent was not started`);
+    }
+    const got = await sha256Of(own);
+    if (got !== want) {
+      throw new Error(`${file} has the digest ${got}, not ${want}: it was not started`);
+    }
+    const moved = await run([...sudo, "mv", "-fT", "--", own, copy], 1e4);
+    if (moved.code !== 0) {
+      throw new Error(`put the agent in its place: ${reason(moved.err)}`);
+    }
+    kept = true;
+  } finally {
+    if (!kept) {
+      await run([...sudo, "rm", "-f", "--", own], 1e4);
+    }
   }
   return copy;
 }
@@ -733,7 +746,7 @@ async function report(a, form) {
 }
 
 // src/events.ts
-var import_node_crypto2 = require("node:crypto");
+var import_node_crypto3 = require("node:crypto");
 var import_promises4 = require("node:fs/promises");
 var import_node_os = require("node:os");
 var import_node_path2 = require("node:path");
@@ -850,11 +863,11 @@ function sum(files) {
 function artifactName(env) {
   const job = (env["GITHUB_JOB"] ?? "").replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 60) || "job";
   const attempt = /^\d{1,9}$/.test(env["GITHUB_RUN_ATTEMPT"] ?? "") ? env["GITHUB_RUN_ATTEMPT"] : "1";
-  return `sallyport-events-${job}-${attempt}-${(0, import_node_crypto2.randomBytes)(5).toString("hex")}`;
+  return `sallyport-events-${job}-${attempt}-${(0, import_node_crypto3.randomBytes)(5).toString("hex")}`;
 }
 
 // src/download.ts
-var import_node_crypto3 = require("node:crypto");
+var import_node_crypto4 = require("node:crypto");
 var import_node_fs2 = require("node:fs");
 var import_promises5 = require("node:fs/promises");
 var http = __toESM(require("node:http"));
@@ -1112,7 +1125,7 @@ async function download(url, version, arch2, sha256, env = process.env, most = l
   if (await sha256Of(file).catch(() => "") === sha256) {
     return file;
   }
-  const part = `${file}.${(0, import_node_crypto3.randomUUID)()}`;
+  const part = `${file}.${(0, import_node_crypto4.randomUUID)()}`;
   try {
     await (0, import_promises5.mkdir)((0, import_node_path3.dirname)(file), { recursive: true });
     await fetchTo(new URL(url), part, env, most);

@@ -1,4 +1,5 @@
 // Which agent runs, and that it is that one.
+import { randomUUID } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import pinned from '../agent.json'
@@ -47,17 +48,30 @@ export async function install(file: string, sha256: string, folder: string, sudo
   if (await isRoots(copy) && await sha256Of(copy) === want) {
     return copy
   }
-  const done = await run([...sudo, 'install', '-D', '-o', '0', '-g', '0', '-m', '0755', '--', file, copy], 30_000)
+  // Jobs that begin at once do so each under a name of its own: the last to be done leaves the same.
+  const own = `${copy}.${randomUUID()}`
+  const done = await run([...sudo, 'install', '-D', '-o', '0', '-g', '0', '-m', '0755', '--', file, own], 30_000)
   if (done.code !== 0) {
     throw new Error(`copy the agent as root: ${reason(done.err)}`)
   }
-  if (!await isRoots(copy)) {
-    throw new Error(`others than root can change ${copy}: the agent was not started`)
-  }
-  const got = await sha256Of(copy)
-  if (got !== want) {
-    await run([...sudo, 'rm', '-f', '--', copy], 10_000)
-    throw new Error(`${file} has the digest ${got}, not ${want}: it was not started`)
+  let kept = false
+  try {
+    if (!await isRoots(own)) {
+      throw new Error(`others than root can change ${copy}: the agent was not started`)
+    }
+    const got = await sha256Of(own)
+    if (got !== want) {
+      throw new Error(`${file} has the digest ${got}, not ${want}: it was not started`)
+    }
+    const moved = await run([...sudo, 'mv', '-fT', '--', own, copy], 10_000)
+    if (moved.code !== 0) {
+      throw new Error(`put the agent in its place: ${reason(moved.err)}`)
+    }
+    kept = true
+  } finally {
+    if (!kept) {
+      await run([...sudo, 'rm', '-f', '--', own], 10_000)
+    }
   }
   return copy
 }

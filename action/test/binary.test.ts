@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { chmodSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'node:test'
 import { install, onMachine, wanted } from '../src/binary'
@@ -42,6 +42,20 @@ test('a copy that only root can change, with the digest that was asked for', asy
   await assert.rejects(install(file, digest('other'), join(dir, 'bin2'), []), /has the digest .*, not .*: it was not started/)
   assert.throws(() => statSync(join(dir, 'bin2', digest('other').slice(0, 16), 'sallyport-agent')))
   await assert.rejects(install(join(dir, 'none'), want, join(dir, 'bin3'), []), /none/)
+})
+
+test('jobs that begin at once have one copy, and leave nothing else', async () => {
+  const dir = folder()
+  const file = join(dir, 'agent')
+  const text = 'x'.repeat(1 << 20)
+  writeFileSync(file, text)
+  const want = digest(text)
+  const copies = await Promise.all(Array.from({ length: 12 }, () => install(file, want, join(dir, 'bin'), [])))
+  assert.deepEqual(new Set(copies).size, 1)
+  assert.equal(digest(readFileSync(copies[0] as string, 'utf8')), want)
+  await Promise.allSettled(Array.from({ length: 4 }, () => install(file, digest('other'), join(dir, 'bin'), [])))
+  const left = readdirSync(join(dir, 'bin'), { recursive: true, withFileTypes: true }).filter((e) => e.isFile()).map((e) => e.name)
+  assert.deepEqual(left, ['sallyport-agent'])
 })
 
 test('the program of the machine, if only root can change it', async () => {
