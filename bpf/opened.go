@@ -98,7 +98,7 @@ func (s *Sensor) prepare(list []openSocket) error {
 	pid, process := uint32(0), -1
 	defer func() {
 		if process >= 0 {
-			unix.Close(process)
+			_ = unix.Close(process) // only a handle
 		}
 	}()
 	for _, o := range list {
@@ -107,7 +107,7 @@ func (s *Sensor) prepare(list []openSocket) error {
 		}
 		if o.localPID != pid {
 			if process >= 0 {
-				unix.Close(process)
+				_ = unix.Close(process) // only a handle
 			}
 			pid = o.localPID
 			var err error
@@ -123,7 +123,7 @@ func (s *Sensor) prepare(list []openSocket) error {
 			continue
 		}
 		err = s.own(fd, o)
-		unix.Close(fd)
+		_ = unix.Close(fd) // only a handle
 		if err != nil {
 			return err
 		}
