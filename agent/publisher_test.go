@@ -14,6 +14,7 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // road is a publisher to a NATS server that comes and goes.
@@ -237,22 +238,9 @@ func TestDamagedSpool(t *testing.T) {
 
 // A stream that says nothing, neither yes nor no, as one that is losing its leader.
 func TestUnansweredBatchesDoNotAddUp(t *testing.T) {
-	s, err := natsserver.Start(natsserver.Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Shutdown)
-	nc, err := s.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
+	_, js := natstest.Start(t, natsserver.Config{})
 	tries := make(chan struct{}, 16)
-	if _, err := nc.Subscribe(stream.EventSubject("agent-1"), func(*nats.Msg) { tries <- struct{}{} }); err != nil {
-		t.Fatal(err)
-	}
-	js, err := jetstream.New(nc)
-	if err != nil {
+	if _, err := js.Conn().Subscribe(stream.EventSubject("agent-1"), func(*nats.Msg) { tries <- struct{}{} }); err != nil {
 		t.Fatal(err)
 	}
 	p, err := NewPublisher(PublisherConfig{JS: js, AgentID: "agent-1", Dir: t.TempDir()})

@@ -19,6 +19,7 @@ import (
 	"github.com/sallyport-ci/sallyport/store/engine/enginetest"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // smallDisk is a file system of a test.
@@ -78,22 +79,8 @@ func fill(t *testing.T, dir string, leave int64) (free func()) {
 func TestDiskOfNATSFull(t *testing.T) {
 	l := newLab(t)
 	dir := smallDisk(t, 64)
-	s, err := natsserver.Start(natsserver.Config{Dir: dir, AgentPassword: agentPassword})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Shutdown)
-	nc, err := s.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	if l.js, err = jetstream.New(nc); err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), l.js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
+	s, js := natstest.StartDeclared(t, natsserver.Config{Dir: dir, AgentPassword: agentPassword})
+	l.js = js
 	space := &natsserver.Space{JS: l.js, Dir: dir, Reserve: 16 << 20, Interval: 20 * time.Millisecond}
 	ctx, cancel := context.WithCancel(t.Context())
 	watched := make(chan error, 1)

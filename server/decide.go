@@ -243,7 +243,7 @@ func (s *service) SettleFinding(ctx context.Context, q *sallyportv1.SettleFindin
 			return nil, s.failed(ctx, err)
 		}
 		for _, old := range standing(before) {
-			if !detector.Stands(d, old) && old.GetKind() != d.GetKind() {
+			if old.GetKind() != d.GetKind() {
 				return nil, status.Errorf(codes.FailedPrecondition, "finding %s is settled already, by %s: %s; `sallyport findings resolve` decides anew", q.FindingId, old.GetPerson(), old.GetReason())
 			}
 		}

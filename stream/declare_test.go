@@ -11,6 +11,7 @@ import (
 
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 func streamConfig(t *testing.T, js jetstream.JetStream, name string) jetstream.StreamConfig {
@@ -25,7 +26,7 @@ func streamConfig(t *testing.T, js jetstream.JetStream, name string) jetstream.S
 // A part that is started without --replicas or limits must not undo what an operator
 // chose.
 func TestDeclareLeavesWhatIsNotSet(t *testing.T) {
-	_, js := startServer(t, natsserver.Config{})
+	_, js := natstest.StartDeclared(t, natsserver.Config{})
 	var told []string
 	tell := func(what, done string) { told = append(told, what+": "+done) }
 	declare := func(l stream.Limits) string {
@@ -63,7 +64,7 @@ func TestDeclareLeavesWhatIsNotSet(t *testing.T) {
 }
 
 func TestDeclareSaysWhatCannotBeChanged(t *testing.T) {
-	_, js := startServer(t, natsserver.Config{})
+	_, js := natstest.StartDeclared(t, natsserver.Config{})
 	err := stream.Declare(t.Context(), js, stream.Limits{Storage: "memory"})
 	if !errors.Is(err, stream.ErrDiffers) || !strings.Contains(err.Error(), "stream EVENTS") || !strings.Contains(err.Error(), "storage is File and has to be Memory") {
 		t.Errorf("declare with another storage: %v", err)
@@ -76,7 +77,7 @@ func TestDeclareSaysWhatCannotBeChanged(t *testing.T) {
 }
 
 func TestDeclareFromSeveralProcessesAtOnce(t *testing.T) {
-	s, js := startServer(t, natsserver.Config{})
+	s, js := natstest.StartDeclared(t, natsserver.Config{})
 	for _, name := range []string{stream.EventsStream, stream.FindingsStream, "KV_" + stream.NotifyBucket} {
 		if err := js.DeleteStream(t.Context(), name); err != nil {
 			t.Fatal(err)
@@ -106,7 +107,7 @@ func TestDeclareFromSeveralProcessesAtOnce(t *testing.T) {
 }
 
 func TestCheckSaysWhatAPartLacks(t *testing.T) {
-	_, js := startServer(t, natsserver.Config{})
+	_, js := natstest.StartDeclared(t, natsserver.Config{})
 	ctx := t.Context()
 	for _, part := range []string{stream.PartIngest, stream.PartDetector, stream.PartNotify, stream.PartServer, stream.PartChecks, stream.PartUp} {
 		if err := stream.Check(ctx, js, part, stream.Limits{}); err != nil {

@@ -10,10 +10,11 @@ import (
 
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 func TestKeysOfABucket(t *testing.T) {
-	_, js := startServer(t, natsserver.Config{})
+	_, js := natstest.StartDeclared(t, natsserver.Config{})
 	ctx := t.Context()
 	if keys, err := stream.Keys(ctx, js, stream.BaselinesBucket); err != nil || len(keys) != 0 {
 		t.Errorf("keys of an empty bucket: %v, %v", keys, err)

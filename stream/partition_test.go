@@ -11,12 +11,13 @@ import (
 
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
 // TestEachMessageBelongsToOnePartition divides a stream again and again while agents
 // publish: each message is read by one of the consumers, whatever the division was.
 func TestEachMessageBelongsToOnePartition(t *testing.T) {
-	_, js := startServer(t, natsserver.Config{})
+	_, js := natstest.StartDeclared(t, natsserver.Config{})
 	ctx := t.Context()
 	published := make(map[uint64]string)
 	for _, partitions := range []int{1, 4, 2, 4, 1} {
@@ -114,7 +115,7 @@ func consumers(ctx context.Context, t *testing.T, js jetstream.JetStream) []stri
 }
 
 func TestTooManyPartitions(t *testing.T) {
-	_, js := startServer(t, natsserver.Config{})
+	_, js := natstest.StartDeclared(t, natsserver.Config{})
 	for _, n := range []int{-1, stream.MaxPartitions + 1} {
 		if err := stream.Declare(t.Context(), js, stream.Limits{Partitions: n}); err == nil {
 			t.Errorf("%d partitions were taken", n)

@@ -15,35 +15,11 @@ import (
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/stream"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
+	"github.com/sallyport-ci/sallyport/stream/natsserver/natstest"
 )
 
-func startServer(t *testing.T, cfg natsserver.Config) (*natsserver.Server, jetstream.JetStream) {
-	t.Helper()
-	if cfg.Dir == "" {
-		cfg.Dir = t.TempDir()
-	}
-	s, err := natsserver.Start(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Shutdown)
-	nc, err := s.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Declare(t.Context(), js, stream.Limits{}); err != nil {
-		t.Fatal(err)
-	}
-	return s, js
-}
-
 func TestEventsStayUntilBothConsumersHaveThem(t *testing.T) {
-	_, js := startServer(t, natsserver.Config{})
+	_, js := natstest.StartDeclared(t, natsserver.Config{})
 	ctx := t.Context()
 	if err := stream.Declare(ctx, js, stream.Limits{}); err != nil {
 		t.Fatalf("declaring twice: %v", err)
@@ -88,7 +64,7 @@ func TestEventsStayUntilBothConsumersHaveThem(t *testing.T) {
 }
 
 func TestAgentMayOnlyPublishEvents(t *testing.T) {
-	s, _ := startServer(t, natsserver.Config{AgentPassword: "secret"})
+	s, _ := natstest.StartDeclared(t, natsserver.Config{AgentPassword: "secret"})
 	if _, err := nats.Connect(s.URL()); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("connecting without a password: %v, want an authorization error", err)
 	}
@@ -116,7 +92,7 @@ func TestAgentMayOnlyPublishEvents(t *testing.T) {
 
 // Events that a part asks for arrive at its inbox.
 func TestAgentMayNotOverhearOthers(t *testing.T) {
-	s, js := startServer(t, natsserver.Config{AgentPassword: "secret"})
+	s, js := natstest.StartDeclared(t, natsserver.Config{AgentPassword: "secret"})
 	denied := make(chan error, 16)
 	nc, err := nats.Connect(s.AgentURL("secret"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err }))
 	if err != nil {
@@ -198,7 +174,7 @@ func TestServerGoesOnWhereItStopped(t *testing.T) {
 }
 
 func TestStartSaysWhatIsWrong(t *testing.T) {
-	s, _ := startServer(t, natsserver.Config{})
+	s, _ := natstest.StartDeclared(t, natsserver.Config{})
 	_, port, _ := strings.Cut(strings.TrimPrefix(s.URL(), "nats://"), ":")
 	n := 0
 	for _, r := range port {
@@ -211,7 +187,7 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 }
 
 func TestFindingIsPublishedOnce(t *testing.T) {
-	_, js := startServer(t, natsserver.Config{})
+	_, js := natstest.StartDeclared(t, natsserver.Config{})
 	f := &sallyportv1.Finding{Id: strings.Repeat("0a", 16), Time: timestamppb.Now(), Policy: &sallyportv1.Policy{Id: "new_endpoint"}}
 	for range 2 {
 		if err := stream.PublishFinding(t.Context(), js, f); err != nil {
@@ -243,7 +219,7 @@ func TestFindingIsPublishedOnce(t *testing.T) {
 }
 
 func TestDeadLetterKeepsTheMessage(t *testing.T) {
-	_, js := startServer(t, natsserver.Config{})
+	_, js := natstest.StartDeclared(t, natsserver.Config{})
 	ctx := t.Context()
 	if _, err := js.Publish(ctx, stream.EventSubject("foreign"), []byte("not a batch")); err != nil {
 		t.Fatal(err)

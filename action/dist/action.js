@@ -606,7 +606,6 @@ async function install(file, sha256, folder, sudo) {
   if (done.code !== 0) {
     throw new Error(`copy the agent as root: ${reason(done.err)}`);
   }
-  let kept = false;
   try {
     if (!await isRoots(own)) {
       throw new Error(`others than root can change ${copy}: the agent was not started`);
@@ -619,11 +618,9 @@ async function install(file, sha256, folder, sudo) {
     if (moved.code !== 0) {
       throw new Error(`put the agent in its place: ${reason(moved.err)}`);
     }
-    kept = true;
-  } finally {
-    if (!kept) {
-      await run([...sudo, "rm", "-f", "--", own], 1e4);
-    }
+  } catch (err) {
+    await run([...sudo, "rm", "-f", "--", own], 1e4);
+    throw err;
   }
   return copy;
 }

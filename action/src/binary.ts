@@ -54,7 +54,6 @@ export async function install(file: string, sha256: string, folder: string, sudo
   if (done.code !== 0) {
     throw new Error(`copy the agent as root: ${reason(done.err)}`)
   }
-  let kept = false
   try {
     if (!await isRoots(own)) {
       throw new Error(`others than root can change ${copy}: the agent was not started`)
@@ -67,11 +66,9 @@ export async function install(file: string, sha256: string, folder: string, sudo
     if (moved.code !== 0) {
       throw new Error(`put the agent in its place: ${reason(moved.err)}`)
     }
-    kept = true
-  } finally {
-    if (!kept) {
-      await run([...sudo, 'rm', '-f', '--', own], 10_000)
-    }
+  } catch (err) {
+    await run([...sudo, 'rm', '-f', '--', own], 10_000)
+    throw err
   }
   return copy
 }
