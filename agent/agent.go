@@ -161,6 +161,7 @@ type Agent struct {
 
 	out        chan *sallyportv1.EventBatch
 	sinkLost   atomic.Uint64
+	unwatched  atomic.Uint64 // files that the kernel had no room to watch
 	workspaces *workspaces
 	digests    *digests
 	requests   *requests
@@ -252,6 +253,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	stopTicking := make(chan struct{})
 	running.Go(func() { a.tickUntil(stopTicking) })
 	if err := a.watchList(); err != nil {
+		a.noRoom(err)
 		a.log.Warn("not all files of the watch list are watched", "error", err)
 	}
 	running.Go(func() { a.workspaces.work(stopTicking) })
@@ -512,8 +514,8 @@ var accessKinds = map[bpf.AccessKind]sallyportv1.AccessKind{
 	bpf.AccessVMWrite: sallyportv1.AccessKind_ACCESS_KIND_VM_WRITE,
 }
 
-// losses are the events that did not come through until now, by kind; kinds without any
-// are left out.
+// losses are the events that did not come through until now, by kind, and the files that
+// there was no room to watch ("watch"); kinds without any are left out.
 func (a *Agent) losses() map[string]uint64 {
 	lost, err := a.cfg.Source.Lost()
 	if err != nil {
@@ -525,6 +527,9 @@ func (a *Agent) losses() map[string]uint64 {
 		if n == 0 {
 			delete(lost, kind)
 		}
+	}
+	if n := a.unwatched.Load(); n > 0 {
+		lost["watch"] = n
 	}
 	if n := a.sinkLost.Load(); n > 0 {
 		lost["publish"] = n

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/sallyport-ci/sallyport/bpf"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
@@ -191,5 +194,38 @@ func BenchmarkRecords(b *testing.B) {
 	}
 	if want := records / 5 * 4; sink.events < want { // forks that run a program are one with it
 		b.Errorf("%d events, want at least %d", sink.events, want)
+	}
+}
+
+// full is a kernel that has no room for one more name.
+type full struct{ Watcher }
+
+func (full) CanWatch() bool             { return true }
+func (full) WatchFolder(string) error   { return bpf.ErrCannotWatch }
+func (full) UnwatchFolder(string) error { return nil }
+func (full) WatchName(name string, _ bpf.Watched) error {
+	if name == "pre-commit" {
+		return fmt.Errorf("watch files named %q: %w", name, unix.ENOMEM)
+	}
+	return nil
+}
+
+// TestNoRoomToWatch: what the kernel has no room to watch is a loss like any other.
+func TestNoRoomToWatch(t *testing.T) {
+	s, k := newScript(), &kept{}
+	a, err := New(Config{AgentID: "test", Source: s, Watcher: full{}, Sink: k, Registerer: s.metrics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	status := k.await(t, s, "status", func(e seen) bool { return e.GetAgentStatus() != nil }).GetAgentStatus()
+	if lost := status.GetEventsLost(); !maps.Equal(lost, map[string]uint64{"watch": 1}) {
+		t.Errorf("lost: %v", lost)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

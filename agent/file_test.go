@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 func TestFiles(t *testing.T) {
 	k := observe(t)
 	dir := t.TempDir()
+	repository := "acme/files-" + strconv.Itoa(os.Getpid()) // others may run the same test
 	worker := filepath.Join(dir, "runner/bin/Runner.Worker")
 	copyFile(t, "/bin/bash", worker)
 	write := func(name, text string) string {
@@ -60,10 +62,9 @@ cp /bin/true DIR/path/git
 echo x > DIR/work/.git/hooks/pre-commit
 `)
 	work := write("work.sh", `for step in checkout build evil; do
-  GITHUB_ACTION=$step GITHUB_REPOSITORY=acme/files GITHUB_WORKFLOW=CI GITHUB_RUN_ID=5 GITHUB_RUN_ATTEMPT=1 GITHUB_JOB=build \
-  GITHUB_WORKSPACE=DIR/work GITHUB_ENV=DIR/temp/env_$step PATH=DIR/path:$PATH /usr/bin/bash -e DIR/$step.sh
+  GITHUB_ACTION=$step GITHUB_REPOSITORY=`+repository+` GITHUB_WORKFLOW=CI GITHUB_RUN_ID=5 GITHUB_RUN_ATTEMPT=1 GITHUB_JOB=build \
+  GITHUB_WORKSPACE=DIR/work GITHUB_ENV=DIR/temp/env_$step PATH=DIR/path:$PATH /usr/bin/bash -e DIR/$step.sh || echo "$step ended with $?"
 done
-true
 `)
 	cmd := exec.CommandContext(t.Context(), worker, work)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
@@ -76,7 +77,7 @@ true
 			when(t.Context(), func() bool { return k.watches(dir + "/temp/env_evil") }, dir+"/evil"),
 		)
 	}()
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if err := <-ready; err != nil {
@@ -93,13 +94,14 @@ true
 		"evil sed entered /work/lib/util.c source_file",
 	}
 	ended := func() bool {
-		return slices.ContainsFunc(k.events(t), func(s seen) bool { return s.GetJobEnded() != nil && s.at.GetRepository() == "acme/files" })
+		return slices.ContainsFunc(k.events(t), func(s seen) bool { return s.GetJobEnded() != nil && s.at.GetRepository() == repository })
 	}
 	// What folders tell of may come a little after the end of the job.
 	var got []string
 	for deadline := time.Now().Add(20 * time.Second); !ended() || !slices.Equal(got, want); time.Sleep(50 * time.Millisecond) {
-		if got = fileAccesses(t, k, "acme/files", dir); time.Now().After(deadline) {
-			t.Fatalf("ended: %v; got\n%s\nwant\n%s", ended(), strings.Join(got, "\n"), strings.Join(want, "\n"))
+		if got = fileAccesses(t, k, repository, dir); time.Now().After(deadline) {
+			lost, err := k.agent.cfg.Source.Lost()
+			t.Fatalf("ended: %v; got\n%s\nwant\n%s\nlost: %v %v", ended(), strings.Join(got, "\n"), strings.Join(want, "\n"), lost, err)
 		}
 	}
 }

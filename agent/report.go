@@ -182,7 +182,7 @@ func (a *Agent) report(who Asker, execution string) (*sallyportv1.JobReport, *sa
 	r.AgentId, r.Hostname, r.AgentVersion = a.cfg.AgentID, a.cfg.Hostname, a.cfg.Version
 	r.Made = timestamp(a.wall(a.now))
 	r.Gaps = &sallyportv1.JobGaps{EventsLost: make(map[string]uint64), BeganBefore: t.joined, Damage: slices.Clone(a.damage)}
-	for kind, n := range a.lostSoFar() {
+	for kind, n := range a.losses() {
 		if before := t.lost[kind]; n > before {
 			r.Gaps.EventsLost[kind] = n - before
 		}
@@ -232,23 +232,6 @@ func (t *tallies) onlyOne() (string, error) {
 	default:
 		return "", fmt.Errorf("none runs, and none ended in the last %s: %w", endedTallyKept, ErrNoJob)
 	}
-}
-
-// lostSoFar returns what the agent has lost since it started, by kind.
-func (a *Agent) lostSoFar() map[string]uint64 {
-	lost, err := a.cfg.Source.Lost()
-	if err != nil {
-		lost = make(map[string]uint64)
-	}
-	if n := a.sinkLost.Load(); n > 0 {
-		lost["publish"] = n
-	}
-	if a.cfg.Spilled != nil {
-		if n := a.cfg.Spilled(); n > 0 {
-			lost["spool"] = n
-		}
-	}
-	return lost
 }
 
 func timestamp(unixNano uint64) *timestamppb.Timestamp {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
@@ -82,7 +83,7 @@ func observe(t *testing.T) *kept {
 		t.Fatal(err)
 	}
 	k := &kept{}
-	a, err := New(Config{AgentID: "test", Hostname: "h", Version: "v", Source: sensor, Watcher: sensor, Sink: k, OnlyAttributed: true, RequestHosts: DefaultRequestHosts()})
+	a, err := New(Config{AgentID: "test", Hostname: "h", Version: "v", Source: sensor, Watcher: sensor, Sink: k, OnlyAttributed: true, RequestHosts: DefaultRequestHosts(), Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		t.Fatal(errors.Join(err, sensor.Close()))
 	}

@@ -111,7 +111,7 @@ func (a *Agent) tallyOf(at *attribution, now uint64) *stepTally {
 		return nil
 	}
 	if at.tally == nil {
-		at.tally = a.tallies.step(at.message, now, a.lostSoFar)
+		at.tally = a.tallies.step(at.message, now, a.losses)
 	}
 	if at.tally.job == nil {
 		return nil

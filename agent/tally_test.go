@@ -176,7 +176,7 @@ func TestManyJobs(t *testing.T) {
 		}
 	}
 	for id := range a.tallies.turnedAway {
-		s := a.tallies.step(&sallyportv1.Attribution{ExecutionId: id, Step: "later"}, a.wall(a.now), a.lostSoFar)
+		s := a.tallies.step(&sallyportv1.Attribution{ExecutionId: id, Step: "later"}, a.wall(a.now), a.losses)
 		if s.job == nil || !s.job.joined || a.tallies.turnedAway[id] {
 			t.Errorf("it is held to be whole: %+v", s.job)
 		}

@@ -163,7 +163,19 @@ func (w *workspaces) noted(err error) {
 		return
 	}
 	w.a.metrics.unwatched.Inc()
+	w.a.noRoom(err)
 	w.a.log.Debug("a file is not watched", "error", err)
+}
+
+// noRoom counts, as a loss, a file that could be watched anywhere but that the kernel has no
+// room for. (That some file systems cannot be watched is no news each time.)
+func (a *Agent) noRoom(err error) {
+	for _, full := range []error{bpf.ErrTooMany, unix.ENOMEM, unix.ENOSPC, unix.E2BIG} {
+		if errors.Is(err, full) {
+			a.unwatched.Add(1)
+			return
+		}
+	}
 }
 
 func (w *workspaces) watch(s workspace) {

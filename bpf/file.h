@@ -7,6 +7,8 @@
 #ifndef SALLYPORT_FILE_H
 #define SALLYPORT_FILE_H
 
+#include <asm-generic/errno-base.h>
+
 #include "watch.h"
 
 /* The alias of an inode that is asked: another may have been made to mislead. */
@@ -76,8 +78,11 @@ static __noinline int report_file(struct dentry *dentry, struct inode *inode, u3
 		__sync_fetch_and_add(times, 1);
 		return 0;
 	}
-	/* Another thread of the process may be first. */
-	if (bpf_map_update_elem(&touches, &key, &one, BPF_NOEXIST))
+	/*
+	 * Another thread of the process may be first. What the table does not take for
+	 * another reason is told each time.
+	 */
+	if (bpf_map_update_elem(&touches, &key, &one, BPF_NOEXIST) == -EEXIST)
 		return 0;
 	r = reserve(KIND_FILE, struct file_record);
 	if (!r)
@@ -100,11 +105,18 @@ static __noinline int report_file(struct dentry *dentry, struct inode *inode, u3
 	return 0;
 }
 
+/* A file that had the number before may have changed in the same tick of the clock. */
+struct change {
+	u64 at;
+	u32 generation;
+	u32 reserved;
+};
+
 /* Times of change of files that were found by name. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct watched_inode);
-	__type(value, u64);
+	__type(value, struct change);
 	__uint(max_entries, 4096);
 } changes SEC(".maps");
 
@@ -119,14 +131,16 @@ static __always_inline bool was_changed(struct inode *inode, int flags)
 		.number = BPF_CORE_READ(inode, i_ino),
 		.device = BPF_CORE_READ(inode, i_sb, s_dev),
 	};
-	u64 now = changed_at(inode), *before = bpf_map_lookup_elem(&changes, &key);
+	struct change now = { .at = changed_at(inode), .generation = BPF_CORE_READ(inode, i_generation) };
+	struct change *before = bpf_map_lookup_elem(&changes, &key);
+	bool same = before && before->generation == now.generation;
 
-	if (before && *before == now)
+	if (same && before->at == now.at)
 		return false;
 	bpf_map_update_elem(&changes, &key, &now, BPF_ANY);
-	if (before || flags & (I_DIRTY_PAGES | I_DIRTY_DATASYNC))
+	if (same || flags & (I_DIRTY_PAGES | I_DIRTY_DATASYNC))
 		return true;
-	return now >= accessed_at(inode);
+	return now.at >= accessed_at(inode);
 }
 
 struct search {

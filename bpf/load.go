@@ -26,13 +26,13 @@ var droppable = map[string]string{
 // load makes the maps, and then the programs, several at a time: the kernel spends most
 // of the agent's start on proving them safe, and can prove two at once. A kernel that takes one
 // of the droppable programs for unsafe, as newer ones did with what older ones took, gets a blank one
-// in its place: their names are returned.
-func load(spec *ebpf.CollectionSpec, kernel *btf.Spec, objects *sensorObjects) (dropped []string, err error) {
+// in its place: their names are returned with all programs.
+func load(spec *ebpf.CollectionSpec, kernel *btf.Spec, objects *sensorObjects) (programs []*ebpf.Program, dropped []string, err error) {
 	tables := spec.Copy()
 	tables.Programs = nil
 	whole, err := ebpf.NewCollection(tables)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer whole.Close()
 
@@ -72,10 +72,11 @@ func load(spec *ebpf.CollectionSpec, kernel *btf.Spec, objects *sensorObjects) (
 	}
 	for _, err := range failed {
 		if err != nil {
-			return nil, fmt.Errorf("load programs: %w", err)
+			return nil, nil, fmt.Errorf("load programs: %w", err)
 		}
 	}
-	return dropped, whole.Assign(objects)
+	programs = slices.Collect(maps.Values(whole.Programs))
+	return programs, dropped, whole.Assign(objects)
 }
 
 // drop blanks the droppable programs that the kernel takes for unsafe, if that is why loading

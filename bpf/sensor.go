@@ -114,12 +114,14 @@ type Sensor struct {
 	stopSweeping chan struct{}
 	sweepErr     error // read after sweeping has ended
 
-	// Held for reading while a program is being attached, which takes long: programs are
-	// released after that.
-	attaching sync.RWMutex
-	closing   atomic.Bool
-	closeOnce sync.Once
-	closeErr  error
+	// Held for reading while a program is being attached, which takes long, or looked at:
+	// programs are released after that.
+	attaching  sync.RWMutex
+	programs   []*ebpf.Program // nil when they are released
+	missedRuns uint64          // when they were
+	closing    atomic.Bool
+	closeOnce  sync.Once
+	closeErr   error
 }
 
 // Open loads the programs, attaches them machine-wide and looks up the processes
@@ -223,7 +225,8 @@ func (s *Sensor) load(spec *ebpf.CollectionSpec, cfg Config) error {
 	if err := spec.Variables[sensorVarObjects].Set(s.hooks == objectHooks); err != nil {
 		return fmt.Errorf("set %s: %w", sensorVarObjects, err)
 	}
-	dropped, err := load(spec, types, &s.objects)
+	var dropped []string
+	s.programs, dropped, err = load(spec, types, &s.objects)
 	for _, name := range dropped {
 		s.lacks = append(s.lacks, droppable[name])
 	}
@@ -359,7 +362,9 @@ func (s *Sensor) Clock() (boot uint64, offset int64, err error) {
 // Lost counts the records that did not fit into the ring (or, for environments,
 // could not be read) since Open, by kind: "fork", "exec", "environment", "exit",
 // "flow", "dns", "access", "file", "payload", "privilege", "cgroup",
-// "plaintext". Every kind is there.
+// "plaintext". Every kind is there, and "missed": how often a program did not run because
+// it had been interrupted on that CPU, as preemptible kernels do, and what it would have
+// told, if anything, is not known.
 func (s *Sensor) Lost() (map[string]uint64, error) {
 	lost := make(map[string]uint64, len(kindNames))
 	for kind, name := range kindNames {
@@ -372,7 +377,33 @@ func (s *Sensor) Lost() (map[string]uint64, error) {
 			lost[name] += n
 		}
 	}
+	missed, err := s.missed()
+	if err != nil {
+		return nil, err
+	}
+	lost["missed"] = missed
 	return lost, nil
+}
+
+// missed counts the runs of programs that the kernel left out.
+func (s *Sensor) missed() (uint64, error) {
+	s.attaching.RLock()
+	defer s.attaching.RUnlock()
+	if s.programs == nil {
+		return s.missedRuns, nil
+	}
+	return s.countMissed()
+}
+
+func (s *Sensor) countMissed() (n uint64, err error) {
+	for _, program := range s.programs {
+		stats, err := program.Stats()
+		if err != nil {
+			return 0, fmt.Errorf("read how often %s was left out: %w", programName(program), err)
+		}
+		n += stats.RecursionMisses
+	}
+	return n, nil
 }
 
 // Read returns the next record in the order in which the kernel wrote them, and
@@ -493,7 +524,10 @@ func (s *Sensor) release() error {
 	s.closing.Store(true) // it may never have been open
 	s.attaching.Lock()
 	defer s.attaching.Unlock()
-	err := errors.Join(s.objects.sensorPrograms.Close(), s.watch.close())
+	var err error
+	s.missedRuns, err = s.countMissed()
+	s.programs = nil
+	err = errors.Join(err, s.objects.sensorPrograms.Close(), s.watch.close())
 	if s.reader != nil {
 		err = errors.Join(err, s.reader.Close())
 	}

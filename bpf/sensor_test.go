@@ -18,6 +18,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -301,6 +302,48 @@ func TestLost(t *testing.T) {
 		if _, ok := lost[name]; !ok {
 			t.Errorf("no count for %s", name)
 		}
+	}
+}
+
+// TestMissed has a program of the sensor be asked to run while it runs.
+func TestMissed(t *testing.T) {
+	s := openSensor(t, Config{})
+	missed := func() uint64 {
+		lost, err := s.Lost()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lost["missed"]
+	}
+	before := missed()
+	// It is called when a program prints, and prints.
+	prints := asm.Instructions{
+		asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, -8, asm.R1, asm.DWord),
+		asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, -8), asm.Mov.Imm(asm.R2, 8),
+		asm.FnTracePrintk.Call(), asm.Mov.Imm(asm.R0, 0), asm.Return(),
+	}
+	program := func(kind ebpf.ProgramType) *ebpf.Program {
+		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: kind, Instructions: prints, License: "GPL"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Close() })
+		return p
+	}
+	again := program(ebpf.RawTracepoint)
+	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "bpf_trace_printk", Program: again})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	s.attaching.Lock()
+	s.programs = append(s.programs, again)
+	s.attaching.Unlock()
+	if _, _, err := program(ebpf.SocketFilter).Test(make([]byte, 14)); err != nil {
+		t.Fatal(err)
+	}
+	if n := missed() - before; n == 0 {
+		t.Error("a run that the kernel left out is not counted")
 	}
 }
 

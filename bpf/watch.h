@@ -30,9 +30,9 @@ struct watched_inode {
 	u32 reserved;
 };
 
+/* Its memory is there from the beginning: no name of the watch list may be refused. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct watched_name);
 	__type(value, u32);
 	__uint(max_entries, 4096);
