@@ -151,6 +151,8 @@ type Agent struct {
 	nextLife     uint64
 	longestPause uint64 // since the last status
 	damage       []string
+	foundSelf    bool
+	starter      *worker // of the job that started the agent, nil if none did
 	found        sallyportv1.Inventory
 	statuses     int
 	tellUntil    uint64 // another agent goes on from then
@@ -162,6 +164,7 @@ type Agent struct {
 	out        chan *sallyportv1.EventBatch
 	sinkLost   atomic.Uint64
 	unwatched  atomic.Uint64 // files that the kernel had no room to watch
+	ends       atomic.Bool   // nothing more is seen, or will not be in a moment
 	workspaces *workspaces
 	digests    *digests
 	requests   *requests
@@ -265,7 +268,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	close(a.armed)
 	running.Go(func() { a.requests.work(stopTicking) })
 	// Its error is that of the second call, below.
-	stopClosing := context.AfterFunc(ctx, func() { _ = a.cfg.Source.Close() })
+	stopClosing := context.AfterFunc(ctx, func() {
+		a.ends.Store(true)
+		_ = a.cfg.Source.Close()
+	})
 	defer stopClosing()
 
 	err := a.read()

@@ -62,7 +62,7 @@ type execution struct {
 type worker struct {
 	executions map[string]*execution
 	last       *attribution // step that was started last
-	// begun says that its first step started the agent.
+	// begun says that its first step started the agent, or came to count on it.
 	begun bool
 	// uses says that its job counts on the agent.
 	uses bool
@@ -232,12 +232,8 @@ func (a *Agent) beginStep(p, w *process, r *bpf.Exec, m *sallyportv1.Attribution
 	return before, true
 }
 
-// begins notes that the job of the agent's own process is seen whole.
-func (a *Agent) begins(self *process) {
-	w := self.ofWorker()
-	if w == nil {
-		return
-	}
+// begins notes that the job of a worker is seen whole, though the worker was there first.
+func (a *Agent) begins(w *process) {
 	w.worker.begun = true
 	for _, e := range w.worker.executions {
 		if s := a.tallyOf(e.between, a.wall(a.started)); s != nil {

@@ -289,11 +289,14 @@ func (a *Agent) exec(r *bpf.Exec) {
 	}
 	m.ExecutableSha256 = a.digests.of(p, fileKey{r.Inode, r.Device}, r.Changed, r.PID)
 	if r.Found {
-		if r.Process == a.cfg.Self && a.cfg.BeginsJob {
-			a.begins(p)
-		}
-		if w := p.ofWorker(); r.Process == a.cfg.Self && w != nil {
-			w.worker.uses = true
+		if r.Process == a.cfg.Self {
+			a.foundSelf = true
+			if w := p.ofWorker(); w != nil {
+				a.starter, w.worker.uses = w.worker, true
+				if a.cfg.BeginsJob {
+					a.begins(w)
+				}
+			}
 		}
 		a.found.Processes++
 		return // it did not start now

@@ -82,9 +82,13 @@ func FlushAll(ctx context.Context, a *Agent, publisher *Publisher) error {
 
 // Of returns the report of the job of who asks: of the execution it belongs to, or, if it
 // belongs to none and is root, of the one that it names or the only one that runs. It takes
-// the server up to wait to judge it. ErrNoJob and ErrNotYours are wrapped.
+// the server up to wait to judge it. ErrNoJob, ErrNotYours and ErrEnds are wrapped: the report
+// of an agent that does not look any more would lack what its job does meanwhile.
 func (r *Reports) Of(ctx context.Context, who Asker, execution string, wait time.Duration) (*sallyportv1.JobReport, error) {
 	r.Agent.catchUp(ctx)
+	if r.Agent.ends.Load() {
+		return nil, fmt.Errorf("report of a job: %w", ErrEnds)
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("report of a job: %w", err)
 	}

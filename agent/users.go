@@ -8,15 +8,25 @@ import (
 // ErrNoUser says that whoever wants to count on the agent is in no job that it sees.
 var ErrNoUser = errors.New("the agent sees no job that this process is of")
 
+// ErrEnds says that the agent is about to end: it sees nothing more.
+var ErrEnds = errors.New("the agent has been stopped")
+
 // Use notes that the job of a process counts on an agent that another job has started
-// (Config.EndsWithJobs): it goes on until the runner's worker of that job has ended, too.
-func (a *Agent) Use(ctx context.Context, pid uint32) error {
+// (Config.EndsWithJobs): it goes on until the runner's worker of that job has ended, too. begins
+// says, as Config.BeginsJob does of the other, that the process is of the first step of its job.
+func (a *Agent) Use(ctx context.Context, pid uint32, begins bool) error {
 	a.catchUp(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.ends.Load() {
+		return ErrEnds
+	}
 	if p := a.processes.byPID(pid); p != nil && pid != 0 {
 		if w := p.ofWorker(); w != nil {
 			w.worker.uses = true
+			if begins {
+				a.begins(w)
+			}
 			return nil
 		}
 	}
@@ -30,11 +40,28 @@ func (a *Agent) Users() int {
 	return a.users()
 }
 
+// EndUnlessUsed says whether the agent may end: it may not while another job than that which
+// started it counts on it. If it may, none can count on it any more.
+func (a *Agent) EndUnlessUsed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	used := false
+	a.processes.eachWorker(func(w *process) { used = used || w.worker.uses && w.worker != a.starter })
+	if used {
+		return false
+	}
+	a.ends.Store(true)
+	return true
+}
+
 // Unused is closed when the last job that counted on the agent has ended.
 func (a *Agent) Unused() <-chan struct{} { return a.unused }
 
 func (a *Agent) users() int {
 	n := 0
+	if a.cfg.EndsWithJobs && !a.foundSelf {
+		n++ // the job that started it, which it has not heard of yet
+	}
 	a.processes.eachWorker(func(w *process) {
 		if w.worker.uses {
 			n++

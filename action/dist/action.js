@@ -504,31 +504,31 @@ function run(words, milliseconds, input = "", more = {}) {
   return new Promise((resolve) => {
     const [program = "", ...args] = words;
     const child = (0, import_node_child_process.spawn)(program, args, { env: { ...environment, ...more }, stdio: ["pipe", "pipe", "pipe"] });
-    const ended = { code: null, out: "", err: "" };
+    const ended2 = { code: null, out: "", err: "" };
     const timer = setTimeout(() => {
-      ended.err += `
+      ended2.err += `
 ${program} did not end within ${milliseconds} ms`;
       child.kill("SIGKILL");
       child.stdout.destroy();
       child.stderr.destroy();
     }, milliseconds);
     child.stdout.setEncoding("utf8").on("data", (s) => {
-      if (ended.out.length < maxOutput) ended.out += s;
+      if (ended2.out.length < maxOutput) ended2.out += s;
     });
     child.stderr.setEncoding("utf8").on("data", (s) => {
-      if (ended.err.length < maxOutput) ended.err += s;
+      if (ended2.err.length < maxOutput) ended2.err += s;
     });
     child.stdin.on("error", () => {
     });
     child.on("error", (e) => {
       clearTimeout(timer);
-      ended.err += e.message;
-      resolve(ended);
+      ended2.err += e.message;
+      resolve(ended2);
     });
     child.on("close", (code) => {
       clearTimeout(timer);
-      ended.code = code;
-      resolve(ended);
+      ended2.code = code;
+      resolve(ended2);
     });
     child.stdin.end(input);
   });
@@ -550,14 +550,14 @@ function pipe(from, to, milliseconds, input) {
       });
       c.stdin?.on("error", () => {
       });
-      let ended = false;
+      let ended2 = false;
       const done = (why) => {
         problem ||= why;
-        if (!ended && --open2 === 0) {
+        if (!ended2 && --open2 === 0) {
           clearTimeout(timer);
           resolve(problem === "" ? void 0 : problem);
         }
-        ended = true;
+        ended2 = true;
       };
       c.on("error", (e) => done(e.message));
       c.on("close", (code) => done(code === 0 ? "" : `${c.spawnfile} ended with ${code}`));
@@ -656,11 +656,20 @@ function reason(said) {
 var defaultSocket = "/run/sallyport-agent/agent.sock";
 var defaultState = "/var/lib/sallyport-agent";
 async function status(socket, milliseconds = 1e3) {
-  return toStatus((await ask(socket, "status", milliseconds))?.["status"]);
+  return toStatus((await ask(socket, { do: "status" }, milliseconds))?.["status"]);
 }
-async function use(socket) {
-  const answer = await ask(socket, "use", 1e3);
+async function use(socket, first) {
+  const answer = await ask(socket, { do: "use", begins: first }, 1e3);
   return answer !== void 0 && answer["error"] === void 0;
+}
+async function ended(socket) {
+  for (let i = 0; i < 30; i++) {
+    if (await status(socket) === void 0) {
+      return true;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  return false;
 }
 async function ask(socket, what, milliseconds) {
   try {
@@ -680,7 +689,7 @@ async function ask(socket, what, milliseconds) {
     };
     const timer = setTimeout(() => done(), milliseconds);
     c.setEncoding("utf8");
-    c.on("connect", () => c.write(JSON.stringify({ do: what }) + "\n"));
+    c.on("connect", () => c.write(JSON.stringify(what) + "\n"));
     c.on("error", () => done());
     c.on("data", (s) => {
       if (text.length < 1 << 16) text += s;
@@ -720,7 +729,7 @@ async function complete(a, connected) {
   await run([a.program, "hook", "completed", "--socket", a.socket], connected ? 1e3 : 100);
 }
 async function stop(a) {
-  const done = await run([...a.sudo, a.program, "stop", "--json", "--within", "1s", "--socket", a.socket], 2e4);
+  const done = await run([...a.sudo, a.program, "stop", "--json", "--unless-used", "--within", "1s", "--socket", a.socket], 2e4);
   const s = done.code === 0 ? parse(done.out) : void 0;
   if (s === void 0) {
     throw new Error(`stop the agent: ${reason(done.err)}`);
@@ -1406,24 +1415,27 @@ async function watch(inputs, first) {
         return "";
       });
     }
-    return join3(inputs, there, socket, program2);
+    return await join3(inputs, there, socket, program2, first) ?? watch(inputs, first);
   }
   const sudo = findSudo(here.root);
   const program = await programOf(inputs, here.arch, `${state}-bin`, here.root);
   const since = Date.now();
   const s = await start(program, sudo, socket, state, variables(inputs), first);
   if (!s.started) {
-    return join3(inputs, s, socket, program);
+    return await join3(inputs, s, socket, program, first) ?? watch(inputs, first);
   }
   info(`The agent watches: version ${shown(s.version)}, process ${s.pid}.`);
   return { running: { socket, program, sudo, ours: true, pid: s.pid, since, first: s } };
 }
-async function join3(inputs, s, socket, program) {
+async function join3(inputs, s, socket, program, first) {
   const own = ["GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"].map((n) => process.env[n] ?? "").join("/");
   if (s.run && s.run !== own) {
     throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(s.run)} alone; runners that share a machine need the agent on the machine (docs/self-hosted.md)`);
   }
-  if (s.users && !await use(socket)) {
+  if (s.users && !await use(socket, first)) {
+    if (await ended(socket)) {
+      return void 0;
+    }
     throw new Error("an agent runs on this machine already, which another job has started, and which does not see this one");
   }
   info(`An agent runs on this machine already: version ${shown(s.version)}, process ${s.pid}.`);
@@ -1551,21 +1563,19 @@ async function end(inputs) {
     a.program === "" ? none : inputs.failOn !== "never" ? report(a, "--json") : void 0
   ]);
   await completed;
-  let last = before;
-  const ended = a.ours && (before.users ?? 1) <= 1;
-  if (ended) {
-    last = await stop(a);
-  } else if (a.ours) {
+  const last = a.ours ? await stop(a) : before;
+  const ended2 = a.ours && last.goes_on !== true;
+  if (a.ours && !ended2) {
     info("Another job on this machine counts on the agent: it goes on, and ends with that.");
   }
-  const kept = ended && last.batches_waiting > 0 ? await keep(inputs, a, last.spool, process.env) : void 0;
+  const kept = ended2 && last.batches_waiting > 0 ? await keep(inputs, a, last.spool, process.env) : void 0;
   await write(inputs, (markdown === void 0 ? "" : "text" in markdown ? markdown.text : `### Sallyport
 
 ❔ No report: ${escaped(markdown.problem)}
-`) + account(last, ended, kept));
-  info(`The agent saw ${last.events_seen} records${ended ? " and has ended" : ""}.`);
+`) + account(last, ended2, kept));
+  info(`The agent saw ${last.events_seen} records${ended2 ? " and has ended" : ""}.`);
   if (last.batches_waiting > 0) {
-    warning(`Sallyport: ${unsent(last, ended, kept)}`);
+    warning(`Sallyport: ${unsent(last, ended2, kept)}`);
   }
   if (json !== void 0) {
     const verdict = "text" in json ? judge(json.text, inputs.failOn) : { fails: [], unknown: json.problem };
@@ -1580,23 +1590,23 @@ async function end(inputs) {
     }
   }
 }
-function account(s, ended, kept) {
+function account(s, ended2, kept) {
   const lines = [];
   const lost = Object.entries(s.events_lost ?? {});
   if (lost.length > 0) {
     lines.push(`❗ Events lost on this machine: ${lost.map(([kind, n]) => `${escaped(kind)} ${Number(n)}`).join(", ")}`);
   }
   if (s.batches_waiting > 0) {
-    lines.push(`⏳ ${escaped(unsent(s, ended, kept))}${howToSend(kept, s)}`);
+    lines.push(`⏳ ${escaped(unsent(s, ended2, kept))}${howToSend(kept, s)}`);
   }
   return lines.length === 0 ? "" : `
 ${lines.join("\n\n")}
 `;
 }
-function unsent(s, ended, kept) {
+function unsent(s, ended2, kept) {
   const why = s.connected ? "there was no time" : s.not_connected ?? "not connected";
   const what = `${s.batches_waiting} batches of events did not reach the server (${shown(why)}); `;
-  if (!ended) {
+  if (!ended2) {
     return `${what}the agent goes on sending them`;
   }
   if (kept !== void 0 && "artifact" in kept) {

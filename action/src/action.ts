@@ -1,7 +1,7 @@
 // The three stages of the action: start the agent, show it, end it.
 import * as core from '@actions/core'
 import { isAbsolute } from 'node:path'
-import { complete, defaultSocket, defaultState, report, start, status, stop, use, type Running, type Status } from './agent'
+import { complete, defaultSocket, defaultState, ended as hasEnded, report, start, status, stop, use, type Running, type Status } from './agent'
 import { keep, keptDays, type Kept } from './events'
 import { install, onMachine, wanted } from './binary'
 import { download } from './download'
@@ -95,27 +95,34 @@ async function watch(inputs: Inputs, first: boolean): Promise<Left> {
         return ''
       })
     }
-    return join(inputs, there, socket, program)
+    return await join(inputs, there, socket, program, first) ?? watch(inputs, first)
   }
   const sudo = findSudo(here.root)
   const program = await programOf(inputs, here.arch, `${state}-bin`, here.root)
   const since = Date.now()
   const s = await start(program, sudo, socket, state, variables(inputs), first)
   if (!s.started) {
-    return join(inputs, s, socket, program) // that of a job which began at the same time
+    // That of a job which began at the same time.
+    return await join(inputs, s, socket, program, first) ?? watch(inputs, first)
   }
   core.info(`The agent watches: version ${shown(s.version)}, process ${s.pid}.`)
   return { running: { socket, program, sudo, ours: true, pid: s.pid, since, first: s } }
 }
 
-/** join has this job watched by an agent that was there before it. */
-async function join(inputs: Inputs, s: Status, socket: string, program: string): Promise<Left> {
+/**
+ * join has this job watched by an agent that was there before it; undefined if that was about to
+ * end, and has.
+ */
+async function join(inputs: Inputs, s: Status, socket: string, program: string, first: boolean): Promise<Left | undefined> {
   const own = ['GITHUB_REPOSITORY', 'GITHUB_RUN_ID', 'GITHUB_RUN_ATTEMPT'].map((n) => process.env[n] ?? '').join('/')
   if (s.run && s.run !== own) {
     throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(s.run)} alone; ` +
       'runners that share a machine need the agent on the machine (docs/self-hosted.md)')
   }
-  if (s.users && !await use(socket)) {
+  if (s.users && !await use(socket, first)) {
+    if (await hasEnded(socket)) {
+      return undefined
+    }
     throw new Error('an agent runs on this machine already, which another job has started, and which does not see this one')
   }
   core.info(`An agent runs on this machine already: version ${shown(s.version)}, process ${s.pid}.`)
@@ -251,11 +258,9 @@ async function end(inputs: Inputs): Promise<void> {
     a.program === '' ? none : inputs.failOn !== 'never' ? report(a, '--json') : undefined,
   ])
   await completed
-  let last: Status = before
-  const ended = a.ours && (before.users ?? 1) <= 1
-  if (ended) {
-    last = await stop(a)
-  } else if (a.ours) {
+  const last = a.ours ? await stop(a) : before
+  const ended = a.ours && last.goes_on !== true
+  if (a.ours && !ended) {
     core.info('Another job on this machine counts on the agent: it goes on, and ends with that.')
   }
   const kept = ended && last.batches_waiting > 0 ? await keep(inputs, a, last.spool, process.env) : undefined

@@ -18,6 +18,8 @@ export interface Status {
   spool: string
   /** Jobs that count on it; only of an agent that a job has started. */
   users?: number
+  /** It was to stop unless it is used, and is. */
+  goes_on?: boolean
   /** OWNER/NAME/ID/ATTEMPT if it may speak for that run alone. */
   run?: string
 }
@@ -41,19 +43,30 @@ export interface Running {
 
 /** status asks the agent on a socket that only root can have made; undefined if none answers. */
 export async function status(socket: string, milliseconds = 1000): Promise<Status | undefined> {
-  return toStatus((await ask(socket, 'status', milliseconds))?.['status'])
+  return toStatus((await ask(socket, { do: 'status' }, milliseconds))?.['status'])
 }
 
 /**
- * use has an agent that another job has started go on until this one has ended, too. False if
- * it does not.
+ * use has an agent that another job has started go on until this one has ended, too. first says
+ * that no step of the job has run yet. False if it does not.
  */
-export async function use(socket: string): Promise<boolean> {
-  const answer = await ask(socket, 'use', 1000)
+export async function use(socket: string, first: boolean): Promise<boolean> {
+  const answer = await ask(socket, { do: 'use', begins: first }, 1000)
   return answer !== undefined && answer['error'] === undefined
 }
 
-async function ask(socket: string, what: string, milliseconds: number): Promise<Record<string, unknown> | undefined> {
+/** ended waits for an agent that has been stopped to end, and says whether it has. */
+export async function ended(socket: string): Promise<boolean> {
+  for (let i = 0; i < 30; i++) {
+    if (await status(socket) === undefined) {
+      return true
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+  return false
+}
+
+async function ask(socket: string, what: { do: string, begins?: boolean }, milliseconds: number): Promise<Record<string, unknown> | undefined> {
   try {
     if ((await stat(socket)).uid !== 0) {
       return undefined
@@ -67,7 +80,7 @@ async function ask(socket: string, what: string, milliseconds: number): Promise<
     const done = (a?: Record<string, unknown>) => { clearTimeout(timer); c.destroy(); resolve(a) }
     const timer = setTimeout(() => done(), milliseconds)
     c.setEncoding('utf8')
-    c.on('connect', () => c.write(JSON.stringify({ do: what }) + '\n'))
+    c.on('connect', () => c.write(JSON.stringify(what) + '\n'))
     c.on('error', () => done())
     c.on('data', (s: string) => { if (text.length < 1 << 16) text += s })
     c.on('end', () => {
@@ -118,9 +131,12 @@ export async function complete(a: Running, connected: boolean): Promise<void> {
   await run([a.program, 'hook', 'completed', '--socket', a.socket], connected ? 1000 : 100)
 }
 
-/** stop ends the agent and returns how it was; what it cannot send within a second stays. */
+/**
+ * stop ends the agent, unless another job counts on it, and returns how it was; what it cannot send
+ * within a second stays.
+ */
 export async function stop(a: Running): Promise<Status> {
-  const done = await run([...a.sudo, a.program, 'stop', '--json', '--within', '1s', '--socket', a.socket], 20_000)
+  const done = await run([...a.sudo, a.program, 'stop', '--json', '--unless-used', '--within', '1s', '--socket', a.socket], 20_000)
   const s = done.code === 0 ? parse(done.out) : undefined
   if (s === undefined) {
     throw new Error(`stop the agent: ${reason(done.err)}`)

@@ -16,7 +16,7 @@ fs.appendFileSync(dir + '/calls', JSON.stringify({ what, args, environment: proc
 if (what === 'serve') {
   fs.mkdirSync(require('path').dirname(socket), { recursive: true })
   status.pid = process.pid; fs.rmSync(socket, { force: true })
-  net.createServer((c) => { c.on('error', () => {}); c.on('data', (q) => { const use = String(q).includes('"use"'); if (use) fs.appendFileSync(dir + '/calls', JSON.stringify({ what: 'use', args: [], environment: {}, stdin: '' }) + '\\n'); c.end(JSON.stringify(use ? o.use ?? {} : { status }) + '\\n') }) }).listen(socket, () => { fs.writeFileSync(dir + '/pid.new', String(process.pid)); fs.renameSync(dir + '/pid.new', dir + '/pid') })
+  net.createServer((c) => { c.on('error', () => {}); c.on('data', (q) => { const use = String(q).includes('"use"'); if (use) fs.appendFileSync(dir + '/calls', JSON.stringify({ what: 'use', args: [], environment: {}, stdin: '' }) + '\\n'); if (use && o.endsSoon) setTimeout(() => process.exit(), 300); c.end(JSON.stringify(use ? o.use ?? {} : { status }) + '\\n') }) }).listen(socket, () => { fs.writeFileSync(dir + '/pid.new', String(process.pid)); fs.renameSync(dir + '/pid.new', dir + '/pid') })
   setTimeout(() => process.exit(), 60000)
 } else if (what === 'start') {
   if (o.startFails) { console.error(o.startFails.says); process.exit(o.startFails.code) }
@@ -25,7 +25,9 @@ if (what === 'serve') {
   wait()
 } else if (what === 'stop') {
   const pid = Number(fs.readFileSync(dir + '/pid'))
-  process.kill(pid); console.log(JSON.stringify({ ...status, pid, ...o.last }))
+  const goes_on = args.includes('--unless-used') && o.used === true
+  if (!goes_on) { process.kill(pid) }
+  console.log(JSON.stringify({ ...status, pid, ...(goes_on ? { goes_on } : {}), ...o.last }))
 } else if (what === 'report') {
   const r = o.report ?? { markdown: '### what it did', json: { judgement: {} } }
   if (r.code) { console.error(r.says); process.exit(r.code) }
@@ -228,8 +230,8 @@ test('an agent that runs already is neither started nor ended', () => {
 test('runners that share a machine: an agent is not taken from another job, nor from a run that it does not speak for', () => {
   const run = { GITHUB_REPOSITORY: 'acme/shop', GITHUB_RUN_ID: '7', GITHUB_RUN_ATTEMPT: '1' }
   for (const [settings, own, says, used] of [
-    [{ status: { users: 2 } }, run, /An agent runs on this machine already/, true],
-    [{ status: { users: 2, run: 'acme/shop/7/1' } }, run, /An agent runs on this machine already/, true],
+    [{ status: { users: 1 }, used: true }, run, /An agent runs on this machine already/, true],
+    [{ status: { users: 1, run: 'acme/shop/7/1' }, used: true }, run, /An agent runs on this machine already/, true],
     [{ status: { users: 1, run: 'acme/shop/7/1' } }, { ...run, GITHUB_RUN_ATTEMPT: '2' }, /::error::.*not watched: .*speaks for the run acme\/shop\/7\/1 alone/, false],
     [{ status: { users: 1 }, use: { error: 'no job' } }, run, /::error::.*not watched: .*does not see this one/, true],
   ] as const) {
@@ -240,11 +242,19 @@ test('runners that share a machine: an agent is not taken from another job, nor 
     assert.equal(first.calls().some((c) => c.what === 'use'), used)
     assert.equal(second.calls().some((c) => c.what === 'start'), false)
     const post = first.stage('post')
-    assert.equal(first.calls().some((c) => c.what === 'stop'), settings.status.users === 1, post.out)
-    if (settings.status.users === 2) {
-      assert.match(post.out, /Another job on this machine counts on the agent/)
-    }
+    const goesOn = 'used' in settings
+    assert.equal(/Another job on this machine counts on the agent/.test(post.out), goesOn, post.out)
+    assert.equal(/has ended/.test(post.out), !goesOn, post.out)
   }
+})
+
+test('the agent of a job that is about to end: it is waited for, and another one started', () => {
+  const first = new Job({}, { status: { users: 1 }, use: { error: 'it has been stopped' }, endsSoon: true })
+  first.stage('pre')
+  const second = new Job({}, {}, { SALLYPORT_SOCKET: join(first.dir, 'run/agent.sock') })
+  assert.match(second.stage('pre').out, /The agent watches/)
+  assert.equal(first.calls().some((c) => c.what === 'use'), true)
+  assert.deepEqual(second.calls().map((c) => c.what).filter((w) => w !== 'serve'), ['start'])
 })
 
 test('another job started its agent at the same moment: it is used, and not ended', () => {

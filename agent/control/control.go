@@ -41,8 +41,12 @@ type request struct {
 	// Execution and Wait are of a report.
 	Execution string        `json:"execution,omitempty"`
 	Wait      time.Duration `json:"wait_nano,omitempty"`
-	// Within is how long stopping may take.
-	Within time.Duration `json:"within_nano,omitempty"`
+	// Within is how long stopping may take, UnlessUsed that it is not to happen while other
+	// jobs count on the agent.
+	Within     time.Duration `json:"within_nano,omitempty"`
+	UnlessUsed bool          `json:"unless_used,omitempty"`
+	// Begins says, of use, that no step of the job has run yet.
+	Begins bool `json:"begins,omitempty"`
 }
 
 type answer struct {
@@ -67,11 +71,13 @@ type Agent struct {
 	Report func(ctx context.Context, who Caller, execution string, wait time.Duration) (*sallyportv1.JobReport, error)
 	// Status says how the agent is, and does not wait.
 	Status func() Status
-	// Use notes that the job of who asks counts on the agent, which goes on for it.
-	Use func(ctx context.Context, who Caller) error
+	// Use notes that the job of who asks counts on the agent, which goes on for it; begins says
+	// that it is the first thing that the job does.
+	Use func(ctx context.Context, who Caller, begins bool) error
 	// Stop ends the agent, and returns when it has; what is not sent within that time
-	// stays in its spool.
-	Stop func(ctx context.Context, within time.Duration) (Status, error)
+	// stays in its spool. With unlessUsed it does nothing while another job than that which
+	// started the agent counts on it: the status then says that it goes on.
+	Stop func(ctx context.Context, within time.Duration, unlessUsed bool) (Status, error)
 }
 
 const (
@@ -191,7 +197,7 @@ func converse(ctx context.Context, c *net.UnixConn, a Agent, reports chan struct
 		defer cancel()
 		if who, err := peer(c); err != nil {
 			out.Error = err.Error()
-		} else if err := a.Use(ctx, who); err != nil {
+		} else if err := a.Use(ctx, who, q.Begins); err != nil {
 			out.Error = err.Error()
 		}
 	case doStop:

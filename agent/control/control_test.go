@@ -81,7 +81,10 @@ func TestStop(t *testing.T) {
 	var had time.Duration
 	socket := serve(t, Agent{
 		Status: func() Status { return Status{PID: 7, Connected: true} },
-		Stop: func(_ context.Context, within time.Duration) (Status, error) {
+		Stop: func(_ context.Context, within time.Duration, unlessUsed bool) (Status, error) {
+			if unlessUsed {
+				return Status{GoesOn: true}, nil
+			}
 			had = within
 			return Status{BatchesWaiting: 3, EventsLost: map[string]uint64{"spool": 2}}, nil
 		},
@@ -89,12 +92,15 @@ func TestStop(t *testing.T) {
 	if got, err := AskStatus(t.Context(), socket); err != nil || got.PID != 7 || !got.Connected {
 		t.Errorf("%+v, %v", got, err)
 	}
-	got, err := Stop(t.Context(), socket, 1500*time.Millisecond)
+	got, err := Stop(t.Context(), socket, 1500*time.Millisecond, false)
 	if err != nil || got.BatchesWaiting != 3 || got.EventsLost["spool"] != 2 || had != 1500*time.Millisecond {
 		t.Errorf("%+v within %s, %v", got, had, err)
 	}
+	if got, err := Stop(t.Context(), socket, 1500*time.Millisecond, true); err != nil || !got.GoesOn {
+		t.Errorf("used: %+v, %v", got, err)
+	}
 	// Nobody keeps it from ending for long.
-	if _, err := Stop(t.Context(), socket, 1000*time.Hour); err != nil || had != maxWithin {
+	if _, err := Stop(t.Context(), socket, 1000*time.Hour, false); err != nil || had != maxWithin {
 		t.Errorf("within %s, %v", had, err)
 	}
 }
@@ -131,9 +137,9 @@ func onlyRootEndsIt(t *testing.T, attributes *syscall.SysProcAttr) {
 	socket := serve(t, Agent{
 		Flush:    func(context.Context) error { return nil },
 		HandOver: func(context.Context) (uint64, error) { handed = true; return 0, nil },
-		Stop:     func(context.Context, time.Duration) (Status, error) { handed = true; return Status{}, nil },
+		Stop:     func(context.Context, time.Duration, bool) (Status, error) { handed = true; return Status{}, nil },
 		Status:   func() Status { return Status{AgentID: "vm"} },
-		Use: func(_ context.Context, who Caller) error {
+		Use: func(_ context.Context, who Caller, _ bool) error {
 			if who.UID != 65534 || who.PID == 0 {
 				return errors.New("that is not who asked")
 			}

@@ -27,6 +27,8 @@ type Status struct {
 	Spool          string `json:"spool"`
 	// Users is how many jobs count on an agent that ends with them; 0 of one that does not.
 	Users int `json:"users,omitempty"`
+	// GoesOn says, when the agent was to stop unless it is used, that it is.
+	GoesOn bool `json:"goes_on,omitempty"`
 	// Run is the one that the agent may speak for, OWNER/NAME/ID/ATTEMPT; empty if it may
 	// speak for others, too.
 	Run string `json:"run,omitempty"`
@@ -45,7 +47,7 @@ func stop(ctx context.Context, c *net.UnixConn, a Agent, q request) (*Status, st
 	if err := c.SetDeadline(time.Now().Add(within + handOverPatience + patience)); err != nil {
 		return nil, err.Error()
 	}
-	status, err := a.Stop(ctx, within)
+	status, err := a.Stop(ctx, within, q.UnlessUsed)
 	if err != nil {
 		return nil, err.Error()
 	}
@@ -71,8 +73,8 @@ func (a answer) status(err error) (Status, error) {
 
 // Stop ends the agent that listens and returns how it was at its end. What it cannot send
 // within that time, a minute at most, stays in its spool.
-func Stop(ctx context.Context, socket string, within time.Duration) (Status, error) {
+func Stop(ctx context.Context, socket string, within time.Duration, unlessUsed bool) (Status, error) {
 	within = min(within, maxWithin)
-	got, err := ask(ctx, socket, request{Do: doStop, Within: within}, within+handOverPatience+patience)
+	got, err := ask(ctx, socket, request{Do: doStop, Within: within, UnlessUsed: unlessUsed}, within+handOverPatience+patience)
 	return got.status(err)
 }

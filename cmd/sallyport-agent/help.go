@@ -39,12 +39,13 @@ Exit codes: 0 it answered, 1 no agent listens, 2 wrong usage.`,
 		flags: []string{"socket", "json"},
 	},
 	"stop": {
-		usage: "stop [--within 10s] [--json]",
+		usage: "stop [--within 10s] [--unless-used] [--json]",
 		about: `Ends the agent that start has started, and says what was lost and what was not sent, which
-stays in the spool. Root alone may. An agent that start did not start is left alone.
+stays in the spool. Root alone may. An agent that start did not start is left alone, and with
+--unless-used one that another job than that which started it counts on.
 
-Exit codes: 0 it has ended, 1 something failed, 2 wrong usage.`,
-		flags: []string{"socket", "within", "json"},
+Exit codes: 0 it has ended or goes on, 1 something failed, 2 wrong usage.`,
+		flags: []string{"socket", "within", "unless-used", "json"},
 	},
 	"hook": {
 		usage: "hook started|completed",

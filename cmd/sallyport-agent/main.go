@@ -113,6 +113,7 @@ type options struct {
 	wait      time.Duration
 	// Of start and stop.
 	within           time.Duration
+	unlessUsed       bool
 	logFile, pidFile string
 	environmentStdin bool
 	beginsJob        bool
@@ -214,6 +215,7 @@ func newFlags(o *options) *pflag.FlagSet {
 	f.StringVar(&o.execution, "execution", "", "of report: identity of the job's execution")
 	f.DurationVar(&o.wait, "wait", 2*time.Second, "of report: how long the server may take to judge the job, 10s at most")
 	o.install.add(f)
+	f.BoolVar(&o.unlessUsed, "unless-used", false, "of stop: not while another job counts on an agent that was started with --ends-with-jobs")
 	f.DurationVar(&o.within, "within", 10*time.Second, "of start: how long it may take until everything is watched; of stop: how long to send what was not sent yet")
 	f.StringVar(&o.logFile, "log-file", "", "of start: file for the agent's log (default: agent.log in the state folder)")
 	f.StringVar(&o.pidFile, "pid-file", "", "of start: file for the number of the agent's process (default: agent.pid in the state folder)")
@@ -391,8 +393,15 @@ func (o *options) watch(ctx context.Context) (err error) {
 					}
 				},
 				Status: status,
-				Use:    func(ctx context.Context, who control.Caller) error { return a.Use(ctx, who.PID) },
-				Stop: func(ctx context.Context, patience time.Duration) (control.Status, error) {
+				Use: func(ctx context.Context, who control.Caller, begins bool) error {
+					return a.Use(ctx, who.PID, begins)
+				},
+				Stop: func(ctx context.Context, patience time.Duration, unlessUsed bool) (control.Status, error) {
+					if unlessUsed && !a.EndUnlessUsed() {
+						s := status()
+						s.GoesOn = true
+						return s, nil
+					}
 					within.Store(int64(max(patience, 1)))
 					stop()
 					select {

@@ -352,9 +352,12 @@ func TestEndsWithItsJobs(t *testing.T) {
 	}
 	users(1)
 	second := job("2", `python3 -c 'import os, socket
-s = socket.socket(socket.AF_UNIX); s.connect(os.environ["SOCKET"]); s.send(b"{\"do\": \"use\"}\n")
+s = socket.socket(socket.AF_UNIX); s.connect(os.environ["SOCKET"]); s.send(b"{\"do\": \"use\", \"begins\": true}\n")
 said = s.recv(1000); assert said == b"{}\n", said'`)
 	users(2)
+	if left := s.status("stop", "--unless-used"); !left.GoesOn {
+		t.Errorf("it was to go on for the second job: %+v", left)
+	}
 	first(os.Kill)
 	users(1)
 	second(os.Interrupt)

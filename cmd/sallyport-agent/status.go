@@ -38,9 +38,12 @@ var stopCommand = command{
 		return o.noWords("stop")
 	},
 	run: func(ctx context.Context, o *options) error {
-		s, err := control.Stop(ctx, o.socket, o.within)
+		s, err := control.Stop(ctx, o.socket, o.within, o.unlessUsed)
 		if err != nil {
 			return err
+		}
+		if s.GoesOn {
+			return o.tell(os.Stdout, s, "goes on: another job counts on it")
 		}
 		return o.tell(os.Stdout, s, "has ended")
 	},
