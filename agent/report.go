@@ -171,6 +171,9 @@ func (a *Agent) report(who Asker, execution string) (*sallyportv1.JobReport, *sa
 		execution = own
 	} else if who.UID != 0 {
 		return nil, nil, fmt.Errorf("process %d belongs to no job of which anything was seen, and only root may ask for others: %w", who.PID, ErrNotYours)
+	} else if execution == "" && a.processes.byPID(who.PID) == nil {
+		// It may be of a job, whose report another one's must not be taken for.
+		return nil, nil, fmt.Errorf("process %d, which asks, was not seen to start: say which job by --execution: %w", who.PID, ErrNoJob)
 	} else if execution == "" {
 		var err error
 		if execution, err = a.tallies.onlyOne(); err != nil {

@@ -75,6 +75,7 @@ func TestWhoMayAsk(t *testing.T) {
 	a := newTallying(t)
 	a.start("1", 10, 11)
 	a.start("2", 20, 21)
+	a.record(&bpf.Exec{Header: a.head(a.id(), 98), Executable: "/bin/bash"}) // of no job
 	one := a.mustReport(t, 11).GetJob().GetExecutionId()
 	two := a.mustReport(t, 21).GetJob().GetExecutionId()
 	if one == two || one == "" {
@@ -93,9 +94,11 @@ func TestWhoMayAsk(t *testing.T) {
 		{Asker{99, 1000}, "", "only root may ask", ErrNotYours},
 		{Asker{0, 1000}, one, "does not see it", ErrNotYours},
 		{Asker{0, 0}, one, "does not see it", ErrNotYours}, // it may be root of some container
+		{Asker{98, 0}, two, two, nil},
+		{Asker{98, 0}, "", "2 jobs run here", nil},
+		{Asker{98, 0}, "no", "no such job", ErrNoJob},
 		{Asker{99, 0}, two, two, nil},
-		{Asker{99, 0}, "", "2 jobs run here", nil},
-		{Asker{99, 0}, "no", "no such job", ErrNoJob},
+		{Asker{99, 0}, "", "not seen to start", ErrNoJob}, // it may be of another job than the only one
 	} {
 		r, q, err := a.report(c.who, c.execution)
 		if err != nil {

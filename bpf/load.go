@@ -27,14 +27,18 @@ var droppable = map[string]string{
 // of the agent's start on proving them safe, and can prove two at once. A kernel that takes one
 // of the droppable programs for unsafe, as newer ones did with what older ones took, gets a blank one
 // in its place: their names are returned with all programs.
-func load(spec *ebpf.CollectionSpec, kernel *btf.Spec, objects *sensorObjects) (programs []*ebpf.Program, dropped []string, err error) {
+func load(spec *ebpf.CollectionSpec, types *btf.Cache, objects *sensorObjects) (programs []*ebpf.Program, dropped []string, err error) {
 	tables := spec.Copy()
 	tables.Programs = nil
-	whole, err := ebpf.NewCollection(tables)
+	whole, err := ebpf.NewCollectionWithOptions(tables, ebpf.CollectionOptions{Cache: types})
 	if err != nil {
 		return nil, nil, err
 	}
 	defer whole.Close()
+	kernel, err := types.Kernel()
+	if err != nil {
+		return nil, nil, err
+	}
 
 	names := slices.SortedFunc(maps.Keys(spec.Programs), func(a, b string) int {
 		return cmp.Or(cmp.Compare(len(spec.Programs[b].Instructions), len(spec.Programs[a].Instructions)), cmp.Compare(a, b))
@@ -51,7 +55,8 @@ func load(spec *ebpf.CollectionSpec, kernel *btf.Spec, objects *sensorObjects) (
 	loaded, failed := make([]*ebpf.Collection, len(parts)), make([]error, len(parts))
 	without := make([][]string, len(parts))
 	for i, part := range parts {
-		options := ebpf.CollectionOptions{MapReplacements: whole.Maps, Programs: ebpf.ProgramOptions{KernelTypes: kernel.Copy()}}
+		// The types of kernel modules, which come with the cache, are not needed for offsets.
+		options := ebpf.CollectionOptions{MapReplacements: whole.Maps, Cache: types, Programs: ebpf.ProgramOptions{KernelTypes: kernel}}
 		loading.Go(func() {
 			loaded[i], failed[i] = ebpf.NewCollectionWithOptions(part, options)
 			if without[i] = drop(part, options, failed[i]); len(without[i]) > 0 {

@@ -275,6 +275,7 @@ static __always_inline enum look look_at(struct __sk_buff *skb, struct segment *
 }
 
 struct pieces {
+	struct __sk_buff *skb;
 	struct header header;
 	u64 flow;
 	u32 offset;	/* in the packet, of what is to be handed over */
@@ -284,41 +285,34 @@ struct pieces {
 	u8 received;
 };
 
-static __always_inline bool hand_over(struct __sk_buff *skb, struct pieces *p)
+/* Called by bpf_loop: 1 ends it. */
+static long hand_over(u32 i, struct pieces *p)
 {
 	u32 length = p->size < PAYLOAD_PIECE ? p->size : PAYLOAD_PIECE;
 	struct payload_record *r;
 
 	if (length == 0)
-		return false;
+		return 1;
 	r = reserve(KIND_PAYLOAD, struct payload_record);
 	if (!r)
-		return false;
+		return 1;
 	r->header = p->header;
 	r->flow = p->flow;
 	r->sequence = p->sequence;
 	r->use = p->use;
 	r->received = p->received;
 	if (!is_between(length, PAYLOAD_PIECE) ||
-	    bpf_skb_load_bytes(skb, p->offset, r->data, length))
+	    bpf_skb_load_bytes(p->skb, p->offset, r->data, length))
 		length = 0;
 	r->length = length;
 	submit(r);
 	p->offset += length;
 	p->sequence += length;
 	p->size -= length;
-	return length > 0;
+	return length == 0;
 }
 
 #define MAX_PIECES 8
-
-static __always_inline void hand_all_over(struct __sk_buff *skb, struct pieces *p)
-{
-	for (int i = 0; i < MAX_PIECES; i++) {
-		if (!hand_over(skb, p))
-			return;
-	}
-}
 
 #define TLS_HANDSHAKE 0x16
 #define TLS_CLIENT_HELLO 1
@@ -345,7 +339,7 @@ static __always_inline s32 hello_size(const u8 *b, u32 have)
 static __noinline int tls_out(struct __sk_buff *skb, struct segment *s, u64 cookie)
 {
 	struct connection *c = bpf_map_lookup_elem(&connections, &cookie);
-	struct pieces p = {};
+	struct pieces p = { .skb = skb };
 	s32 left;
 	u8 b[TLS_RECORD_HEADER + TLS_MESSAGE_HEADER] = {};
 	u32 have = s->size < sizeof(b) ? s->size : sizeof(b);
@@ -378,14 +372,14 @@ static __noinline int tls_out(struct __sk_buff *skb, struct segment *s, u64 cook
 		c->hello_open = 0;
 		__sync_fetch_and_add(&hellos_open, -1);
 	}
-	hand_all_over(skb, &p);
+	bpf_loop(MAX_PIECES, hand_over, &p, 0);
 	return 0;
 }
 
 static __noinline int dns_over_tcp(struct __sk_buff *skb, struct segment *s, u64 cookie, bool received)
 {
 	struct connection *c = bpf_map_lookup_elem(&connections, &cookie);
-	struct pieces p = {};
+	struct pieces p = { .skb = skb };
 
 	if (!c || c->direction != FLOW_OUTBOUND)
 		return 0;
@@ -396,7 +390,7 @@ static __noinline int dns_over_tcp(struct __sk_buff *skb, struct segment *s, u64
 	p.sequence = s->sequence;
 	p.use = PAYLOAD_DNS;
 	p.received = received;
-	hand_all_over(skb, &p);
+	bpf_loop(MAX_PIECES, hand_over, &p, 0);
 	return 0;
 }
 
@@ -409,7 +403,7 @@ static __always_inline void quic_out(struct __sk_buff *skb, const struct remote 
 				     const struct datagram *d)
 {
 	struct udp_flow *f;
-	struct pieces p = {};
+	struct pieces p = { .skb = skb };
 	u8 first;
 
 	if (d->size < MIN_INITIAL || bpf_skb_load_bytes(skb, d->offset, &first, 1) ||
@@ -424,7 +418,7 @@ static __always_inline void quic_out(struct __sk_buff *skb, const struct remote 
 	p.offset = d->offset;
 	p.size = d->size;
 	p.use = PAYLOAD_QUIC;
-	hand_over(skb, &p);
+	hand_over(0, &p);
 }
 
 static __always_inline void tcp_out(struct __sk_buff *skb, struct segment *s)

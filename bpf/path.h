@@ -82,11 +82,14 @@ static long walk_up(u32 i, struct walk *w)
 
 /*
  * Writes the path to the CPU's buffer: the first byte's position, or MAX_PATH if
- * it was longer than MAX_PATH bytes or MAX_COMPONENTS names.
+ * it was longer than MAX_PATH bytes or MAX_COMPONENTS names. Not static, and its
+ * pointers numbers: the kernel proves it once then, not for each way to each call.
  */
-static __noinline u32 walk_path(struct dentry *dentry, struct vfsmount *mnt)
+__noinline u32 walk_path(u64 dentry_at, u64 mnt_at)
 {
 	static const char deleted[] = " (deleted)";
+	struct dentry *dentry = (void *)dentry_at;
+	struct vfsmount *mnt = (void *)mnt_at;
 	u32 zero = 0;
 	struct path_buffer *b = bpf_map_lookup_elem(&path_buffers, &zero);
 	struct walk w = { .dentry = dentry, .mnt = mnt, .position = MAX_PATH };

@@ -26,16 +26,27 @@ static __always_inline struct privilege_record *reserve_privilege(u8 privilege, 
 	return r;
 }
 
+/*
+ * 1 for what is not zero, without a branch: the kernel's proof follows each way through
+ * the eight comparisons below.
+ */
+static __always_inline u32 nonzero(u64 n)
+{
+	u64 minus = -n;
+
+	asm volatile("" : "+r"(minus)); /* or the compiler makes it a branch */
+	return (n | minus) >> 63;
+}
+
 #define differs(a, b, field, bit) \
-	(BPF_CORE_READ(a, field) != BPF_CORE_READ(b, field) ? (bit) : 0)
+	(nonzero((u64)BPF_CORE_READ(a, field) ^ (u64)BPF_CORE_READ(b, field)) * (bit))
 
 /* In which namespaces a task is that another one is not in. */
 static __always_inline u32 namespaces_unlike(struct task_struct *task, struct task_struct *other)
 {
 	struct nsproxy *a = BPF_CORE_READ(task, nsproxy), *b = BPF_CORE_READ(other, nsproxy);
-	u32 unlike = differs(task, other, cred, 1) &&
-			     BPF_CORE_READ(task, cred, user_ns) != BPF_CORE_READ(other, cred, user_ns) ?
-		NAMESPACE_USER : 0;
+	const struct cred *own = BPF_CORE_READ(task, cred), *others = BPF_CORE_READ(other, cred);
+	u32 unlike = differs(own, others, user_ns, NAMESPACE_USER);
 
 	if (!a || !b || a == b)
 		return unlike;

@@ -128,7 +128,7 @@ static __always_inline u32 append_path(struct exec_record *r, u32 offset, const 
 	u32 zero = 0, position, length;
 	struct path_buffer *b = bpf_map_lookup_elem(&path_buffers, &zero);
 
-	position = walk_path(BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt));
+	position = walk_path((u64)BPF_CORE_READ(path, dentry), (u64)BPF_CORE_READ(path, mnt));
 	if (!b || position >= MAX_PATH || offset > 2 * MAX_PATH)
 		return 0;
 	length = MAX_PATH - position;

@@ -140,8 +140,14 @@ func Open(cfg Config) (*Sensor, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, &UnsupportedError{Missing: "CAP_SYS_RESOURCE (to lock memory for BPF maps)", Err: err}
 	}
+	// The kernel's types take long to decode: once for all, and while the programs are read. An error
+	// comes again when they are asked for.
+	types := btf.NewCache()
+	var decoding sync.WaitGroup
+	decoding.Go(func() { _, _ = types.Kernel() })
+	defer decoding.Wait()
 	for {
-		s, by, err := open(cfg)
+		s, by, err := open(cfg, types)
 		if err == nil || by == 0 || by == callHooks {
 			return s, err
 		}
@@ -152,7 +158,7 @@ func Open(cfg Config) (*Sensor, error) {
 }
 
 // open also returns the hooks that it chose, 0 if it did not come so far.
-func open(cfg Config) (*Sensor, hooks, error) {
+func open(cfg Config, types *btf.Cache) (*Sensor, hooks, error) {
 	spec, err := loadSensor()
 	if err != nil {
 		return nil, 0, fmt.Errorf("read embedded BPF object: %w", err)
@@ -164,7 +170,7 @@ func open(cfg Config) (*Sensor, hooks, error) {
 		cfg.spoil(spec)
 	}
 	s := &Sensor{readDelay: cfg.ReadDelay}
-	if err := s.load(spec, cfg); err != nil {
+	if err := s.load(spec, cfg, types); err != nil {
 		return nil, s.hooks, loadError(err)
 	}
 	if err := s.start(cfg); err != nil {
@@ -212,12 +218,12 @@ func (s *Sensor) Lacks() []string {
 }
 
 // load loads the programs that this kernel has hooks for.
-func (s *Sensor) load(spec *ebpf.CollectionSpec, cfg Config) error {
-	types, err := btf.LoadKernelSpec()
+func (s *Sensor) load(spec *ebpf.CollectionSpec, cfg Config, types *btf.Cache) error {
+	all, err := types.Kernel()
 	if err != nil {
 		return err
 	}
-	kernel := &kernelHooks{types: types}
+	kernel := &kernelHooks{types: all}
 	s.hooks, s.lacks = choose(spec, cfg.not, kernel.has)
 	if kernel.err != nil {
 		return kernel.err

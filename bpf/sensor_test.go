@@ -347,6 +347,31 @@ func TestMissed(t *testing.T) {
 	}
 }
 
+// TestProof: most of the time until the sensor is there the kernel spends on proving its programs
+// safe. A branch too many where ways part, or a function that is proved anew for each call, shows
+// here.
+func TestProof(t *testing.T) {
+	s := openSensor(t, Config{})
+	const most = 60_000 // 95,000 before such were sought, 35,000 after, on Linux 6.18
+	var sum uint32
+	for _, p := range s.programs {
+		info, err := p.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, ok := info.VerifiedInstructions()
+		if !ok {
+			t.Skip("this kernel does not say")
+		}
+		if sum += n; n > most/10 {
+			t.Logf("%s: %d", info.Name, n)
+		}
+	}
+	if t.Logf("%d instructions looked at", sum); sum == 0 || sum > most {
+		t.Errorf("more than %d", most)
+	}
+}
+
 // TestChoice: the object loads on kernels that lack hooks, and others step in for them.
 func TestChoice(t *testing.T) {
 	here := openSensor(t, Config{}).hooks // or skips
