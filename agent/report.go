@@ -164,17 +164,18 @@ func (a *Agent) report(who Asker, execution string) (*sallyportv1.JobReport, *sa
 	if who.PID == 0 {
 		return nil, nil, fmt.Errorf("who asks runs where this agent does not see it: %w", ErrNotYours)
 	}
-	if own := a.executionOfProcess(who.PID); own != "" {
+	switch own := a.executionOfProcess(who.PID); {
+	case own != "":
 		if execution != "" && execution != own {
 			return nil, nil, fmt.Errorf("report of execution %q: %w", execution, ErrNotYours)
 		}
 		execution = own
-	} else if who.UID != 0 {
+	case who.UID != 0:
 		return nil, nil, fmt.Errorf("process %d belongs to no job of which anything was seen, and only root may ask for others: %w", who.PID, ErrNotYours)
-	} else if execution == "" && a.processes.byPID(who.PID) == nil {
+	case execution == "" && a.processes.byPID(who.PID) == nil:
 		// It may be of a job, whose report another one's must not be taken for.
 		return nil, nil, fmt.Errorf("process %d, which asks, was not seen to start: say which job by --execution: %w", who.PID, ErrNoJob)
-	} else if execution == "" {
+	case execution == "":
 		var err error
 		if execution, err = a.tallies.onlyOne(); err != nil {
 			return nil, nil, err
