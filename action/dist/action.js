@@ -476,11 +476,12 @@ function getState(name) {
 }
 
 // src/action.ts
+var import_promises7 = require("node:fs/promises");
 var import_node_path4 = require("node:path");
 
 // src/agent.ts
 var import_promises3 = require("node:fs/promises");
-var import_node_net = require("node:net");
+var import_node_net2 = require("node:net");
 
 // src/binary.ts
 var import_node_crypto2 = require("node:crypto");
@@ -508,9 +509,8 @@ function run(words, milliseconds, input = "", more = {}) {
     const timer = setTimeout(() => {
       ended2.err += `
 ${program} did not end within ${milliseconds} ms`;
-      child.kill("SIGKILL");
-      child.stdout.destroy();
-      child.stderr.destroy();
+      abandon(child);
+      resolve(ended2);
     }, milliseconds);
     child.stdout.setEncoding("utf8").on("data", (s) => {
       if (ended2.out.length < maxOutput) ended2.out += s;
@@ -533,6 +533,11 @@ ${program} did not end within ${milliseconds} ms`;
     child.stdin.end(input);
   });
 }
+function abandon(child) {
+  child.kill("SIGKILL");
+  for (const s of child.stdio) s?.destroy();
+  child.unref();
+}
 function pipe(from, to, milliseconds, input) {
   return new Promise((resolve) => {
     const [a, b] = [from, to].map(([program = "", ...args]) => (0, import_node_child_process.spawn)(program, args, { env: environment, stdio: ["pipe", "pipe", "pipe"] }));
@@ -540,9 +545,9 @@ function pipe(from, to, milliseconds, input) {
     let open2 = 2;
     const timer = setTimeout(() => {
       problem += `${from[0]} and ${to[0]} did not end within ${milliseconds} ms`;
-      a.kill("SIGKILL");
-      b.kill("SIGKILL");
-      for (const s of [a.stdout, a.stderr, b.stdout, b.stderr]) s?.destroy();
+      abandon(a);
+      abandon(b);
+      resolve(problem);
     }, milliseconds);
     for (const c of [a, b]) {
       c.stderr?.setEncoding("utf8").on("data", (s) => {
@@ -578,6 +583,243 @@ async function sha256Of(file) {
   return hash.digest("hex");
 }
 
+// src/endpoints.ts
+var import_node_net = require("node:net");
+var defaultPort = 443;
+var maxEntries = 2e3;
+function parseEndpoints(text) {
+  const endpoints = [];
+  const problems = [];
+  const words = text.split(/[\s,]+/).filter((w) => w !== "");
+  if (words.length > maxEntries) {
+    problems.push(`${words.length} endpoints are more than the ${maxEntries} that are read`);
+  }
+  for (const word of words.slice(0, maxEntries)) {
+    const got = parseEndpoint(word);
+    if (typeof got === "string") {
+      problems.push(`${JSON.stringify(word.length > 80 ? word.slice(0, 80) + "…" : word)} ${got}`);
+    } else {
+      endpoints.push(got);
+    }
+  }
+  return { endpoints, problems };
+}
+function parseEndpoint(word) {
+  if (word.includes("://")) {
+    return "is a URL: only HOST[:PORT] is meant";
+  }
+  if (/[^\x21-\x7e]/.test(word)) {
+    return "has other characters than ASCII: names of that kind are written as xn--…";
+  }
+  let host = word.toLowerCase();
+  let port = defaultPort;
+  const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(host);
+  const colon = host.lastIndexOf(":");
+  if (bracketed) {
+    host = bracketed[1] ?? "";
+    if (!(0, import_node_net.isIPv6)(host.split("/")[0] ?? "")) {
+      return "has something else than an IPv6 address in brackets";
+    }
+    if (bracketed[2] !== void 0) {
+      port = portOf(bracketed[2]);
+    }
+  } else if (colon >= 0 && !(0, import_node_net.isIPv6)(host.split("/")[0] ?? "")) {
+    port = portOf(host.slice(colon + 1));
+    host = host.slice(0, colon);
+  }
+  if (Number.isNaN(port)) {
+    return "has a port that is not a number from 1 to 65535";
+  }
+  if ((0, import_node_net.isIP)(host)) {
+    return { kind: "host", target: host, port };
+  }
+  if (host.includes("/")) {
+    const [address = "", bits = "", ...rest] = host.split("/");
+    const most = (0, import_node_net.isIPv4)(address) ? 32 : (0, import_node_net.isIPv6)(address) ? 128 : -1;
+    if (rest.length > 0 || most < 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > most) {
+      return "is not a network of the form ADDRESS/BITS";
+    }
+    return { kind: "network", target: `${address}/${Number(bits)}`, port };
+  }
+  const kind = host.startsWith("*.") || host.startsWith(".") ? "suffix" : "host";
+  const name = host.replace(/^\*?\./, "").replace(/\.$/, "");
+  const labels = name.split(".");
+  if (name.length > 253 || labels.some((l) => !/^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/.test(l))) {
+    return name.includes("*") ? "has a * elsewhere than as its first label" : "is not the name of a host";
+  }
+  if (/^[0-9]+$/.test(labels[labels.length - 1] ?? "")) {
+    return "is neither an address nor the name of a host";
+  }
+  return { kind, target: name, port };
+}
+function portOf(text) {
+  return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535 ? Number(text) : NaN;
+}
+
+// src/inputs.ts
+var known = {
+  "server": "",
+  "nats": "",
+  "agent-path": "",
+  "agent-version": "",
+  "agent-sha256": "",
+  "agent-url": "",
+  "require-agent": "false",
+  "fail-on": "never",
+  "summary": "true",
+  "upload-events": "private",
+  // As Harden-Runner calls them.
+  "egress-policy": "audit",
+  "allowed-endpoints": "",
+  "disable-telemetry": "false",
+  "disable-sudo": "false",
+  "disable-sudo-and-containers": "false",
+  "disable-file-monitoring": "false",
+  "exempt-files": "",
+  "policy": "",
+  "use-policy-store": "false",
+  "api-key": "",
+  "token": "",
+  "deploy-on-self-hosted-vm": "true"
+};
+function readInputs(env) {
+  const warnings = [];
+  const errors = [];
+  const notes = [];
+  const of = (name) => {
+    const given = env[variable(name)]?.trim();
+    return given === void 0 || given === "" ? known[name] ?? "" : given;
+  };
+  const yes = (name) => {
+    const value = of(name).toLowerCase();
+    if (value !== "true" && value !== "false") {
+      errors.push(`${name} is neither true nor false`);
+      return known[name] === "true";
+    }
+    return value === "true";
+  };
+  const names = new Set(Object.keys(known).map(variable));
+  for (const name of Object.keys(env).sort()) {
+    if (name.startsWith("INPUT_") && !names.has(name)) {
+      const input = name.slice("INPUT_".length).toLowerCase();
+      warnings.push(`there is no input ${quoted(input)}: it does nothing`);
+    }
+  }
+  const policy = of("egress-policy").toLowerCase();
+  const { endpoints, problems } = parseEndpoints(of("allowed-endpoints"));
+  for (const p of problems.slice(0, 10)) {
+    warnings.push(`allowed-endpoints: ${p}`);
+  }
+  if (problems.length > 10) {
+    warnings.push(`allowed-endpoints: ${problems.length - 10} more cannot be read`);
+  }
+  if (policy === "block") {
+    warnings.push("not enforced: egress-policy: block. The agent cannot block yet: everything is allowed, watched and reported, as with audit");
+  } else if (policy !== "audit") {
+    errors.push("egress-policy is neither audit nor block; it is taken as audit");
+  }
+  if (endpoints.length > 0) {
+    const what = `allowed-endpoints: ${endpoints.length} endpoint${endpoints.length === 1 ? "" : "s"} read, nothing is blocked`;
+    policy === "block" ? warnings.push(`not enforced: ${what}`) : notes.push(what);
+  }
+  for (const [name, what] of [
+    ["disable-sudo", "sudo stays as it is"],
+    ["disable-sudo-and-containers", "sudo and the container engine stay as they are"],
+    ["disable-file-monitoring", "files that matter are watched"],
+    ["use-policy-store", "policies are those of the server"]
+  ]) {
+    if (yes(name)) {
+      warnings.push(`not enforced: ${name}: ${what}`);
+    }
+  }
+  if (of("exempt-files") !== "") {
+    warnings.push("not enforced: exempt-files: no file is exempt; an exception can be made on the server");
+  }
+  if (of("policy") !== "") {
+    warnings.push("not enforced: policy: policies are those of the server");
+  }
+  if (of("api-key") !== "") {
+    warnings.push("api-key is not used: the job proves who it is by GitHub's OIDC token (server)");
+  }
+  const failOn = of("fail-on").toLowerCase();
+  if (failOn !== "never" && failOn !== "threat" && failOn !== "new") {
+    errors.push("fail-on is none of never, threat, new; it is taken as threat");
+  }
+  const uploadEvents = of("upload-events").toLowerCase();
+  if (uploadEvents !== "private" && uploadEvents !== "true" && uploadEvents !== "false") {
+    errors.push("upload-events is none of private, true, false; it is taken as false");
+  }
+  const sha256 = of("agent-sha256").toLowerCase();
+  if (sha256 !== "" && !/^[0-9a-f]{64}$/.test(sha256)) {
+    errors.push("agent-sha256 is not 64 hexadecimal digits");
+  }
+  const version = of("agent-version");
+  if (version !== "" && !/^v?[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}$/.test(version)) {
+    errors.push("agent-version is not a version");
+  }
+  for (const name of ["agent-url", "server"]) {
+    if (of(name) !== "" && !isWebAddress(of(name))) {
+      errors.push(`${name} is not an address of the form https://HOST[:PORT][/PATH]`);
+    }
+  }
+  if (of("server") !== "" && of("nats") !== "") {
+    notes.push("both server and nats are given: nats is used");
+  }
+  return {
+    server: of("nats") === "" ? of("server") : "",
+    nats: of("nats"),
+    agentPath: of("agent-path"),
+    agentVersion: version,
+    agentSHA256: sha256,
+    agentURL: of("agent-url"),
+    requireAgent: yes("require-agent"),
+    failOn: failOn === "never" || failOn === "new" ? failOn : "threat",
+    summary: yes("summary"),
+    uploadEvents: uploadEvents === "private" || uploadEvents === "true" ? uploadEvents : "false",
+    disableTelemetry: yes("disable-telemetry"),
+    deployOnSelfHosted: yes("deploy-on-self-hosted-vm"),
+    secrets: secretsOf(of("nats"), of("api-key"), of("token")),
+    warnings,
+    errors,
+    notes
+  };
+}
+function variable(name) {
+  return `INPUT_${name.replace(/ /g, "_").toUpperCase()}`;
+}
+function isWebAddress(text) {
+  try {
+    const u = new URL(text);
+    const here = ["127.0.0.1", "[::1]", "localhost"].includes(u.hostname);
+    return (u.protocol === "https:" || u.protocol === "http:" && here) && u.username === "" && u.password === "";
+  } catch {
+    return false;
+  }
+}
+function secretsOf(...values) {
+  const secrets = /* @__PURE__ */ new Set();
+  for (const value of values) {
+    if (value === "") {
+      continue;
+    }
+    secrets.add(value);
+    for (const address of value.split(",")) {
+      const password = /^[a-z]+:\/\/(?:[^:@/]*:)?([^@/]+)@/.exec(address.trim())?.[1];
+      if (password !== void 0) {
+        secrets.add(password);
+        try {
+          secrets.add(decodeURIComponent(password));
+        } catch {
+        }
+      }
+    }
+  }
+  return [...secrets];
+}
+function quoted(text) {
+  return JSON.stringify(text.length > 60 ? text.slice(0, 60) + "…" : text);
+}
+
 // src/binary.ts
 var releases = "https://github.com/sallyport-ci/sallyport/releases/download";
 function wanted(inputs, arch2, pins = agent_default) {
@@ -591,6 +833,9 @@ function wanted(inputs, arch2, pins = agent_default) {
   const sha256 = inputs.agentSHA256 !== "" ? inputs.agentSHA256 : version === pins.version ? pins.sha256[arch2] ?? "" : "";
   if (sha256 === "") {
     throw new Error(`the digest of the agent ${version} for ${arch2} is not known: give agent-sha256`);
+  }
+  if (inputs.agentURL !== "" && !isWebAddress(inputs.agentURL)) {
+    throw new Error("agent-url is not an address that the agent may come from");
   }
   const base = inputs.agentURL === "" ? `${releases}/${version}` : inputs.agentURL.replace(/\/+$/, "");
   return { url: `${base}/sallyport-agent-linux-${arch2}`, version: version.replace(/^v/, ""), sha256 };
@@ -655,16 +900,17 @@ function reason(said) {
 // src/agent.ts
 var defaultSocket = "/run/sallyport-agent/agent.sock";
 var defaultState = "/var/lib/sallyport-agent";
-async function status(socket, milliseconds = 1e3) {
+var patience = 3e3;
+async function status(socket, milliseconds = patience) {
   return toStatus((await ask(socket, { do: "status" }, milliseconds))?.["status"]);
 }
 async function use(socket, first) {
-  const answer = await ask(socket, { do: "use", begins: first }, 1e3);
+  const answer = await ask(socket, { do: "use", begins: first }, patience);
   return answer !== void 0 && answer["error"] === void 0;
 }
 async function ended(socket) {
   for (let i = 0; i < 30; i++) {
-    if (await status(socket) === void 0) {
+    if (await status(socket, 1e3) === void 0) {
       return true;
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -681,7 +927,7 @@ async function ask(socket, what, milliseconds) {
   }
   return new Promise((resolve) => {
     let text = "";
-    const c = (0, import_node_net.createConnection)(socket);
+    const c = (0, import_node_net2.createConnection)(socket);
     const done = (a) => {
       clearTimeout(timer);
       c.destroy();
@@ -884,245 +1130,6 @@ var import_node_stream = require("node:stream");
 var import_promises6 = require("node:stream/promises");
 var import_node_net3 = require("node:net");
 var import_node_tls = require("node:tls");
-
-// src/endpoints.ts
-var import_node_net2 = require("node:net");
-var defaultPort = 443;
-var maxEntries = 2e3;
-function parseEndpoints(text) {
-  const endpoints = [];
-  const problems = [];
-  const words = text.split(/[\s,]+/).filter((w) => w !== "");
-  if (words.length > maxEntries) {
-    problems.push(`${words.length} endpoints are more than the ${maxEntries} that are read`);
-  }
-  for (const word of words.slice(0, maxEntries)) {
-    const got = parseEndpoint(word);
-    if (typeof got === "string") {
-      problems.push(`${JSON.stringify(word.length > 80 ? word.slice(0, 80) + "…" : word)} ${got}`);
-    } else {
-      endpoints.push(got);
-    }
-  }
-  return { endpoints, problems };
-}
-function parseEndpoint(word) {
-  if (word.includes("://")) {
-    return "is a URL: only HOST[:PORT] is meant";
-  }
-  if (/[^\x21-\x7e]/.test(word)) {
-    return "has other characters than ASCII: names of that kind are written as xn--…";
-  }
-  let host = word.toLowerCase();
-  let port = defaultPort;
-  const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(host);
-  const colon = host.lastIndexOf(":");
-  if (bracketed) {
-    host = bracketed[1] ?? "";
-    if (!(0, import_node_net2.isIPv6)(host.split("/")[0] ?? "")) {
-      return "has something else than an IPv6 address in brackets";
-    }
-    if (bracketed[2] !== void 0) {
-      port = portOf(bracketed[2]);
-    }
-  } else if (colon >= 0 && !(0, import_node_net2.isIPv6)(host.split("/")[0] ?? "")) {
-    port = portOf(host.slice(colon + 1));
-    host = host.slice(0, colon);
-  }
-  if (Number.isNaN(port)) {
-    return "has a port that is not a number from 1 to 65535";
-  }
-  if ((0, import_node_net2.isIP)(host)) {
-    return { kind: "host", target: host, port };
-  }
-  if (host.includes("/")) {
-    const [address = "", bits = "", ...rest] = host.split("/");
-    const most = (0, import_node_net2.isIPv4)(address) ? 32 : (0, import_node_net2.isIPv6)(address) ? 128 : -1;
-    if (rest.length > 0 || most < 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > most) {
-      return "is not a network of the form ADDRESS/BITS";
-    }
-    return { kind: "network", target: `${address}/${Number(bits)}`, port };
-  }
-  const kind = host.startsWith("*.") || host.startsWith(".") ? "suffix" : "host";
-  const name = host.replace(/^\*?\./, "").replace(/\.$/, "");
-  const labels = name.split(".");
-  if (name.length > 253 || labels.some((l) => !/^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/.test(l))) {
-    return name.includes("*") ? "has a * elsewhere than as its first label" : "is not the name of a host";
-  }
-  if (/^[0-9]+$/.test(labels[labels.length - 1] ?? "")) {
-    return "is neither an address nor the name of a host";
-  }
-  return { kind, target: name, port };
-}
-function portOf(text) {
-  return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535 ? Number(text) : NaN;
-}
-
-// src/inputs.ts
-var known = {
-  "server": "",
-  "nats": "",
-  "agent-path": "",
-  "agent-version": "",
-  "agent-sha256": "",
-  "agent-url": "",
-  "require-agent": "false",
-  "fail-on": "never",
-  "summary": "true",
-  "upload-events": "private",
-  // As Harden-Runner calls them.
-  "egress-policy": "audit",
-  "allowed-endpoints": "",
-  "disable-telemetry": "false",
-  "disable-sudo": "false",
-  "disable-sudo-and-containers": "false",
-  "disable-file-monitoring": "false",
-  "exempt-files": "",
-  "policy": "",
-  "use-policy-store": "false",
-  "api-key": "",
-  "token": "",
-  "deploy-on-self-hosted-vm": "true"
-};
-function readInputs(env) {
-  const warnings = [];
-  const errors = [];
-  const notes = [];
-  const of = (name) => {
-    const given = env[variable(name)]?.trim();
-    return given === void 0 || given === "" ? known[name] ?? "" : given;
-  };
-  const yes = (name) => {
-    const value = of(name).toLowerCase();
-    if (value !== "true" && value !== "false") {
-      errors.push(`${name} is neither true nor false`);
-      return known[name] === "true";
-    }
-    return value === "true";
-  };
-  const names = new Set(Object.keys(known).map(variable));
-  for (const name of Object.keys(env).sort()) {
-    if (name.startsWith("INPUT_") && !names.has(name)) {
-      const input = name.slice("INPUT_".length).toLowerCase();
-      warnings.push(`there is no input ${quoted(input)}: it does nothing`);
-    }
-  }
-  const policy = of("egress-policy").toLowerCase();
-  const { endpoints, problems } = parseEndpoints(of("allowed-endpoints"));
-  for (const p of problems.slice(0, 10)) {
-    warnings.push(`allowed-endpoints: ${p}`);
-  }
-  if (problems.length > 10) {
-    warnings.push(`allowed-endpoints: ${problems.length - 10} more cannot be read`);
-  }
-  if (policy === "block") {
-    warnings.push("not enforced: egress-policy: block. The agent cannot block yet: everything is allowed, watched and reported, as with audit");
-  } else if (policy !== "audit") {
-    errors.push("egress-policy is neither audit nor block; it is taken as audit");
-  }
-  if (endpoints.length > 0) {
-    const what = `allowed-endpoints: ${endpoints.length} endpoint${endpoints.length === 1 ? "" : "s"} read, nothing is blocked`;
-    policy === "block" ? warnings.push(`not enforced: ${what}`) : notes.push(what);
-  }
-  for (const [name, what] of [
-    ["disable-sudo", "sudo stays as it is"],
-    ["disable-sudo-and-containers", "sudo and the container engine stay as they are"],
-    ["disable-file-monitoring", "files that matter are watched"],
-    ["use-policy-store", "policies are those of the server"]
-  ]) {
-    if (yes(name)) {
-      warnings.push(`not enforced: ${name}: ${what}`);
-    }
-  }
-  if (of("exempt-files") !== "") {
-    warnings.push("not enforced: exempt-files: no file is exempt; an exception can be made on the server");
-  }
-  if (of("policy") !== "") {
-    warnings.push("not enforced: policy: policies are those of the server");
-  }
-  if (of("api-key") !== "") {
-    warnings.push("api-key is not used: the job proves who it is by GitHub's OIDC token (server)");
-  }
-  const failOn = of("fail-on").toLowerCase();
-  if (failOn !== "never" && failOn !== "threat" && failOn !== "new") {
-    errors.push("fail-on is none of never, threat, new; it is taken as threat");
-  }
-  const uploadEvents = of("upload-events").toLowerCase();
-  if (uploadEvents !== "private" && uploadEvents !== "true" && uploadEvents !== "false") {
-    errors.push("upload-events is none of private, true, false; it is taken as false");
-  }
-  const sha256 = of("agent-sha256").toLowerCase();
-  if (sha256 !== "" && !/^[0-9a-f]{64}$/.test(sha256)) {
-    errors.push("agent-sha256 is not 64 hexadecimal digits");
-  }
-  const version = of("agent-version");
-  if (version !== "" && !/^v?[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}$/.test(version)) {
-    errors.push("agent-version is not a version");
-  }
-  for (const name of ["agent-url", "server"]) {
-    if (of(name) !== "" && !isWebAddress(of(name))) {
-      errors.push(`${name} is not an address of the form https://HOST[:PORT][/PATH]`);
-    }
-  }
-  if (of("server") !== "" && of("nats") !== "") {
-    notes.push("both server and nats are given: nats is used");
-  }
-  return {
-    server: of("nats") === "" ? of("server") : "",
-    nats: of("nats"),
-    agentPath: of("agent-path"),
-    agentVersion: version,
-    agentSHA256: sha256,
-    agentURL: of("agent-url"),
-    requireAgent: yes("require-agent"),
-    failOn: failOn === "never" || failOn === "new" ? failOn : "threat",
-    summary: yes("summary"),
-    uploadEvents: uploadEvents === "private" || uploadEvents === "true" ? uploadEvents : "false",
-    disableTelemetry: yes("disable-telemetry"),
-    deployOnSelfHosted: yes("deploy-on-self-hosted-vm"),
-    secrets: secretsOf(of("nats"), of("api-key"), of("token")),
-    warnings,
-    errors,
-    notes
-  };
-}
-function variable(name) {
-  return `INPUT_${name.replace(/ /g, "_").toUpperCase()}`;
-}
-function isWebAddress(text) {
-  try {
-    const u = new URL(text);
-    const here = ["127.0.0.1", "[::1]", "localhost"].includes(u.hostname);
-    return (u.protocol === "https:" || u.protocol === "http:" && here) && u.username === "" && u.password === "";
-  } catch {
-    return false;
-  }
-}
-function secretsOf(...values) {
-  const secrets = /* @__PURE__ */ new Set();
-  for (const value of values) {
-    if (value === "") {
-      continue;
-    }
-    secrets.add(value);
-    for (const address of value.split(",")) {
-      const password = /^[a-z]+:\/\/(?:[^:@/]*:)?([^@/]+)@/.exec(address.trim())?.[1];
-      if (password !== void 0) {
-        secrets.add(password);
-        try {
-          secrets.add(decodeURIComponent(password));
-        } catch {
-        }
-      }
-    }
-  }
-  return [...secrets];
-}
-function quoted(text) {
-  return JSON.stringify(text.length > 60 ? text.slice(0, 60) + "…" : text);
-}
-
-// src/download.ts
 var limits = { within: 3e4, bytes: 64 << 20 };
 var pauses = [0, 500];
 var maxRedirects = 5;
@@ -1563,18 +1570,25 @@ async function end(inputs) {
     a.program === "" ? none : inputs.failOn !== "never" ? report(a, "--json") : void 0
   ]);
   await completed;
-  const last = a.ours ? await stop(a) : before;
-  const ended2 = a.ours && last.goes_on !== true;
-  if (a.ours && !ended2) {
+  const stopped = a.ours ? await stop(a).catch((e) => ({ problem: e.message })) : before;
+  const disorder = "problem" in stopped ? stopped.problem : void 0;
+  const last = "problem" in stopped ? before : stopped;
+  const ended2 = a.ours && disorder === void 0 && last.goes_on !== true;
+  if (a.ours && last.goes_on === true) {
     info("Another job on this machine counts on the agent: it goes on, and ends with that.");
   }
   const kept = ended2 && last.batches_waiting > 0 ? await keep(inputs, a, last.spool, process.env) : void 0;
   await write(inputs, (markdown === void 0 ? "" : "text" in markdown ? markdown.text : `### Sallyport
 
 ❔ No report: ${escaped(markdown.problem)}
-`) + account(last, ended2, kept));
+`) + (disorder === void 0 ? account(last, ended2, kept) : `
+❗ Not complete: the agent did not end in order: ${escaped(disorder)}
+`));
   info(`The agent saw ${last.events_seen} records${ended2 ? " and has ended" : ""}.`);
-  if (last.batches_waiting > 0) {
+  if (disorder !== void 0) {
+    const what = `Sallyport: the agent did not end in order: ${disorder}`;
+    inputs.failOn === "never" && !inputs.requireAgent ? error(what) : setFailed(what);
+  } else if (last.batches_waiting > 0) {
     warning(`Sallyport: ${unsent(last, ended2, kept)}`);
   }
   if (json !== void 0) {
@@ -1633,8 +1647,17 @@ sallyport spool send --repo ${repository} --run ${run3}${agent} ${kept.artifact}
 \`\`\``;
 }
 async function write(inputs, text) {
-  if (inputs.summary && text !== "" && process.env["GITHUB_STEP_SUMMARY"]) {
+  const path = process.env["GITHUB_STEP_SUMMARY"] ?? "";
+  if (!inputs.summary || text === "" || path === "") {
+    return;
+  }
+  try {
+    if (!(await (0, import_promises7.stat)(path)).isFile()) {
+      throw new Error("its file is none");
+    }
     await summary.addRaw(text).write();
+  } catch (e) {
+    warning(`Sallyport: the summary cannot be written: ${e.message}`);
   }
 }
 function shown(text) {

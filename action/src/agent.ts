@@ -41,8 +41,11 @@ export interface Running {
   first?: Status
 }
 
+/** How long an agent may take to answer: one on a machine that has much to do is not taken for gone. */
+const patience = 3000
+
 /** status asks the agent on a socket that only root can have made; undefined if none answers. */
-export async function status(socket: string, milliseconds = 1000): Promise<Status | undefined> {
+export async function status(socket: string, milliseconds = patience): Promise<Status | undefined> {
   return toStatus((await ask(socket, { do: 'status' }, milliseconds))?.['status'])
 }
 
@@ -51,14 +54,14 @@ export async function status(socket: string, milliseconds = 1000): Promise<Statu
  * that no step of the job has run yet. False if it does not.
  */
 export async function use(socket: string, first: boolean): Promise<boolean> {
-  const answer = await ask(socket, { do: 'use', begins: first }, 1000)
+  const answer = await ask(socket, { do: 'use', begins: first }, patience)
   return answer !== undefined && answer['error'] === undefined
 }
 
 /** ended waits for an agent that has been stopped to end, and says whether it has. */
 export async function ended(socket: string): Promise<boolean> {
   for (let i = 0; i < 30; i++) {
-    if (await status(socket) === undefined) {
+    if (await status(socket, 1000) === undefined) {
       return true
     }
     await new Promise((resolve) => setTimeout(resolve, 100))

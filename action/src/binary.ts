@@ -5,7 +5,7 @@ import { dirname } from 'node:path'
 import pinned from '../agent.json'
 import { run } from './command'
 import { sha256Of } from './digest'
-import type { Inputs } from './inputs'
+import { isWebAddress, type Inputs } from './inputs'
 
 export interface Pinned {
   /** Empty as long as nothing has been released. */
@@ -33,6 +33,9 @@ export function wanted(inputs: Inputs, arch: string, pins: Pinned = pinned): Wan
   const sha256 = inputs.agentSHA256 !== '' ? inputs.agentSHA256 : version === pins.version ? pins.sha256[arch] ?? '' : ''
   if (sha256 === '') {
     throw new Error(`the digest of the agent ${version} for ${arch} is not known: give agent-sha256`)
+  }
+  if (inputs.agentURL !== '' && !isWebAddress(inputs.agentURL)) {
+    throw new Error('agent-url is not an address that the agent may come from') // it may hold a password
   }
   const base = inputs.agentURL === '' ? `${releases}/${version}` : inputs.agentURL.replace(/\/+$/, '')
   return { url: `${base}/sallyport-agent-linux-${arch}`, version: version.replace(/^v/, ''), sha256 }
