@@ -31,6 +31,10 @@ type Asker struct {
 	UID uint32
 }
 
+// OwnExecution names the execution of who asks, and no other, for root, too. Identities of
+// executions are hexadecimal.
+const OwnExecution = "own"
+
 // Reports makes reports of jobs for who asks on the machine. It is safe for concurrent use.
 type Reports struct {
 	// Agent that sees the jobs.
@@ -165,12 +169,14 @@ func (a *Agent) report(who Asker, execution string) (*sallyportv1.JobReport, *sa
 		return nil, nil, fmt.Errorf("who asks runs where this agent does not see it: %w", ErrNotYours)
 	}
 	if own := a.executionOfProcess(who.PID); own != "" {
-		if execution != "" && execution != own {
+		if execution != "" && execution != OwnExecution && execution != own {
 			return nil, nil, fmt.Errorf("report of execution %q: %w", execution, ErrNotYours)
 		}
 		execution = own
 	} else if who.UID != 0 {
 		return nil, nil, fmt.Errorf("process %d belongs to no job of which anything was seen, and only root may ask for others: %w", who.PID, ErrNotYours)
+	} else if execution == OwnExecution {
+		return nil, nil, fmt.Errorf("process %d belongs to no job of which anything was seen: %w", who.PID, ErrNoJob)
 	} else if execution == "" {
 		var err error
 		if execution, err = a.tallies.onlyOne(); err != nil {

@@ -155,9 +155,12 @@ function parse(text: string): Status | undefined {
   }
 }
 
-/** report asks what the job did. Not as root: the agent knows whose job this process is. */
+/**
+ * report asks what the job did. Not by sudo: the agent knows whose job this process is. Of a job
+ * that it does not see it is asked for nothing else, as root would be told of the only other one.
+ */
 export async function report(a: Running, form: '--markdown' | '--json'): Promise<{ text: string } | { problem: string }> {
-  const done = await run([a.program, 'report', form, '--wait', '1s', '--socket', a.socket], 10_000)
+  const done = await run([a.program, 'report', form, '--execution', 'own', '--wait', '1s', '--socket', a.socket], 10_000)
   if (done.code === 2) {
     return { problem: 'this version of the agent makes no reports' }
   }
