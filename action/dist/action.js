@@ -500,7 +500,7 @@ var agent_default = {
 // src/command.ts
 var import_node_child_process = require("node:child_process");
 var environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8" };
-var maxOutput = 4 << 20;
+var maxOutput = 16 << 20;
 function run(words, milliseconds, input = "", more = {}) {
   return new Promise((resolve) => {
     const [program = "", ...args] = words;

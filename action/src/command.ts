@@ -11,7 +11,8 @@ export interface Ended {
 /** Nothing of the job's environment, which holds secrets and what earlier steps put there. */
 const environment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8' }
 
-const maxOutput = 4 << 20
+/** More than any report has, with each of its characters written as six. */
+const maxOutput = 16 << 20
 
 /**
  * run runs a program until it ends, milliseconds at most, and never throws. more is what it gets

@@ -324,6 +324,14 @@ test('what a job does to the file of its summary does not keep it from failing',
   }
 })
 
+test('a long report fails the job, too', () => {
+  const findings = Array.from({ length: 50 }, () => ({ policy: { title: 'Stolen', class: 'POLICY_CLASS_THREAT' }, message: '\u0001'.repeat(15_000) }))
+  const job = new Job({ 'fail-on': 'threat' }, { report: { markdown: '### x', json: { judgement: { findings } } } })
+  job.stage('pre')
+  const post = job.stage('post')
+  assert.equal(post.code, 1, post.out.slice(0, 1000))
+})
+
 test('an agent that does not end in order: what it saw is told, and fails the job where it is to', () => {
   for (const [failOn, code] of [['never', 0], ['threat', 1]] as const) {
     const job = new Job({ 'fail-on': failOn }, { report: threat, stopFails: 'it <b>hangs' })

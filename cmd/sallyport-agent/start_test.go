@@ -272,6 +272,29 @@ func TestStartsAtOnce(t *testing.T) {
 	s.status("stop", "--within", "0s")
 }
 
+// TestStartOfOneThatCannotBeEnded: an agent that nobody could speak with, or find, is not left to
+// run while the job is told that it is not watched.
+func TestStartOfOneThatCannotBeEnded(t *testing.T) {
+	requireKernel(t)
+	for what, change := range map[string]func(s *started) []string{
+		"there can be no folder for its socket": func(s *started) []string { s.socket = "/proc/not/there/agent.sock"; return nil },
+		"there is no folder for its number":     func(s *started) []string { return []string{"--pid-file", filepath.Join(s.dir, "not/there")} },
+	} {
+		s := newStarted(t, t.TempDir(), "SALLYPORT_NATS=nats://agent:secret@127.0.0.1:1")
+		out, err := s.command(append([]string{"start"}, change(s)...)...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "was ended again") {
+			t.Errorf("%s: %v: %s", what, err, out)
+		}
+		said, err := os.ReadFile(filepath.Join(s.dir, "state/agent.log"))
+		if err != nil || !strings.Contains(string(said), "watching") {
+			t.Errorf("%s: it has not watched: %v: %s", what, err, said)
+		}
+		if out, err := exec.Command("pgrep", "-f", "--", "--state="+filepath.Join(s.dir, "state")).Output(); err == nil {
+			t.Errorf("%s: it runs on: %s", what, out)
+		}
+	}
+}
+
 // TestStatusOfAKilledAgent: nobody answers, and the next start is not held up by what the
 // one before left.
 func TestStatusOfAKilledAgent(t *testing.T) {
