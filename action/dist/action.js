@@ -908,14 +908,19 @@ async function use(socket, first) {
   const answer = await ask(socket, { do: "use", begins: first }, patience);
   return answer !== void 0 && answer["error"] === void 0;
 }
-async function ended(socket) {
-  for (let i = 0; i < 30; i++) {
-    if (await status(socket, 1e3) === void 0) {
+var endPatience = 15e3;
+var soon = 3e3;
+async function ended(socket, pid) {
+  for (const began = Date.now(); ; ) {
+    const s = await status(socket, 1e3);
+    if (s === void 0 || s.pid !== pid) {
       return true;
+    }
+    if (Date.now() - began > (s.ends === true ? endPatience : soon)) {
+      return false;
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  return false;
 }
 async function ask(socket, what, milliseconds) {
   try {
@@ -1439,11 +1444,11 @@ async function join3(inputs, s, socket, program, first) {
   if (s.run && s.run !== own) {
     throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(s.run)} alone; runners that share a machine need the agent on the machine (docs/self-hosted.md)`);
   }
-  if (s.users && !await use(socket, first)) {
-    if (await ended(socket)) {
+  if (s.ends === true || s.users && !await use(socket, first)) {
+    if (await ended(socket, s.pid)) {
       return void 0;
     }
-    throw new Error("an agent runs on this machine already, which another job has started, and which does not see this one");
+    throw new Error(s.ends === true ? "the agent of another job on this machine is about to end, and takes too long to" : "an agent runs on this machine already, which another job has started, and which does not see this one");
   }
   info(`An agent runs on this machine already: version ${shown(s.version)}, process ${s.pid}.`);
   if (inputs.disableTelemetry) {

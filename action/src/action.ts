@@ -120,11 +120,12 @@ async function join(inputs: Inputs, s: Status, socket: string, program: string, 
     throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(s.run)} alone; ` +
       'runners that share a machine need the agent on the machine (docs/self-hosted.md)')
   }
-  if (s.users && !await use(socket, first)) {
-    if (await hasEnded(socket)) {
+  if (s.ends === true || (s.users && !await use(socket, first))) {
+    if (await hasEnded(socket, s.pid)) {
       return undefined
     }
-    throw new Error('an agent runs on this machine already, which another job has started, and which does not see this one')
+    throw new Error(s.ends === true ? 'the agent of another job on this machine is about to end, and takes too long to'
+      : 'an agent runs on this machine already, which another job has started, and which does not see this one')
   }
   core.info(`An agent runs on this machine already: version ${shown(s.version)}, process ${s.pid}.`)
   if (inputs.disableTelemetry) {

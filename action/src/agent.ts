@@ -18,6 +18,8 @@ export interface Status {
   spool: string
   /** Jobs that count on it; only of an agent that a job has started. */
   users?: number
+  /** It is about to end, and only sends what it has seen. */
+  ends?: boolean
   /** It was to stop unless it is used, and is. */
   goes_on?: boolean
   /** OWNER/NAME/ID/ATTEMPT if it may speak for that run alone. */
@@ -58,15 +60,22 @@ export async function use(socket: string, first: boolean): Promise<boolean> {
   return answer !== undefined && answer['error'] === undefined
 }
 
-/** ended waits for an agent that has been stopped to end, and says whether it has. */
-export async function ended(socket: string): Promise<boolean> {
-  for (let i = 0; i < 30; i++) {
-    if (await status(socket, 1000) === undefined) {
+/** How long an agent that ends may go on sending, and one that does not say so may take to. */
+const endPatience = 15_000
+const soon = 3000
+
+/** ended waits for an agent that is about to end, and says whether it has, or another has taken its place. */
+export async function ended(socket: string, pid: number): Promise<boolean> {
+  for (const began = Date.now(); ;) {
+    const s = await status(socket, 1000)
+    if (s === undefined || s.pid !== pid) {
       return true
+    }
+    if (Date.now() - began > (s.ends === true ? endPatience : soon)) {
+      return false
     }
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
-  return false
 }
 
 async function ask(socket: string, what: { do: string, begins?: boolean }, milliseconds: number): Promise<Record<string, unknown> | undefined> {

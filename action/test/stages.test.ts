@@ -16,6 +16,7 @@ fs.appendFileSync(dir + '/calls', JSON.stringify({ what, args, environment: proc
 if (what === 'serve') {
   fs.mkdirSync(require('path').dirname(socket), { recursive: true })
   status.pid = process.pid; fs.rmSync(socket, { force: true })
+  if (o.endsIn) setTimeout(() => process.exit(), o.endsIn)
   net.createServer((c) => { c.on('error', () => {}); c.on('data', (q) => { const use = String(q).includes('"use"'); if (use) fs.appendFileSync(dir + '/calls', JSON.stringify({ what: 'use', args: [], environment: {}, stdin: '' }) + '\\n'); if (use && o.endsSoon) setTimeout(() => process.exit(), 300); setTimeout(() => c.end(JSON.stringify(use ? o.use ?? {} : { status }) + '\\n'), o.slow ?? 0) }) }).listen(socket, () => { fs.writeFileSync(dir + '/pid.new', String(process.pid)); fs.renameSync(dir + '/pid.new', dir + '/pid') })
   setTimeout(() => process.exit(), 60000)
 } else if (what === 'start') {
@@ -257,6 +258,14 @@ test('the agent of a job that is about to end: it is waited for, and another one
   const second = new Job({}, {}, { SALLYPORT_SOCKET: join(first.dir, 'run/agent.sock') })
   assert.match(second.stage('pre').out, /The agent watches/)
   assert.equal(first.calls().some((c) => c.what === 'use'), true)
+  assert.deepEqual(second.calls().map((c) => c.what).filter((w) => w !== 'serve'), ['start'])
+})
+
+test('an agent that nobody counts on any more, and that still sends what it saw: it is waited for', () => {
+  const first = new Job({}, { status: { ends: true }, endsIn: 5000 })
+  first.stage('pre')
+  const second = new Job({}, {}, { SALLYPORT_SOCKET: join(first.dir, 'run/agent.sock') })
+  assert.match(second.stage('pre').out, /The agent watches/)
   assert.deepEqual(second.calls().map((c) => c.what).filter((w) => w !== 'serve'), ['start'])
 })
 
