@@ -880,8 +880,8 @@ async function onMachine(places = ["/usr/local/bin/sallyport-agent"]) {
 async function isRoots(file) {
   for (let path = file; ; path = (0, import_node_path.dirname)(path)) {
     try {
-      const s = await (0, import_promises2.stat)(path);
-      if (s.uid !== 0 || (s.mode & 18) !== 0 && (s.mode & 512) === 0) {
+      const [s, name] = await Promise.all([(0, import_promises2.stat)(path), (0, import_promises2.lstat)(path)]);
+      if (s.uid !== 0 || name.uid !== 0 || (s.mode & 18) !== 0 && (s.mode & 512) === 0) {
         return false;
       }
     } catch {

@@ -1,6 +1,6 @@
 // Which agent runs, and that it is that one.
 import { randomUUID } from 'node:crypto'
-import { stat } from 'node:fs/promises'
+import { lstat, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import pinned from '../agent.json'
 import { run } from './command'
@@ -93,9 +93,9 @@ export async function onMachine(places = ['/usr/local/bin/sallyport-agent']): Pr
 async function isRoots(file: string): Promise<boolean> {
   for (let path = file; ; path = dirname(path)) {
     try {
-      const s = await stat(path)
-      // A folder with the sticky bit lets nobody move what is not his.
-      if (s.uid !== 0 || ((s.mode & 0o022) !== 0 && (s.mode & 0o1000) === 0)) {
+      const [s, name] = await Promise.all([stat(path), lstat(path)])
+      // A folder with the sticky bit lets nobody move what is not his, such as a link of his own.
+      if (s.uid !== 0 || name.uid !== 0 || ((s.mode & 0o022) !== 0 && (s.mode & 0o1000) === 0)) {
         return false
       }
     } catch {

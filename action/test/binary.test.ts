@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { chmodSync, mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, lchownSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'node:test'
 import { install, onMachine, wanted } from '../src/binary'
@@ -74,5 +74,16 @@ test('not below a folder that others can write', async () => {
   const dir = folder()
   writeFileSync(join(dir, 'agent'), 'x')
   chmodSync(dir, 0o777)
+  await assert.rejects(install(join(dir, 'agent'), '', join(dir, 'bin'), []), /others than root can change/)
+})
+
+test('a link that somebody else can point elsewhere later is no place for the agent', async () => {
+  const dir = folder()
+  writeFileSync(join(dir, 'agent'), 'good')
+  chmodSync(dir, 0o1777)
+  mkdirSync(join(dir, 'roots'))
+  symlinkSync(join(dir, 'roots'), join(dir, 'bin'))
+  assert.ok(await install(join(dir, 'agent'), '', join(dir, 'bin'), []))
+  lchownSync(join(dir, 'bin'), 65534, 65534)
   await assert.rejects(install(join(dir, 'agent'), '', join(dir, 'bin'), []), /others than root can change/)
 })

@@ -54,7 +54,7 @@ func hook(ctx context.Context, socket, what string) {
 	}
 	say := func(err error) {
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "sallyport-agent:", err)
+			fmt.Fprintln(os.Stderr, "sallyport-agent:", printable(err.Error())) // one line, in which no command of the runner's is
 		}
 	}
 	_ = awaitAgent(ctx, socket) // what is asked next says it

@@ -379,4 +379,9 @@ func TestHookMindsItsOwn(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "This job is not observed: look for the agent: no agent listens on "+strings.TrimPrefix(cmd.Env[0], "SALLYPORT_SOCKET=")) {
 		t.Errorf("%v %s", err, out)
 	}
+	cmd = exec.Command("sallyport-agent", "hook", "completed")
+	cmd.Env = []string{"SALLYPORT_SOCKET=/proc/not\n::error::there"}
+	if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "\n::") || !strings.Contains(string(out), "no agent listens") {
+		t.Errorf("%v %q", err, out)
+	}
 }
