@@ -31,6 +31,10 @@ type Asker struct {
 	UID uint32
 }
 
+// OwnExecution names the execution of who asks, and no other, for root, too. Identities of
+// executions are hexadecimal.
+const OwnExecution = "own"
+
 // Reports makes reports of jobs for who asks on the machine. It is safe for concurrent use.
 type Reports struct {
 	// Agent that sees the jobs.
@@ -166,12 +170,14 @@ func (a *Agent) report(who Asker, execution string) (*sallyportv1.JobReport, *sa
 	}
 	switch own := a.executionOfProcess(who.PID); {
 	case own != "":
-		if execution != "" && execution != own {
+		if execution != "" && execution != OwnExecution && execution != own {
 			return nil, nil, fmt.Errorf("report of execution %q: %w", execution, ErrNotYours)
 		}
 		execution = own
 	case who.UID != 0:
 		return nil, nil, fmt.Errorf("process %d belongs to no job of which anything was seen, and only root may ask for others: %w", who.PID, ErrNotYours)
+	case execution == OwnExecution:
+		return nil, nil, fmt.Errorf("process %d belongs to no job of which anything was seen: %w", who.PID, ErrNoJob)
 	case execution == "" && a.processes.byPID(who.PID) == nil:
 		// It may be of a job, whose report another one's must not be taken for.
 		return nil, nil, fmt.Errorf("process %d, which asks, was not seen to start: say which job by --execution: %w", who.PID, ErrNoJob)

@@ -33,6 +33,9 @@ func (a *Agent) Use(ctx context.Context, pid uint32, begins bool) error {
 	return ErrNoUser
 }
 
+// Ends says whether the agent is about to end: it sees nothing more, and may still send what it saw.
+func (a *Agent) Ends() bool { return a.ends.Load() }
+
 // Users returns how many jobs count on the agent: that which started it, and those of Use.
 func (a *Agent) Users() int {
 	a.mu.Lock()
@@ -75,6 +78,7 @@ func (a *Agent) users() int {
 // that come after.
 func (a *Agent) left(w *process) {
 	if a.cfg.EndsWithJobs && w.worker.uses && a.users() == 0 {
+		a.ends.Store(true) // before somebody comes to count on it
 		a.unusedOnce.Do(func() { close(a.unused) })
 	}
 }

@@ -94,4 +94,8 @@ func TestLastUserGoes(t *testing.T) {
 	default:
 		t.Error("nobody counts on it, and it goes on")
 	}
+	a.start("3", 30, 31)
+	if err := a.Use(t.Context(), 31, true); !errors.Is(err, ErrEnds) || !a.Ends() {
+		t.Errorf("a job counts on an agent that ends: %v", err)
+	}
 }

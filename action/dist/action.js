@@ -476,11 +476,12 @@ function getState(name) {
 }
 
 // src/action.ts
+var import_promises7 = require("node:fs/promises");
 var import_node_path4 = require("node:path");
 
 // src/agent.ts
 var import_promises3 = require("node:fs/promises");
-var import_node_net = require("node:net");
+var import_node_net2 = require("node:net");
 
 // src/binary.ts
 var import_node_crypto2 = require("node:crypto");
@@ -499,7 +500,7 @@ var agent_default = {
 // src/command.ts
 var import_node_child_process = require("node:child_process");
 var environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8" };
-var maxOutput = 4 << 20;
+var maxOutput = 16 << 20;
 function run(words, milliseconds, input = "", more = {}) {
   return new Promise((resolve) => {
     const [program = "", ...args] = words;
@@ -508,9 +509,8 @@ function run(words, milliseconds, input = "", more = {}) {
     const timer = setTimeout(() => {
       ended2.err += `
 ${program} did not end within ${milliseconds} ms`;
-      child.kill("SIGKILL");
-      child.stdout.destroy();
-      child.stderr.destroy();
+      abandon(child);
+      resolve(ended2);
     }, milliseconds);
     child.stdout.setEncoding("utf8").on("data", (s) => {
       if (ended2.out.length < maxOutput) ended2.out += s;
@@ -533,6 +533,11 @@ ${program} did not end within ${milliseconds} ms`;
     child.stdin.end(input);
   });
 }
+function abandon(child) {
+  child.kill("SIGKILL");
+  for (const s of child.stdio) s?.destroy();
+  child.unref();
+}
 function pipe(from, to, milliseconds, input) {
   return new Promise((resolve) => {
     const [a, b] = [from, to].map(([program = "", ...args]) => (0, import_node_child_process.spawn)(program, args, { env: environment, stdio: ["pipe", "pipe", "pipe"] }));
@@ -540,9 +545,9 @@ function pipe(from, to, milliseconds, input) {
     let open2 = 2;
     const timer = setTimeout(() => {
       problem += `${from[0]} and ${to[0]} did not end within ${milliseconds} ms`;
-      a.kill("SIGKILL");
-      b.kill("SIGKILL");
-      for (const s of [a.stdout, a.stderr, b.stdout, b.stderr]) s?.destroy();
+      abandon(a);
+      abandon(b);
+      resolve(problem);
     }, milliseconds);
     for (const c of [a, b]) {
       c.stderr?.setEncoding("utf8").on("data", (s) => {
@@ -578,315 +583,8 @@ async function sha256Of(file) {
   return hash.digest("hex");
 }
 
-// src/binary.ts
-var releases = "https://github.com/sallyport-ci/sallyport/releases/download";
-function wanted(inputs, arch2, pins = agent_default) {
-  if (inputs.agentPath !== "") {
-    return { path: inputs.agentPath, sha256: inputs.agentSHA256 };
-  }
-  const version = inputs.agentVersion === "" ? pins.version : inputs.agentVersion;
-  if (version === "") {
-    throw new Error("no agent has been released with this version of the action: give agent-path, or agent-version with agent-sha256");
-  }
-  const sha256 = inputs.agentSHA256 !== "" ? inputs.agentSHA256 : version === pins.version ? pins.sha256[arch2] ?? "" : "";
-  if (sha256 === "") {
-    throw new Error(`the digest of the agent ${version} for ${arch2} is not known: give agent-sha256`);
-  }
-  const base = inputs.agentURL === "" ? `${releases}/${version}` : inputs.agentURL.replace(/\/+$/, "");
-  return { url: `${base}/sallyport-agent-linux-${arch2}`, version: version.replace(/^v/, ""), sha256 };
-}
-async function install(file, sha256, folder, sudo) {
-  const want = sha256 !== "" ? sha256 : await sha256Of(file);
-  const copy = `${folder}/${want.slice(0, 16)}/sallyport-agent`;
-  if (await isRoots(copy) && await sha256Of(copy) === want) {
-    return copy;
-  }
-  const own = `${copy}.${(0, import_node_crypto2.randomUUID)()}`;
-  const done = await run([...sudo, "install", "-D", "-o", "0", "-g", "0", "-m", "0755", "--", file, own], 3e4);
-  if (done.code !== 0) {
-    throw new Error(`copy the agent as root: ${reason(done.err)}`);
-  }
-  try {
-    if (!await isRoots(own)) {
-      throw new Error(`others than root can change ${copy}: the agent was not started`);
-    }
-    const got = await sha256Of(own);
-    if (got !== want) {
-      throw new Error(`${file} has the digest ${got}, not ${want}: it was not started`);
-    }
-    const moved = await run([...sudo, "mv", "-fT", "--", own, copy], 1e4);
-    if (moved.code !== 0) {
-      throw new Error(`put the agent in its place: ${reason(moved.err)}`);
-    }
-  } catch (err) {
-    await run([...sudo, "rm", "-f", "--", own], 1e4);
-    throw err;
-  }
-  return copy;
-}
-async function onMachine(places = ["/usr/local/bin/sallyport-agent"]) {
-  for (const place of places) {
-    if (await isRoots(place)) {
-      return place;
-    }
-  }
-  return "";
-}
-async function isRoots(file) {
-  for (let path = file; ; path = (0, import_node_path.dirname)(path)) {
-    try {
-      const s = await (0, import_promises2.stat)(path);
-      if (s.uid !== 0 || (s.mode & 18) !== 0 && (s.mode & 512) === 0) {
-        return false;
-      }
-    } catch {
-      return false;
-    }
-    if (path === "/") {
-      return true;
-    }
-  }
-}
-function reason(said) {
-  const lines = said.split("\n").map((l) => l.trim()).filter((l) => l !== "");
-  return lines.length === 0 ? "it did not say why" : lines.slice(-5).join("; ").slice(-1e3);
-}
-
-// src/agent.ts
-var defaultSocket = "/run/sallyport-agent/agent.sock";
-var defaultState = "/var/lib/sallyport-agent";
-async function status(socket, milliseconds = 1e3) {
-  return toStatus((await ask(socket, { do: "status" }, milliseconds))?.["status"]);
-}
-async function use(socket, first) {
-  const answer = await ask(socket, { do: "use", begins: first }, 1e3);
-  return answer !== void 0 && answer["error"] === void 0;
-}
-async function ended(socket) {
-  for (let i = 0; i < 30; i++) {
-    if (await status(socket) === void 0) {
-      return true;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  return false;
-}
-async function ask(socket, what, milliseconds) {
-  try {
-    if ((await (0, import_promises3.stat)(socket)).uid !== 0) {
-      return void 0;
-    }
-  } catch {
-    return void 0;
-  }
-  return new Promise((resolve) => {
-    let text = "";
-    const c = (0, import_node_net.createConnection)(socket);
-    const done = (a) => {
-      clearTimeout(timer);
-      c.destroy();
-      resolve(a);
-    };
-    const timer = setTimeout(() => done(), milliseconds);
-    c.setEncoding("utf8");
-    c.on("connect", () => c.write(JSON.stringify(what) + "\n"));
-    c.on("error", () => done());
-    c.on("data", (s) => {
-      if (text.length < 1 << 16) text += s;
-    });
-    c.on("end", () => {
-      try {
-        const answer = JSON.parse(text);
-        done(typeof answer === "object" && answer !== null ? answer : void 0);
-      } catch {
-        done();
-      }
-    });
-  });
-}
-function toStatus(s) {
-  if (typeof s !== "object" || s === null) {
-    return void 0;
-  }
-  const { agent_id, version, pid, armed, connected, events_seen, batches_waiting } = s;
-  const fits = typeof agent_id === "string" && typeof version === "string" && typeof pid === "number" && typeof armed === "boolean" && typeof connected === "boolean" && typeof events_seen === "number" && typeof batches_waiting === "number";
-  return fits ? s : void 0;
-}
-async function start(program, sudo, socket, state, variables2, first) {
-  const words = [...sudo, program, "start", "--json", "--environment-stdin", "--within", "10s", "--socket", socket, "--state", state, "--ends-with-jobs", ...first ? ["--begins-job"] : []];
-  const done = await run(words, 25e3, JSON.stringify(variables2));
-  if (done.code !== 0) {
-    const why = reason(done.err);
-    throw new Error(done.code === 3 ? `this kernel, or the privileges here, cannot run the agent: ${why}` : `start the agent: ${why}`);
-  }
-  const s = parse(done.out);
-  if (s === void 0) {
-    throw new Error(`start the agent: it said something else than its status: ${reason(done.out)}`);
-  }
-  return { ...s, started: s.started !== false };
-}
-async function complete(a, connected) {
-  await run([a.program, "hook", "completed", "--socket", a.socket], connected ? 1e3 : 100);
-}
-async function stop(a) {
-  const done = await run([...a.sudo, a.program, "stop", "--json", "--unless-used", "--within", "1s", "--socket", a.socket], 2e4);
-  const s = done.code === 0 ? parse(done.out) : void 0;
-  if (s === void 0) {
-    throw new Error(`stop the agent: ${reason(done.err)}`);
-  }
-  return s;
-}
-function parse(text) {
-  try {
-    return toStatus(JSON.parse(text));
-  } catch {
-    return void 0;
-  }
-}
-async function report(a, form) {
-  const done = await run([a.program, "report", form, "--wait", "1s", "--socket", a.socket], 1e4);
-  if (done.code === 2) {
-    return { problem: "this version of the agent makes no reports" };
-  }
-  return done.code === 0 ? { text: done.out } : { problem: reason(done.err) };
-}
-
-// src/events.ts
-var import_node_crypto3 = require("node:crypto");
-var import_promises4 = require("node:fs/promises");
-var import_node_os = require("node:os");
-var import_node_path2 = require("node:path");
-var maxBytes = 64 << 20;
-var maxMilliseconds = 3e4;
-var keptDays = 7;
-async function keep(inputs, a, spool, env) {
-  try {
-    const no = await whyNot(inputs, env);
-    return no === void 0 ? await upload(a, spool, env) : { notUploaded: no };
-  } catch (e) {
-    return { notUploaded: e.message };
-  }
-}
-async function whyNot(inputs, env) {
-  if (inputs.uploadEvents === "false") {
-    return "upload-events is false";
-  }
-  if (inputs.disableTelemetry) {
-    return "disable-telemetry is true";
-  }
-  if (inputs.uploadEvents === "true") {
-    return void 0;
-  }
-  if (!inputs.server && !inputs.nats && !env["SALLYPORT_SERVER"] && !env["SALLYPORT_NATS"]) {
-    return "no server is given that it would be for; upload-events: true does it all the same";
-  }
-  if (env["RUNNER_ENVIRONMENT"] !== "github-hosted") {
-    return "this machine may run other jobs, too; upload-events: true does it all the same";
-  }
-  if (!await isPrivate(env)) {
-    return "the repository is public, or does not say that it is not; upload-events: true does it all the same";
-  }
-  return void 0;
-}
-async function isPrivate(env) {
-  try {
-    const event = JSON.parse(await (0, import_promises4.readFile)(env["GITHUB_EVENT_PATH"] ?? "", "utf8"));
-    return event.repository?.private === true;
-  } catch {
-    return false;
-  }
-}
-var forUpload = /^(ACTIONS_RUNTIME_TOKEN|ACTIONS_RESULTS_URL|GITHUB_SERVER_URL|GITHUB_RETENTION_DAYS|(HTTPS?|NO)_PROXY|https?_proxy|no_proxy|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR))$/;
-async function upload(a, spool, env) {
-  const end2 = Date.now() + maxMilliseconds;
-  if (!(0, import_node_path2.isAbsolute)(spool)) {
-    throw new Error("the agent does not say where its spool is");
-  }
-  const files = await list(a.sudo, spool, a.since ?? 0);
-  if (files.length === 0) {
-    return void 0;
-  }
-  const fitting = fit(files, maxBytes);
-  const folder = await (0, import_promises4.mkdtemp)((0, import_node_path2.join)(env["RUNNER_TEMP"] || (0, import_node_os.tmpdir)(), "sallyport-events-"));
-  try {
-    const problem = await pipe(
-      [...a.sudo, "tar", "-C", spool, "-cf", "-", "--no-recursion", "-T", "-"],
-      ["tar", "-C", folder, "-xf", "-", "--no-same-owner", "--no-same-permissions"],
-      Math.max(1, end2 - Date.now()),
-      fitting.map((f) => f.name + "\n").join("")
-    );
-    if (problem !== void 0) {
-      throw new Error(`read the spool: ${reason(problem)}`);
-    }
-    const name = artifactName(env);
-    const what = { name, folder, files: fitting.map((f) => (0, import_node_path2.join)(folder, f.name)), days: keptDays };
-    const some = Object.fromEntries(Object.entries(env).filter((e) => forUpload.test(e[0]) && e[1] !== void 0));
-    const done = await run([process.execPath, (0, import_node_path2.join)(__dirname, "upload.js")], Math.max(1, end2 - Date.now()), JSON.stringify(what), some);
-    const said = parse2(done.out);
-    if (said === void 0) {
-      throw new Error(done.code === null ? `the upload did not end within ${maxMilliseconds / 1e3} s` : `the upload ended with ${done.code}: ${reason(done.err)}`);
-    }
-    if (said.problem !== void 0) {
-      throw new Error(`the upload failed: ${said.problem}`);
-    }
-    return { artifact: name, batches: fitting.length, bytes: sum(fitting), leftOut: files.length - fitting.length };
-  } finally {
-    await (0, import_promises4.rm)(folder, { recursive: true, force: true });
-  }
-}
-function parse2(text) {
-  try {
-    return JSON.parse(text.trim().split("\n").pop() ?? "");
-  } catch {
-    return void 0;
-  }
-}
-async function list(sudo, spool, since) {
-  const done = await run([...sudo, "find", spool, "-maxdepth", "1", "-type", "f", "-name", "*.batch", "-printf", "%f %s\\n"], 5e3);
-  if (done.code !== 0) {
-    throw new Error(`read the spool: ${reason(done.err)}`);
-  }
-  return select(done.out, since);
-}
-function select(lines, since) {
-  const files = [];
-  for (const line of lines.split("\n")) {
-    const m = /^((\d{20})-\d{20}-\d{1,9}\.batch) (\d{1,12})$/.exec(line);
-    if (m?.[1] !== void 0 && BigInt(m[2] ?? 0) / 1000000n >= BigInt(Math.trunc(since)) - 1000n) {
-      files.push({ name: m[1], bytes: Number(m[3]) });
-    }
-  }
-  return files.sort((a, b) => a.name < b.name ? -1 : 1);
-}
-function fit(files, most) {
-  let bytes = 0;
-  const end2 = files.findIndex((f) => (bytes += f.bytes) > most);
-  return end2 < 0 ? files : files.slice(0, end2);
-}
-function sum(files) {
-  return files.reduce((n, f) => n + f.bytes, 0);
-}
-function artifactName(env) {
-  const job = (env["GITHUB_JOB"] ?? "").replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 60) || "job";
-  const attempt = /^\d{1,9}$/.test(env["GITHUB_RUN_ATTEMPT"] ?? "") ? env["GITHUB_RUN_ATTEMPT"] : "1";
-  return `sallyport-events-${job}-${attempt}-${(0, import_node_crypto3.randomBytes)(5).toString("hex")}`;
-}
-
-// src/download.ts
-var import_node_crypto4 = require("node:crypto");
-var import_node_fs2 = require("node:fs");
-var import_promises5 = require("node:fs/promises");
-var http = __toESM(require("node:http"));
-var https = __toESM(require("node:https"));
-var import_node_os2 = require("node:os");
-var import_node_path3 = require("node:path");
-var import_node_stream = require("node:stream");
-var import_promises6 = require("node:stream/promises");
-var import_node_net3 = require("node:net");
-var import_node_tls = require("node:tls");
-
 // src/endpoints.ts
-var import_node_net2 = require("node:net");
+var import_node_net = require("node:net");
 var defaultPort = 443;
 var maxEntries = 2e3;
 function parseEndpoints(text) {
@@ -919,25 +617,25 @@ function parseEndpoint(word) {
   const colon = host.lastIndexOf(":");
   if (bracketed) {
     host = bracketed[1] ?? "";
-    if (!(0, import_node_net2.isIPv6)(host.split("/")[0] ?? "")) {
+    if (!(0, import_node_net.isIPv6)(host.split("/")[0] ?? "")) {
       return "has something else than an IPv6 address in brackets";
     }
     if (bracketed[2] !== void 0) {
       port = portOf(bracketed[2]);
     }
-  } else if (colon >= 0 && !(0, import_node_net2.isIPv6)(host.split("/")[0] ?? "")) {
+  } else if (colon >= 0 && !(0, import_node_net.isIPv6)(host.split("/")[0] ?? "")) {
     port = portOf(host.slice(colon + 1));
     host = host.slice(0, colon);
   }
   if (Number.isNaN(port)) {
     return "has a port that is not a number from 1 to 65535";
   }
-  if ((0, import_node_net2.isIP)(host)) {
+  if ((0, import_node_net.isIP)(host)) {
     return { kind: "host", target: host, port };
   }
   if (host.includes("/")) {
     const [address = "", bits = "", ...rest] = host.split("/");
-    const most = (0, import_node_net2.isIPv4)(address) ? 32 : (0, import_node_net2.isIPv6)(address) ? 128 : -1;
+    const most = (0, import_node_net.isIPv4)(address) ? 32 : (0, import_node_net.isIPv6)(address) ? 128 : -1;
     if (rest.length > 0 || most < 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > most) {
       return "is not a network of the form ADDRESS/BITS";
     }
@@ -1122,7 +820,321 @@ function quoted(text) {
   return JSON.stringify(text.length > 60 ? text.slice(0, 60) + "…" : text);
 }
 
+// src/binary.ts
+var releases = "https://github.com/sallyport-ci/sallyport/releases/download";
+function wanted(inputs, arch2, pins = agent_default) {
+  if (inputs.agentPath !== "") {
+    return { path: inputs.agentPath, sha256: inputs.agentSHA256 };
+  }
+  const version = inputs.agentVersion === "" ? pins.version : inputs.agentVersion;
+  if (version === "") {
+    throw new Error("no agent has been released with this version of the action: give agent-path, or agent-version with agent-sha256");
+  }
+  const sha256 = inputs.agentSHA256 !== "" ? inputs.agentSHA256 : version === pins.version ? pins.sha256[arch2] ?? "" : "";
+  if (sha256 === "") {
+    throw new Error(`the digest of the agent ${version} for ${arch2} is not known: give agent-sha256`);
+  }
+  if (inputs.agentURL !== "" && !isWebAddress(inputs.agentURL)) {
+    throw new Error("agent-url is not an address that the agent may come from");
+  }
+  const base = inputs.agentURL === "" ? `${releases}/${version}` : inputs.agentURL.replace(/\/+$/, "");
+  return { url: `${base}/sallyport-agent-linux-${arch2}`, version: version.replace(/^v/, ""), sha256 };
+}
+async function install(file, sha256, folder, sudo) {
+  const want = sha256 !== "" ? sha256 : await sha256Of(file);
+  const copy = `${folder}/${want.slice(0, 16)}/sallyport-agent`;
+  if (await isRoots(copy) && await sha256Of(copy) === want) {
+    return copy;
+  }
+  const own = `${copy}.${(0, import_node_crypto2.randomUUID)()}`;
+  const done = await run([...sudo, "install", "-D", "-o", "0", "-g", "0", "-m", "0755", "--", file, own], 3e4);
+  if (done.code !== 0) {
+    throw new Error(`copy the agent as root: ${reason(done.err)}`);
+  }
+  try {
+    if (!await isRoots(own)) {
+      throw new Error(`others than root can change ${copy}: the agent was not started`);
+    }
+    const got = await sha256Of(own);
+    if (got !== want) {
+      throw new Error(`${file} has the digest ${got}, not ${want}: it was not started`);
+    }
+    const moved = await run([...sudo, "mv", "-fT", "--", own, copy], 1e4);
+    if (moved.code !== 0) {
+      throw new Error(`put the agent in its place: ${reason(moved.err)}`);
+    }
+  } catch (err) {
+    await run([...sudo, "rm", "-f", "--", own], 1e4);
+    throw err;
+  }
+  return copy;
+}
+async function onMachine(places = ["/usr/local/bin/sallyport-agent"]) {
+  for (const place of places) {
+    if (await isRoots(place)) {
+      return place;
+    }
+  }
+  return "";
+}
+async function isRoots(file) {
+  for (let path = file; ; path = (0, import_node_path.dirname)(path)) {
+    try {
+      const [s, name] = await Promise.all([(0, import_promises2.stat)(path), (0, import_promises2.lstat)(path)]);
+      if (s.uid !== 0 || name.uid !== 0 || (s.mode & 18) !== 0 && (s.mode & 512) === 0) {
+        return false;
+      }
+    } catch {
+      return false;
+    }
+    if (path === "/") {
+      return true;
+    }
+  }
+}
+function reason(said) {
+  const lines = said.split("\n").map((l) => l.trim()).filter((l) => l !== "");
+  return lines.length === 0 ? "it did not say why" : lines.slice(-5).join("; ").slice(-1e3);
+}
+
+// src/agent.ts
+var defaultSocket = "/run/sallyport-agent/agent.sock";
+var defaultState = "/var/lib/sallyport-agent";
+var patience = 3e3;
+async function status(socket, milliseconds = patience) {
+  return toStatus((await ask(socket, { do: "status" }, milliseconds))?.["status"]);
+}
+async function use(socket, first) {
+  const answer = await ask(socket, { do: "use", begins: first }, patience);
+  return answer !== void 0 && answer["error"] === void 0;
+}
+var endPatience = 15e3;
+var soon = 3e3;
+async function ended(socket, pid) {
+  for (const began = Date.now(); ; ) {
+    const s = await status(socket, 1e3);
+    if (s === void 0 || s.pid !== pid) {
+      return true;
+    }
+    if (Date.now() - began > (s.ends === true ? endPatience : soon)) {
+      return false;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+async function ask(socket, what, milliseconds) {
+  try {
+    if ((await (0, import_promises3.stat)(socket)).uid !== 0) {
+      return void 0;
+    }
+  } catch {
+    return void 0;
+  }
+  return new Promise((resolve) => {
+    let text = "";
+    const c = (0, import_node_net2.createConnection)(socket);
+    const done = (a) => {
+      clearTimeout(timer);
+      c.destroy();
+      resolve(a);
+    };
+    const timer = setTimeout(() => done(), milliseconds);
+    c.setEncoding("utf8");
+    c.on("connect", () => c.write(JSON.stringify(what) + "\n"));
+    c.on("error", () => done());
+    c.on("data", (s) => {
+      if (text.length < 1 << 16) text += s;
+    });
+    c.on("end", () => {
+      try {
+        const answer = JSON.parse(text);
+        done(typeof answer === "object" && answer !== null ? answer : void 0);
+      } catch {
+        done();
+      }
+    });
+  });
+}
+function toStatus(s) {
+  if (typeof s !== "object" || s === null) {
+    return void 0;
+  }
+  const { agent_id, version, pid, armed, connected, events_seen, batches_waiting } = s;
+  const fits = typeof agent_id === "string" && typeof version === "string" && typeof pid === "number" && typeof armed === "boolean" && typeof connected === "boolean" && typeof events_seen === "number" && typeof batches_waiting === "number";
+  return fits ? s : void 0;
+}
+async function start(program, sudo, socket, state, variables2, first) {
+  const words = [...sudo, program, "start", "--json", "--environment-stdin", "--within", "10s", "--socket", socket, "--state", state, "--ends-with-jobs", ...first ? ["--begins-job"] : []];
+  const done = await run(words, 25e3, JSON.stringify(variables2));
+  if (done.code !== 0) {
+    const why = reason(done.err);
+    throw new Error(done.code === 3 ? `this kernel, or the privileges here, cannot run the agent: ${why}` : `start the agent: ${why}`);
+  }
+  const s = parse(done.out);
+  if (s === void 0) {
+    throw new Error(`start the agent: it said something else than its status: ${reason(done.out)}`);
+  }
+  return { ...s, started: s.started !== false };
+}
+async function complete(a, connected) {
+  await run([a.program, "hook", "completed", "--socket", a.socket], connected ? 1e3 : 100);
+}
+async function stop(a) {
+  const done = await run([...a.sudo, a.program, "stop", "--json", "--unless-used", "--within", "1s", "--socket", a.socket], 2e4);
+  const s = done.code === 0 ? parse(done.out) : void 0;
+  if (s === void 0) {
+    throw new Error(`stop the agent: ${reason(done.err)}`);
+  }
+  return s;
+}
+function parse(text) {
+  try {
+    return toStatus(JSON.parse(text));
+  } catch {
+    return void 0;
+  }
+}
+async function report(a, form) {
+  const done = await run([a.program, "report", form, "--execution", "own", "--wait", "1s", "--socket", a.socket], 1e4);
+  if (done.code === 2) {
+    return { problem: "this version of the agent makes no reports" };
+  }
+  return done.code === 0 ? { text: done.out } : { problem: reason(done.err) };
+}
+
+// src/events.ts
+var import_node_crypto3 = require("node:crypto");
+var import_promises4 = require("node:fs/promises");
+var import_node_os = require("node:os");
+var import_node_path2 = require("node:path");
+var maxBytes = 64 << 20;
+var maxMilliseconds = 3e4;
+var keptDays = 7;
+async function keep(inputs, a, spool, env) {
+  try {
+    const no = await whyNot(inputs, env);
+    return no === void 0 ? await upload(a, spool, env) : { notUploaded: no };
+  } catch (e) {
+    return { notUploaded: e.message };
+  }
+}
+async function whyNot(inputs, env) {
+  if (inputs.uploadEvents === "false") {
+    return "upload-events is false";
+  }
+  if (inputs.disableTelemetry) {
+    return "disable-telemetry is true";
+  }
+  if (inputs.uploadEvents === "true") {
+    return void 0;
+  }
+  if (!inputs.server && !inputs.nats && !env["SALLYPORT_SERVER"] && !env["SALLYPORT_NATS"]) {
+    return "no server is given that it would be for; upload-events: true does it all the same";
+  }
+  if (env["RUNNER_ENVIRONMENT"] !== "github-hosted") {
+    return "this machine may run other jobs, too; upload-events: true does it all the same";
+  }
+  if (!await isPrivate(env)) {
+    return "the repository is public, or does not say that it is not; upload-events: true does it all the same";
+  }
+  return void 0;
+}
+async function isPrivate(env) {
+  try {
+    const event = JSON.parse(await (0, import_promises4.readFile)(env["GITHUB_EVENT_PATH"] ?? "", "utf8"));
+    return event.repository?.private === true;
+  } catch {
+    return false;
+  }
+}
+var forUpload = /^(ACTIONS_RUNTIME_TOKEN|ACTIONS_RESULTS_URL|GITHUB_SERVER_URL|GITHUB_RETENTION_DAYS|(HTTPS?|NO)_PROXY|https?_proxy|no_proxy|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR))$/;
+async function upload(a, spool, env) {
+  const end2 = Date.now() + maxMilliseconds;
+  if (!(0, import_node_path2.isAbsolute)(spool)) {
+    throw new Error("the agent does not say where its spool is");
+  }
+  const files = await list(a.sudo, spool, a.since ?? 0);
+  if (files.length === 0) {
+    return void 0;
+  }
+  const fitting = fit(files, maxBytes);
+  const folder = await (0, import_promises4.mkdtemp)((0, import_node_path2.join)(env["RUNNER_TEMP"] || (0, import_node_os.tmpdir)(), "sallyport-events-"));
+  try {
+    const problem = await pipe(
+      [...a.sudo, "tar", "-C", spool, "-cf", "-", "--no-recursion", "-T", "-"],
+      ["tar", "-C", folder, "-xf", "-", "--no-same-owner", "--no-same-permissions"],
+      Math.max(1, end2 - Date.now()),
+      fitting.map((f) => f.name + "\n").join("")
+    );
+    if (problem !== void 0) {
+      throw new Error(`read the spool: ${reason(problem)}`);
+    }
+    const name = artifactName(env);
+    const what = { name, folder, files: fitting.map((f) => (0, import_node_path2.join)(folder, f.name)), days: keptDays };
+    const some = Object.fromEntries(Object.entries(env).filter((e) => forUpload.test(e[0]) && e[1] !== void 0));
+    const done = await run([process.execPath, (0, import_node_path2.join)(__dirname, "upload.js")], Math.max(1, end2 - Date.now()), JSON.stringify(what), some);
+    const said = parse2(done.out);
+    if (said === void 0) {
+      throw new Error(done.code === null ? `the upload did not end within ${maxMilliseconds / 1e3} s` : `the upload ended with ${done.code}: ${reason(done.err)}`);
+    }
+    if (said.problem !== void 0) {
+      throw new Error(`the upload failed: ${said.problem}`);
+    }
+    return { artifact: name, batches: fitting.length, bytes: sum(fitting), leftOut: files.length - fitting.length };
+  } finally {
+    await (0, import_promises4.rm)(folder, { recursive: true, force: true });
+  }
+}
+function parse2(text) {
+  try {
+    return JSON.parse(text.trim().split("\n").pop() ?? "");
+  } catch {
+    return void 0;
+  }
+}
+async function list(sudo, spool, since) {
+  const done = await run([...sudo, "find", spool, "-maxdepth", "1", "-type", "f", "-name", "*.batch", "-printf", "%f %s\\n"], 5e3);
+  if (done.code !== 0) {
+    throw new Error(`read the spool: ${reason(done.err)}`);
+  }
+  return select(done.out, since);
+}
+function select(lines, since) {
+  const files = [];
+  for (const line of lines.split("\n")) {
+    const m = /^((\d{20})-\d{20}-\d{1,9}\.batch) (\d{1,12})$/.exec(line);
+    if (m?.[1] !== void 0 && BigInt(m[2] ?? 0) / 1000000n >= BigInt(Math.trunc(since)) - 1000n) {
+      files.push({ name: m[1], bytes: Number(m[3]) });
+    }
+  }
+  return files.sort((a, b) => a.name < b.name ? -1 : 1);
+}
+function fit(files, most) {
+  let bytes = 0;
+  const end2 = files.findIndex((f) => (bytes += f.bytes) > most);
+  return end2 < 0 ? files : files.slice(0, end2);
+}
+function sum(files) {
+  return files.reduce((n, f) => n + f.bytes, 0);
+}
+function artifactName(env) {
+  const job = (env["GITHUB_JOB"] ?? "").replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 60) || "job";
+  const attempt = /^\d{1,9}$/.test(env["GITHUB_RUN_ATTEMPT"] ?? "") ? env["GITHUB_RUN_ATTEMPT"] : "1";
+  return `sallyport-events-${job}-${attempt}-${(0, import_node_crypto3.randomBytes)(5).toString("hex")}`;
+}
+
 // src/download.ts
+var import_node_crypto4 = require("node:crypto");
+var import_node_fs2 = require("node:fs");
+var import_promises5 = require("node:fs/promises");
+var http = __toESM(require("node:http"));
+var https = __toESM(require("node:https"));
+var import_node_os2 = require("node:os");
+var import_node_path3 = require("node:path");
+var import_node_stream = require("node:stream");
+var import_promises6 = require("node:stream/promises");
+var import_node_net3 = require("node:net");
+var import_node_tls = require("node:tls");
 var limits = { within: 3e4, bytes: 64 << 20 };
 var pauses = [0, 500];
 var maxRedirects = 5;
@@ -1432,11 +1444,11 @@ async function join3(inputs, s, socket, program, first) {
   if (s.run && s.run !== own) {
     throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(s.run)} alone; runners that share a machine need the agent on the machine (docs/self-hosted.md)`);
   }
-  if (s.users && !await use(socket, first)) {
-    if (await ended(socket)) {
+  if (s.ends === true || s.users && !await use(socket, first)) {
+    if (await ended(socket, s.pid)) {
       return void 0;
     }
-    throw new Error("an agent runs on this machine already, which another job has started, and which does not see this one");
+    throw new Error(s.ends === true ? "the agent of another job on this machine is about to end, and takes too long to" : "an agent runs on this machine already, which another job has started, and which does not see this one");
   }
   info(`An agent runs on this machine already: version ${shown(s.version)}, process ${s.pid}.`);
   if (inputs.disableTelemetry) {
@@ -1563,18 +1575,25 @@ async function end(inputs) {
     a.program === "" ? none : inputs.failOn !== "never" ? report(a, "--json") : void 0
   ]);
   await completed;
-  const last = a.ours ? await stop(a) : before;
-  const ended2 = a.ours && last.goes_on !== true;
-  if (a.ours && !ended2) {
+  const stopped = a.ours ? await stop(a).catch((e) => ({ problem: e.message })) : before;
+  const disorder = "problem" in stopped ? stopped.problem : void 0;
+  const last = "problem" in stopped ? before : stopped;
+  const ended2 = a.ours && disorder === void 0 && last.goes_on !== true;
+  if (a.ours && last.goes_on === true) {
     info("Another job on this machine counts on the agent: it goes on, and ends with that.");
   }
   const kept = ended2 && last.batches_waiting > 0 ? await keep(inputs, a, last.spool, process.env) : void 0;
   await write(inputs, (markdown === void 0 ? "" : "text" in markdown ? markdown.text : `### Sallyport
 
 ❔ No report: ${escaped(markdown.problem)}
-`) + account(last, ended2, kept));
+`) + (disorder === void 0 ? account(last, ended2, kept) : `
+❗ Not complete: the agent did not end in order: ${escaped(disorder)}
+`));
   info(`The agent saw ${last.events_seen} records${ended2 ? " and has ended" : ""}.`);
-  if (last.batches_waiting > 0) {
+  if (disorder !== void 0) {
+    const what = `Sallyport: the agent did not end in order: ${disorder}`;
+    inputs.failOn === "never" && !inputs.requireAgent ? error(what) : setFailed(what);
+  } else if (last.batches_waiting > 0) {
     warning(`Sallyport: ${unsent(last, ended2, kept)}`);
   }
   if (json !== void 0) {
@@ -1633,8 +1652,17 @@ sallyport spool send --repo ${repository} --run ${run3}${agent} ${kept.artifact}
 \`\`\``;
 }
 async function write(inputs, text) {
-  if (inputs.summary && text !== "" && process.env["GITHUB_STEP_SUMMARY"]) {
+  const path = process.env["GITHUB_STEP_SUMMARY"] ?? "";
+  if (!inputs.summary || text === "" || path === "") {
+    return;
+  }
+  try {
+    if (!(await (0, import_promises7.stat)(path)).isFile()) {
+      throw new Error("its file is none");
+    }
     await summary.addRaw(text).write();
+  } catch (e) {
+    warning(`Sallyport: the summary cannot be written: ${e.message}`);
   }
 }
 function shown(text) {

@@ -1,5 +1,6 @@
 // The three stages of the action: start the agent, show it, end it.
 import * as core from '@actions/core'
+import { stat } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
 import { complete, defaultSocket, defaultState, ended as hasEnded, report, start, status, stop, use, type Running, type Status } from './agent'
 import { keep, keptDays, type Kept } from './events'
@@ -119,11 +120,12 @@ async function join(inputs: Inputs, s: Status, socket: string, program: string, 
     throw new Error(`an agent runs on this machine already, which another job has started, and which speaks for the run ${shown(s.run)} alone; ` +
       'runners that share a machine need the agent on the machine (docs/self-hosted.md)')
   }
-  if (s.users && !await use(socket, first)) {
-    if (await hasEnded(socket)) {
+  if (s.ends === true || (s.users && !await use(socket, first))) {
+    if (await hasEnded(socket, s.pid)) {
       return undefined
     }
-    throw new Error('an agent runs on this machine already, which another job has started, and which does not see this one')
+    throw new Error(s.ends === true ? 'the agent of another job on this machine is about to end, and takes too long to'
+      : 'an agent runs on this machine already, which another job has started, and which does not see this one')
   }
   core.info(`An agent runs on this machine already: version ${shown(s.version)}, process ${s.pid}.`)
   if (inputs.disableTelemetry) {
@@ -258,15 +260,23 @@ async function end(inputs: Inputs): Promise<void> {
     a.program === '' ? none : inputs.failOn !== 'never' ? report(a, '--json') : undefined,
   ])
   await completed
-  const last = a.ours ? await stop(a) : before
-  const ended = a.ours && last.goes_on !== true
-  if (a.ours && !ended) {
+  // What was seen is told, and counts, of an agent that does not end in order, too.
+  const stopped = a.ours ? await stop(a).catch((e: Error) => ({ problem: e.message })) : before
+  const disorder = 'problem' in stopped ? stopped.problem : undefined
+  const last = 'problem' in stopped ? before : stopped
+  const ended = a.ours && disorder === undefined && last.goes_on !== true
+  if (a.ours && last.goes_on === true) {
     core.info('Another job on this machine counts on the agent: it goes on, and ends with that.')
   }
   const kept = ended && last.batches_waiting > 0 ? await keep(inputs, a, last.spool, process.env) : undefined
-  await write(inputs, (markdown === undefined ? '' : 'text' in markdown ? markdown.text : `### Sallyport\n\n❔ No report: ${escaped(markdown.problem)}\n`) + account(last, ended, kept))
+  await write(inputs, (markdown === undefined ? '' : 'text' in markdown ? markdown.text : `### Sallyport\n\n❔ No report: ${escaped(markdown.problem)}\n`) +
+    (disorder === undefined ? account(last, ended, kept) : `\n❗ Not complete: the agent did not end in order: ${escaped(disorder)}\n`))
   core.info(`The agent saw ${last.events_seen} records${ended ? ' and has ended' : ''}.`)
-  if (last.batches_waiting > 0) {
+  if (disorder !== undefined) {
+    // As with one that has gone: a job could have it so.
+    const what = `Sallyport: the agent did not end in order: ${disorder}`
+    inputs.failOn === 'never' && !inputs.requireAgent ? core.error(what) : core.setFailed(what)
+  } else if (last.batches_waiting > 0) {
     core.warning(`Sallyport: ${unsent(last, ended, kept)}`)
   }
   if (json !== undefined) {
@@ -328,9 +338,19 @@ function howToSend(kept: Kept | undefined, s?: Status): string {
     `sallyport spool send --repo ${repository} --run ${run}${agent} ${kept.artifact}\n\`\`\``
 }
 
+/** write never throws: what a job did to the file of its summary does not keep it from failing. */
 async function write(inputs: Inputs, text: string): Promise<void> {
-  if (inputs.summary && text !== '' && process.env['GITHUB_STEP_SUMMARY']) {
+  const path = process.env['GITHUB_STEP_SUMMARY'] ?? ''
+  if (!inputs.summary || text === '' || path === '') {
+    return
+  }
+  try {
+    if (!(await stat(path)).isFile()) {
+      throw new Error('its file is none') // a pipe would hold the job up
+    }
     await core.summary.addRaw(text).write()
+  } catch (e) {
+    core.warning(`Sallyport: the summary cannot be written: ${(e as Error).message}`)
   }
 }
 

@@ -18,6 +18,8 @@ export interface Status {
   spool: string
   /** Jobs that count on it; only of an agent that a job has started. */
   users?: number
+  /** It is about to end, and only sends what it has seen. */
+  ends?: boolean
   /** It was to stop unless it is used, and is. */
   goes_on?: boolean
   /** OWNER/NAME/ID/ATTEMPT if it may speak for that run alone. */
@@ -41,8 +43,11 @@ export interface Running {
   first?: Status
 }
 
+/** How long an agent may take to answer: one on a machine that has much to do is not taken for gone. */
+const patience = 3000
+
 /** status asks the agent on a socket that only root can have made; undefined if none answers. */
-export async function status(socket: string, milliseconds = 1000): Promise<Status | undefined> {
+export async function status(socket: string, milliseconds = patience): Promise<Status | undefined> {
   return toStatus((await ask(socket, { do: 'status' }, milliseconds))?.['status'])
 }
 
@@ -51,19 +56,26 @@ export async function status(socket: string, milliseconds = 1000): Promise<Statu
  * that no step of the job has run yet. False if it does not.
  */
 export async function use(socket: string, first: boolean): Promise<boolean> {
-  const answer = await ask(socket, { do: 'use', begins: first }, 1000)
+  const answer = await ask(socket, { do: 'use', begins: first }, patience)
   return answer !== undefined && answer['error'] === undefined
 }
 
-/** ended waits for an agent that has been stopped to end, and says whether it has. */
-export async function ended(socket: string): Promise<boolean> {
-  for (let i = 0; i < 30; i++) {
-    if (await status(socket) === undefined) {
+/** How long an agent that ends may go on sending, and one that does not say so may take to. */
+const endPatience = 15_000
+const soon = 3000
+
+/** ended waits for an agent that is about to end, and says whether it has, or another has taken its place. */
+export async function ended(socket: string, pid: number): Promise<boolean> {
+  for (const began = Date.now(); ;) {
+    const s = await status(socket, 1000)
+    if (s === undefined || s.pid !== pid) {
       return true
+    }
+    if (Date.now() - began > (s.ends === true ? endPatience : soon)) {
+      return false
     }
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
-  return false
 }
 
 async function ask(socket: string, what: { do: string, begins?: boolean }, milliseconds: number): Promise<Record<string, unknown> | undefined> {
@@ -152,9 +164,12 @@ function parse(text: string): Status | undefined {
   }
 }
 
-/** report asks what the job did. Not as root: the agent knows whose job this process is. */
+/**
+ * report asks what the job did. Not by sudo: the agent knows whose job this process is. Of a job
+ * that it does not see it is asked for nothing else, as root would be told of the only other one.
+ */
 export async function report(a: Running, form: '--markdown' | '--json'): Promise<{ text: string } | { problem: string }> {
-  const done = await run([a.program, 'report', form, '--wait', '1s', '--socket', a.socket], 10_000)
+  const done = await run([a.program, 'report', form, '--execution', 'own', '--wait', '1s', '--socket', a.socket], 10_000)
   if (done.code === 2) {
     return { problem: 'this version of the agent makes no reports' }
   }

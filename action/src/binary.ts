@@ -1,11 +1,11 @@
 // Which agent runs, and that it is that one.
 import { randomUUID } from 'node:crypto'
-import { stat } from 'node:fs/promises'
+import { lstat, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import pinned from '../agent.json'
 import { run } from './command'
 import { sha256Of } from './digest'
-import type { Inputs } from './inputs'
+import { isWebAddress, type Inputs } from './inputs'
 
 export interface Pinned {
   /** Empty as long as nothing has been released. */
@@ -33,6 +33,9 @@ export function wanted(inputs: Inputs, arch: string, pins: Pinned = pinned): Wan
   const sha256 = inputs.agentSHA256 !== '' ? inputs.agentSHA256 : version === pins.version ? pins.sha256[arch] ?? '' : ''
   if (sha256 === '') {
     throw new Error(`the digest of the agent ${version} for ${arch} is not known: give agent-sha256`)
+  }
+  if (inputs.agentURL !== '' && !isWebAddress(inputs.agentURL)) {
+    throw new Error('agent-url is not an address that the agent may come from') // it may hold a password
   }
   const base = inputs.agentURL === '' ? `${releases}/${version}` : inputs.agentURL.replace(/\/+$/, '')
   return { url: `${base}/sallyport-agent-linux-${arch}`, version: version.replace(/^v/, ''), sha256 }
@@ -90,9 +93,9 @@ export async function onMachine(places = ['/usr/local/bin/sallyport-agent']): Pr
 async function isRoots(file: string): Promise<boolean> {
   for (let path = file; ; path = dirname(path)) {
     try {
-      const s = await stat(path)
-      // A folder with the sticky bit lets nobody move what is not his.
-      if (s.uid !== 0 || ((s.mode & 0o022) !== 0 && (s.mode & 0o1000) === 0)) {
+      const [s, name] = await Promise.all([stat(path), lstat(path)])
+      // A folder with the sticky bit lets nobody move what is not his, such as a link of his own.
+      if (s.uid !== 0 || name.uid !== 0 || ((s.mode & 0o022) !== 0 && (s.mode & 0o1000) === 0)) {
         return false
       }
     } catch {

@@ -1,5 +1,5 @@
 // Programs that the action runs.
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 
 export interface Ended {
   /** null if it was ended by a signal or could not be started. */
@@ -11,7 +11,8 @@ export interface Ended {
 /** Nothing of the job's environment, which holds secrets and what earlier steps put there. */
 const environment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8' }
 
-const maxOutput = 4 << 20
+/** More than any report has, with each of its characters written as six. */
+const maxOutput = 16 << 20
 
 /**
  * run runs a program until it ends, milliseconds at most, and never throws. more is what it gets
@@ -24,9 +25,8 @@ export function run(words: string[], milliseconds: number, input = '', more: Rec
     const ended: Ended = { code: null, out: '', err: '' }
     const timer = setTimeout(() => {
       ended.err += `\n${program} did not end within ${milliseconds} ms`
-      child.kill('SIGKILL')
-      child.stdout.destroy()
-      child.stderr.destroy()
+      abandon(child)
+      resolve(ended)
     }, milliseconds)
     child.stdout.setEncoding('utf8').on('data', (s: string) => { if (ended.out.length < maxOutput) ended.out += s })
     child.stderr.setEncoding('utf8').on('data', (s: string) => { if (ended.err.length < maxOutput) ended.err += s })
@@ -37,20 +37,27 @@ export function run(words: string[], milliseconds: number, input = '', more: Rec
   })
 }
 
+/** abandon ends a program and waits for it no longer: one that is root's may not be ended. */
+function abandon(child: ChildProcess): void {
+  child.kill('SIGKILL') // an error event if it may not
+  for (const s of child.stdio) s?.destroy()
+  child.unref()
+}
+
 /**
  * pipe runs two programs, the first of which gets input, and what it prints is for the second,
  * until both have ended, milliseconds at most. It returns what was wrong, undefined if nothing.
  */
 export function pipe(from: string[], to: string[], milliseconds: number, input: string): Promise<string | undefined> {
   return new Promise((resolve) => {
-    const [a, b] = [from, to].map(([program = '', ...args]) => spawn(program, args, { env: environment, stdio: ['pipe', 'pipe', 'pipe'] })) as [ReturnType<typeof spawn>, ReturnType<typeof spawn>]
+    const [a, b] = [from, to].map(([program = '', ...args]) => spawn(program, args, { env: environment, stdio: ['pipe', 'pipe', 'pipe'] })) as [ChildProcess, ChildProcess]
     let problem = ''
     let open = 2
     const timer = setTimeout(() => {
       problem += `${from[0]} and ${to[0]} did not end within ${milliseconds} ms`
-      a.kill('SIGKILL')
-      b.kill('SIGKILL')
-      for (const s of [a.stdout, a.stderr, b.stdout, b.stderr]) s?.destroy()
+      abandon(a)
+      abandon(b)
+      resolve(problem)
     }, milliseconds)
     for (const c of [a, b]) {
       c.stderr?.setEncoding('utf8').on('data', (s: string) => { if (problem.length < 1000) problem += s })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { chmodSync, mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, lchownSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'node:test'
 import { install, onMachine, wanted } from '../src/binary'
@@ -19,6 +19,7 @@ test('which agent: a path, the pinned release, another one with its digest', () 
   })
   const other = wanted(inputs({ 'agent-version': 'v2', 'agent-sha256': 'B'.repeat(64), 'agent-url': 'https://mirror.example.test/a/' }), 'x64', pins)
   assert.deepEqual(other, { url: 'https://mirror.example.test/a/sallyport-agent-linux-x64', version: '2', sha256: 'b'.repeat(64) })
+  assert.throws(() => wanted(inputs({ 'agent-version': 'v2', 'agent-sha256': 'b'.repeat(64), 'agent-url': 'https://me:swordfish@mirror.example.test' }), 'x64', pins), /^Error: agent-url is not/)
   assert.throws(() => wanted(inputs({ 'agent-version': 'v2' }), 'x64', pins), /digest .* is not known/)
   assert.throws(() => wanted(inputs({}), 'arm64', pins), /digest .* is not known/)
   assert.throws(() => wanted(inputs({}), 'x64', { version: '', sha256: {} }), /no agent has been released/)
@@ -73,5 +74,16 @@ test('not below a folder that others can write', async () => {
   const dir = folder()
   writeFileSync(join(dir, 'agent'), 'x')
   chmodSync(dir, 0o777)
+  await assert.rejects(install(join(dir, 'agent'), '', join(dir, 'bin'), []), /others than root can change/)
+})
+
+test('a link that somebody else can point elsewhere later is no place for the agent', async () => {
+  const dir = folder()
+  writeFileSync(join(dir, 'agent'), 'good')
+  chmodSync(dir, 0o1777)
+  mkdirSync(join(dir, 'roots'))
+  symlinkSync(join(dir, 'roots'), join(dir, 'bin'))
+  assert.ok(await install(join(dir, 'agent'), '', join(dir, 'bin'), []))
+  lchownSync(join(dir, 'bin'), 65534, 65534)
   await assert.rejects(install(join(dir, 'agent'), '', join(dir, 'bin'), []), /others than root can change/)
 })

@@ -16,7 +16,8 @@ fs.appendFileSync(dir + '/calls', JSON.stringify({ what, args, environment: proc
 if (what === 'serve') {
   fs.mkdirSync(require('path').dirname(socket), { recursive: true })
   status.pid = process.pid; fs.rmSync(socket, { force: true })
-  net.createServer((c) => { c.on('error', () => {}); c.on('data', (q) => { const use = String(q).includes('"use"'); if (use) fs.appendFileSync(dir + '/calls', JSON.stringify({ what: 'use', args: [], environment: {}, stdin: '' }) + '\\n'); if (use && o.endsSoon) setTimeout(() => process.exit(), 300); c.end(JSON.stringify(use ? o.use ?? {} : { status }) + '\\n') }) }).listen(socket, () => { fs.writeFileSync(dir + '/pid.new', String(process.pid)); fs.renameSync(dir + '/pid.new', dir + '/pid') })
+  if (o.endsIn) setTimeout(() => process.exit(), o.endsIn)
+  net.createServer((c) => { c.on('error', () => {}); c.on('data', (q) => { const use = String(q).includes('"use"'); if (use) fs.appendFileSync(dir + '/calls', JSON.stringify({ what: 'use', args: [], environment: {}, stdin: '' }) + '\\n'); if (use && o.endsSoon) setTimeout(() => process.exit(), 300); setTimeout(() => c.end(JSON.stringify(use ? o.use ?? {} : { status }) + '\\n'), o.slow ?? 0) }) }).listen(socket, () => { fs.writeFileSync(dir + '/pid.new', String(process.pid)); fs.renameSync(dir + '/pid.new', dir + '/pid') })
   setTimeout(() => process.exit(), 60000)
 } else if (what === 'start') {
   if (o.startFails) { console.error(o.startFails.says); process.exit(o.startFails.code) }
@@ -26,8 +27,11 @@ if (what === 'serve') {
 } else if (what === 'stop') {
   const pid = Number(fs.readFileSync(dir + '/pid'))
   const goes_on = args.includes('--unless-used') && o.used === true
+  if (o.stopFails) { console.error(o.stopFails); process.exit(1) }
   if (!goes_on) { process.kill(pid) }
   console.log(JSON.stringify({ ...status, pid, ...(goes_on ? { goes_on } : {}), ...o.last }))
+} else if (what === 'hook' && o.hookHangs) {
+  setTimeout(() => process.exit(), 30000)
 } else if (what === 'report') {
   const r = o.report ?? { markdown: '### what it did', json: { judgement: {} } }
   if (r.code) { console.error(r.says); process.exit(r.code) }
@@ -257,6 +261,14 @@ test('the agent of a job that is about to end: it is waited for, and another one
   assert.deepEqual(second.calls().map((c) => c.what).filter((w) => w !== 'serve'), ['start'])
 })
 
+test('an agent that nobody counts on any more, and that still sends what it saw: it is waited for', () => {
+  const first = new Job({}, { status: { ends: true }, endsIn: 5000 })
+  first.stage('pre')
+  const second = new Job({}, {}, { SALLYPORT_SOCKET: join(first.dir, 'run/agent.sock') })
+  assert.match(second.stage('pre').out, /The agent watches/)
+  assert.deepEqual(second.calls().map((c) => c.what).filter((w) => w !== 'serve'), ['start'])
+})
+
 test('another job started its agent at the same moment: it is used, and not ended', () => {
   const job = new Job({}, { started: false, status: { users: 2 } })
   assert.match(job.stage('pre').out, /An agent runs on this machine already/)
@@ -304,6 +316,59 @@ test('fail-on', () => {
   const post = away.stage('post')
   assert.equal(post.code, 0)
   assert.match(post.out, /::warning::.*could not be told: there is no connection/)
+})
+
+const threat = { markdown: '### what it did', json: { judgement: { findings: [{ policy: { title: 'Stolen', class: 'POLICY_CLASS_THREAT' }, message: 'curl sent' }] } } }
+
+test('what a job does to the file of its summary does not keep it from failing', () => {
+  for (const path of ['gone', 'pipe']) {
+    const job = new Job({ 'fail-on': 'threat' }, { report: threat })
+    if (path === 'pipe') { spawnSync('mkfifo', [join(job.dir, path)]) }
+    job.stage('pre')
+    job.environment = { GITHUB_STEP_SUMMARY: join(job.dir, path) }
+    const post = job.stage('post')
+    assert.equal(post.code, 1, post.out)
+    assert.match(post.out, /::error::Sallyport: Stolen: curl sent/)
+    assert.match(post.out, /::warning::Sallyport: the summary cannot be written/)
+  }
+})
+
+test('a long report fails the job, too', () => {
+  const findings = Array.from({ length: 50 }, () => ({ policy: { title: 'Stolen', class: 'POLICY_CLASS_THREAT' }, message: '\u0001'.repeat(15_000) }))
+  const job = new Job({ 'fail-on': 'threat' }, { report: { markdown: '### x', json: { judgement: { findings } } } })
+  job.stage('pre')
+  const post = job.stage('post')
+  assert.equal(post.code, 1, post.out.slice(0, 1000))
+})
+
+test('an agent that does not end in order: what it saw is told, and fails the job where it is to', () => {
+  for (const [failOn, code] of [['never', 0], ['threat', 1]] as const) {
+    const job = new Job({ 'fail-on': failOn }, { report: threat, stopFails: 'it <b>hangs' })
+    job.stage('pre')
+    const post = job.stage('post')
+    assert.equal(post.code, code, post.out)
+    assert.match(post.out, /::error::Sallyport: the agent did not end in order: stop the agent: it <b>hangs/)
+    assert.match(job.summary(), /### what it did[^]*Not complete: the agent did not end in order: stop the agent\\: it \\<b\\>hangs/)
+    assert.equal(/Stolen/.test(post.out), failOn === 'threat')
+  }
+})
+
+test('an agent that takes its time to answer is not taken for gone, nor for one that does not see the job', () => {
+  const first = new Job({ 'fail-on': 'threat' }, { slow: 1300, status: { users: 1 } })
+  first.stage('pre')
+  const second = new Job({}, {}, { SALLYPORT_SOCKET: join(first.dir, 'run/agent.sock') })
+  assert.match(second.stage('pre').out, /An agent runs on this machine already/)
+  assert.equal(first.stage('post').code, 0)
+  assert.match(first.summary(), /### what it did/)
+})
+
+test('a program of root\'s that hangs, and that this user may not end, does not hold the job up', () => {
+  const job = new Job({}, { hookHangs: true, status: { connected: false } })
+  job.stage('pre')
+  const before = "require('child_process').ChildProcess.prototype.kill = function () { this.emit('error', new Error('kill EPERM')); return false }"
+  const began = Date.now()
+  assert.match(job.stage('post', { before }).out, /has ended/)
+  assert.ok(Date.now() - began < 15_000)
 })
 
 test('an older agent, and one with nothing to tell', () => {

@@ -101,8 +101,15 @@ const (
 // Listen makes the socket, with its folder. A socket that nobody listens on any more is
 // replaced. Everybody on the machine may connect: only root may have it hand over or stop.
 func Listen(path string) (*net.UnixListener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	dir := filepath.Dir(path)
+	_, missing := os.Stat(dir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("listen for control: %w", err)
+	}
+	if missing != nil { // whatever the umask of who starts the agent
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("listen for control: %w", err)
+		}
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("listen for control: %w", err)
@@ -111,14 +118,16 @@ func Listen(path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for control: %w", err)
 	}
+	// By the time that this one closes, it may be the next agent's socket that is there.
+	l.SetUnlinkOnClose(false)
 	if err := os.Chmod(path, 0o666); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen for control: %w", err), l.Close())
 	}
 	return l, nil
 }
 
-// Serve answers until ctx ends, and closes the listener. Who asked to hand over gets the
-// answer before it returns.
+// Serve answers until ctx ends or the agent has, and closes the listener. Who asked to hand over
+// gets the answer before it returns.
 func Serve(ctx context.Context, l *net.UnixListener, a Agent) error {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
@@ -127,7 +136,7 @@ func Serve(ctx context.Context, l *net.UnixListener, a Agent) error {
 	slots, reports := make(chan struct{}, maxConversations), make(chan struct{}, maxReports)
 	for {
 		c, err := l.AcceptUnix()
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {
@@ -143,12 +152,12 @@ func Serve(ctx context.Context, l *net.UnixListener, a Agent) error {
 			defer func() { <-slots }()
 			defer func() { _ = c.Close() }()
 			// Who asks may ask for the end of ctx: the answer outlives it.
-			converse(context.WithoutCancel(ctx), c, a, reports)
+			converse(context.WithoutCancel(ctx), l, c, a, reports)
 		})
 	}
 }
 
-func converse(ctx context.Context, c *net.UnixConn, a Agent, reports chan struct{}) {
+func converse(ctx context.Context, l *net.UnixListener, c *net.UnixConn, a Agent, reports chan struct{}) {
 	if c.SetDeadline(time.Now().Add(patience)) != nil {
 		return
 	}
@@ -175,6 +184,8 @@ func converse(ctx context.Context, c *net.UnixConn, a Agent, reports chan struct
 			out.Error = "only root may have the agent hand over"
 		} else if out.Told, err = a.HandOver(ctx); err != nil {
 			out.Error = err.Error()
+		} else {
+			_ = l.Close() // whoever is told that this one has ended finds nobody there
 		}
 	case doReport:
 		ctx, cancel := context.WithTimeout(ctx, MaxWait+patience)
@@ -201,7 +212,9 @@ func converse(ctx context.Context, c *net.UnixConn, a Agent, reports chan struct
 			out.Error = err.Error()
 		}
 	case doStop:
-		out.Status, out.Error = stop(ctx, c, a, q)
+		if out.Status, out.Error = stop(ctx, c, a, q); out.Status != nil && !out.Status.GoesOn {
+			_ = l.Close() // as when it has handed over
+		}
 	default:
 		out.Error = fmt.Sprintf("the agent cannot %q", q.Do)
 	}
@@ -257,6 +270,12 @@ func ask(ctx context.Context, socket string, q request, timeout time.Duration) (
 		return answer{}, fmt.Errorf("ask agent to %s: %w", what, err)
 	}
 	defer func() { _ = c.Close() }()
+	// Root does what these say, which may be somebody's who listens where no agent does.
+	if os.Geteuid() == 0 && (q.Do == doHandOver || q.Do == doStatus || q.Do == doStop) {
+		if _, err := rootListens(c, socket); err != nil {
+			return answer{}, fmt.Errorf("ask agent to %s: %w", what, err)
+		}
+	}
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return answer{}, fmt.Errorf("ask agent to %s: %w", what, err)
 	}

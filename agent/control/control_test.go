@@ -79,7 +79,7 @@ func TestErrors(t *testing.T) {
 // TestStop: it is told how long it may take, and answers how the agent was at its end.
 func TestStop(t *testing.T) {
 	var had time.Duration
-	socket := serve(t, Agent{
+	agent := Agent{
 		Status: func() Status { return Status{PID: 7, Connected: true} },
 		Stop: func(_ context.Context, within time.Duration, unlessUsed bool) (Status, error) {
 			if unlessUsed {
@@ -88,19 +88,20 @@ func TestStop(t *testing.T) {
 			had = within
 			return Status{BatchesWaiting: 3, EventsLost: map[string]uint64{"spool": 2}}, nil
 		},
-	})
+	}
+	socket := serve(t, agent)
 	if got, err := AskStatus(t.Context(), socket); err != nil || got.PID != 7 || !got.Connected {
 		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := Stop(t.Context(), socket, 1500*time.Millisecond, true); err != nil || !got.GoesOn {
+		t.Errorf("used: %+v, %v", got, err)
 	}
 	got, err := Stop(t.Context(), socket, 1500*time.Millisecond, false)
 	if err != nil || got.BatchesWaiting != 3 || got.EventsLost["spool"] != 2 || had != 1500*time.Millisecond {
 		t.Errorf("%+v within %s, %v", got, had, err)
 	}
-	if got, err := Stop(t.Context(), socket, 1500*time.Millisecond, true); err != nil || !got.GoesOn {
-		t.Errorf("used: %+v, %v", got, err)
-	}
 	// Nobody keeps it from ending for long.
-	if _, err := Stop(t.Context(), socket, 1000*time.Hour, false); err != nil || had != maxWithin {
+	if _, err := Stop(t.Context(), serve(t, agent), 1000*time.Hour, false); err != nil || had != maxWithin {
 		t.Errorf("within %s, %v", had, err)
 	}
 }

@@ -25,12 +25,21 @@ func Listener(ctx context.Context, socket string) (pid int, err error) {
 		return 0, fmt.Errorf("look for the agent: %w", err)
 	}
 	defer func() { _ = c.Close() }() // nothing was asked
-	at, err := credentials(c.(*net.UnixConn))
-	if err != nil {
+	if pid, err = rootListens(c, socket); err != nil {
 		return 0, fmt.Errorf("look for the agent: %w", err)
 	}
+	return pid, nil
+}
+
+// rootListens returns the process at the other end if it is root's. An error wraps ErrNobody if
+// it is somebody else's.
+func rootListens(c net.Conn, socket string) (pid int, err error) {
+	at, err := credentials(c.(*net.UnixConn))
+	if err != nil {
+		return 0, err
+	}
 	if at.Uid != 0 {
-		return 0, fmt.Errorf("look for the agent: %w on %s, but a program of user %d", ErrNobody, socket, at.Uid)
+		return 0, fmt.Errorf("%w on %s, but a program of user %d", ErrNobody, socket, at.Uid)
 	}
 	return int(at.Pid), nil
 }

@@ -1,12 +1,14 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,6 +45,73 @@ func TestListener(t *testing.T) {
 	defer func() { _ = others.Close() }() // the end of the test
 	if _, err := Listener(t.Context(), socket); !errors.Is(err, ErrNobody) {
 		t.Errorf("another user's listener: %v", err)
+	}
+	// Nor does root believe what it says, which may be that all is told, or that an agent runs.
+	if _, err := HandOver(t.Context(), socket); !errors.Is(err, ErrNobody) {
+		t.Errorf("another user hands over: %v", err)
+	}
+	if _, err := AskStatus(t.Context(), socket); !errors.Is(err, ErrNobody) {
+		t.Errorf("another user's status: %v", err)
+	}
+}
+
+// TestListenForAll: all can reach the socket, whatever the umask.
+func TestListenForAll(t *testing.T) {
+	old := unix.Umask(0o077)
+	socket := filepath.Join(t.TempDir(), "run", "agent.sock")
+	l, err := Listen(socket)
+	unix.Umask(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }() // the end of the test
+	for path, want := range map[string]os.FileMode{filepath.Dir(socket): 0o755, socket: 0o666} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+}
+
+// TestNextListens: nobody listens any more when an agent says that it has ended, and it leaves the
+// next one's socket alone, however long it takes to end.
+func TestNextListens(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "agent.sock")
+	for what, end := range map[string]func() error{
+		"hand over": func() error { _, err := HandOver(t.Context(), socket); return err },
+		"stop":      func() error { _, err := Stop(t.Context(), socket, 0, false); return err },
+	} {
+		l, err := Listen(socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() {
+			served <- Serve(ctx, l, Agent{
+				HandOver: func(context.Context) (uint64, error) { return 0, nil },
+				Stop:     func(context.Context, time.Duration, bool) (Status, error) { return Status{}, nil },
+			})
+		}()
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Listener(t.Context(), socket); !errors.Is(err, ErrNobody) {
+			t.Errorf("%s: somebody listens: %v", what, err)
+		}
+		next, err := Listen(socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if err := <-served; err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := net.Dial("unix", socket); err != nil {
+			t.Errorf("%s: the next agent's socket: %v", what, err)
+		}
+		if err := next.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -27,6 +27,8 @@ type Status struct {
 	Spool          string `json:"spool"`
 	// Users is how many jobs count on an agent that ends with them; 0 of one that does not.
 	Users int `json:"users,omitempty"`
+	// Ends says that the agent is about to end: it only sends what it has seen.
+	Ends bool `json:"ends,omitempty"`
 	// GoesOn says, when the agent was to stop unless it is used, that it is.
 	GoesOn bool `json:"goes_on,omitempty"`
 	// Run is the one that the agent may speak for, OWNER/NAME/ID/ATTEMPT; empty if it may

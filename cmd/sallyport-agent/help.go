@@ -61,7 +61,8 @@ It never fails a job: without an agent it says so. Exit codes: 0, or 2 for wrong
 		usage: "report [--markdown | --json] [--execution ID] [--wait 2s]",
 		about: `Prints what the job that it runs in did until now: as text, as Markdown for
 $GITHUB_STEP_SUMMARY, or as JSON. Root may ask outside of jobs, too, for the only job that
-runs or the one that --execution names (docs/summary.md).
+runs or the one that --execution names; own is the job that it runs in and no other
+(docs/summary.md).
 
 Exit codes: 0 printed, 1 no agent listens, or none of its jobs is yours, 2 wrong usage.`,
 		flags: []string{"socket", "markdown", "json", "execution", "wait"},

@@ -243,7 +243,16 @@ func (o *options) parse(f *pflag.FlagSet, args []string, lookup func(string) (st
 		}
 	}
 	f.Visit(func(flag *pflag.Flag) { o.given = append(o.given, flag) })
-	if err := process.SetFromEnvironment(f, lookup); err != nil {
+	environment := lookup
+	if o.command != nil && o.command.name == "hook" { // whose environment is the job's, with settings of other agents, perhaps
+		environment = func(name string) (string, bool) {
+			if name != process.Variable("socket") {
+				return "", false
+			}
+			return lookup(name)
+		}
+	}
+	if err := process.SetFromEnvironment(f, environment); err != nil {
 		return err
 	}
 	if o.agentID != "" && !stream.ValidAgentID(o.agentID) {

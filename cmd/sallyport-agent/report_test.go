@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/sallyport-ci/sallyport/agent/control"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
 	"github.com/sallyport-ci/sallyport/report/summary"
 	"github.com/sallyport-ci/sallyport/stream/natsserver"
@@ -178,7 +180,7 @@ report >first.txt`))
 	// Of another job only root hears, outside of jobs.
 	id := r.GetJob().GetExecutionId()
 	s.finish(t, s.job(t, "second", `if report --execution `+id+` 2>refused; then exit 9; fi
-report --json >second.json`))
+report --json --execution own >second.json`))
 	has(t, s.read(t, "refused"), "may only ask for its own report")
 	if got := s.report(t, "second.json").GetJob(); got.GetJob() != "second" || got.GetExecutionId() == id {
 		t.Errorf("the second job got %v", got)
@@ -198,6 +200,18 @@ report --json >second.json`))
 	}
 	if out, err := exec.Command("sallyport-agent", "report", "--socket", s.socket, "--execution", "0123456789abcdef").CombinedOutput(); err == nil || !strings.Contains(string(out), "no such job") {
 		t.Errorf("%v %s", err, out)
+	}
+	// Which a hook or the action of a job that is not seen is not told, root or not.
+	if out, err := exec.Command("sallyport-agent", "report", "--socket", s.socket, "--execution", "own").CombinedOutput(); err == nil || !strings.Contains(string(out), "belongs to no job") {
+		t.Errorf("%v %s", err, out)
+	}
+	unseen := exec.Command("sallyport-agent", "hook", "completed", "--socket", s.socket)
+	unseen.Env = append(os.Environ(), "GITHUB_STEP_SUMMARY="+s.path("second.json"))
+	if out, err := unseen.CombinedOutput(); err != nil || !strings.Contains(string(out), "belongs to no job") {
+		t.Errorf("%v %s", err, out)
+	}
+	if strings.Contains(s.read(t, "second.json"), "###") {
+		t.Error("a hook wrote the summary of another job")
 	}
 
 	// The server goes away: what there is is told, and what waits.
@@ -301,5 +315,73 @@ func TestHookWritesSummary(t *testing.T) {
 	has(t, s.read(t, "summary.md"), "of the step\n\n### Sallyport: `hooked`", "`sleep` still ran when the job was over")
 	if n := len(s.read(t, "full.md")); n != maxStepSummary-100 {
 		t.Errorf("the full file has %d bytes", n)
+	}
+}
+
+// TestHookOfASuspendedAgent: a hook waits some seconds for an agent that does not answer, says so,
+// and fails nothing.
+func TestHookOfASuspendedAgent(t *testing.T) {
+	s := newSite(t)
+	if err := s.agent.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []string{"started", "completed"} {
+		begin := time.Now()
+		cmd := exec.Command("sallyport-agent", "hook", what, "--socket", s.socket)
+		cmd.Env = append(os.Environ(), "GITHUB_STEP_SUMMARY="+s.path("summary.md"))
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "timeout") || strings.Contains(string(out), "observes this job") {
+			t.Errorf("%s: %v %s", what, err, out)
+		}
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("%s: the job waited %s", what, took)
+		}
+	}
+	if err := s.agent.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("sallyport-agent", "hook", "started", "--socket", s.socket).CombinedOutput(); err != nil || !strings.Contains(string(out), "observes this job") {
+		t.Errorf("%v %s", err, out)
+	}
+}
+
+// TestHookWhileAgentsChange: nobody listens for a moment while an agent hands over.
+func TestHookWhileAgentsChange(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: only root's is taken for an agent")
+	}
+	socket := filepath.Join(t.TempDir(), "agent.sock")
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() {
+		time.Sleep(handOverGap / 3)
+		l, err := control.Listen(socket)
+		if err != nil {
+			served <- err
+			return
+		}
+		served <- control.Serve(ctx, l, control.Agent{Status: func() control.Status { return control.Status{Armed: true} }})
+	}()
+	var log bytes.Buffer
+	if sayObserved(t.Context(), &log, socket); !strings.Contains(log.String(), "observes this job") {
+		t.Error(log.String())
+	}
+	cancel()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHookMindsItsOwn: what a job has in its environment for another agent is nothing to its hooks.
+func TestHookMindsItsOwn(t *testing.T) {
+	cmd := exec.Command("sallyport-agent", "hook", "started")
+	cmd.Env = []string{"SALLYPORT_SOCKET=" + filepath.Join(t.TempDir(), "agent.sock"), "SALLYPORT_WATCH_LIST=not/there.yml", "SALLYPORT_SPOOL_BYTES=much"}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "This job is not observed: look for the agent: no agent listens on "+strings.TrimPrefix(cmd.Env[0], "SALLYPORT_SOCKET=")) {
+		t.Errorf("%v %s", err, out)
+	}
+	cmd = exec.Command("sallyport-agent", "hook", "completed")
+	cmd.Env = []string{"SALLYPORT_SOCKET=/proc/not\n::error::there"}
+	if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "\n::") || !strings.Contains(string(out), "no agent listens") {
+		t.Errorf("%v %q", err, out)
 	}
 }

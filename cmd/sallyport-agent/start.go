@@ -111,15 +111,23 @@ func (o *options) start(ctx context.Context, stdin io.Reader, stdout io.Writer) 
 	if err := o.awaitArmed(ctx, agent, ready, log, before); err != nil {
 		return err
 	}
+	// One that cannot be ended later is ended now.
 	pid := o.stateFile(o.pidFile, "agent.pid")
 	if err := os.WriteFile(pid, []byte(strconv.Itoa(agent.Process.Pid)+"\n"), 0o644); err != nil {
-		return fmt.Errorf("the agent runs as process %d: %w", agent.Process.Pid, err)
+		kill(agent)
+		return fmt.Errorf("the agent was ended again, for its number cannot be kept: %w", err)
 	}
 	s, err := control.AskStatus(ctx, o.socket)
 	if err != nil {
-		return fmt.Errorf("the agent runs as process %d and does not answer: %w", agent.Process.Pid, err)
+		kill(agent)
+		return fmt.Errorf("the agent does not answer and was ended again: %w; it said:\n%s", err, tail(log, before))
 	}
 	return o.tellStarted(stdout, s, true)
+}
+
+func kill(agent *exec.Cmd) {
+	_ = agent.Process.Kill() // it may have ended
+	_ = agent.Wait()         // it was killed
 }
 
 // tellStarted prints the status of an agent, and whether this command has started it.
@@ -188,8 +196,7 @@ func (o *options) awaitArmed(ctx context.Context, agent *exec.Cmd, ready, log *o
 		_ = agent.Wait() // its exit code says it
 		return &endedError{code: max(agent.ProcessState.ExitCode(), exitFailed), said: tail(log, before)}
 	case <-ctx.Done():
-		_ = agent.Process.Kill() // it may have ended
-		_ = agent.Wait()         // it was killed
+		kill(agent)
 		return fmt.Errorf("the agent is not armed within %s and was ended; it said:\n%s", o.within, tail(log, before))
 	}
 }

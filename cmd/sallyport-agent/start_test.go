@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -272,6 +273,29 @@ func TestStartsAtOnce(t *testing.T) {
 	s.status("stop", "--within", "0s")
 }
 
+// TestStartOfOneThatCannotBeEnded: an agent that nobody could speak with, or find, is not left to
+// run while the job is told that it is not watched.
+func TestStartOfOneThatCannotBeEnded(t *testing.T) {
+	requireKernel(t)
+	for what, change := range map[string]func(s *started) []string{
+		"there can be no folder for its socket": func(s *started) []string { s.socket = "/proc/not/there/agent.sock"; return nil },
+		"there is no folder for its number":     func(s *started) []string { return []string{"--pid-file", filepath.Join(s.dir, "not/there")} },
+	} {
+		s := newStarted(t, t.TempDir(), "SALLYPORT_NATS=nats://agent:secret@127.0.0.1:1")
+		out, err := s.command(append([]string{"start"}, change(s)...)...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "was ended again") {
+			t.Errorf("%s: %v: %s", what, err, out)
+		}
+		said, err := os.ReadFile(filepath.Join(s.dir, "state/agent.log"))
+		if err != nil || !strings.Contains(string(said), "watching") {
+			t.Errorf("%s: it has not watched: %v: %s", what, err, said)
+		}
+		if out, err := exec.Command("pgrep", "-f", "--", "--state="+filepath.Join(s.dir, "state")).Output(); err == nil {
+			t.Errorf("%s: it runs on: %s", what, out)
+		}
+	}
+}
+
 // TestStatusOfAKilledAgent: nobody answers, and the next start is not held up by what the
 // one before left.
 func TestStatusOfAKilledAgent(t *testing.T) {
@@ -378,6 +402,104 @@ said = s.recv(1000); assert said == b"{}\n", said'`)
 		}
 		return errors.New("it has not")
 	})
+}
+
+// TestSaysThatItEnds: an agent whose last job has ended, and which still tries to send what it saw,
+// is none for the next job.
+func TestSaysThatItEnds(t *testing.T) {
+	requireKernel(t)
+	dir := t.TempDir()
+	server, _ := natstest.StartDeclared(t, natsserver.Config{AgentPassword: "secret"})
+	address, err := url.Parse(server.AgentURL("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stall func()
+	address.Host, stall = stalling(t, address.Host)
+	s := newStarted(t, dir, "SALLYPORT_NATS="+address.String())
+	worker := copyOf(t, "/bin/bash", filepath.Join(dir, "Runner.Worker"))
+	start := s.command("start", "--ends-with-jobs", "--begins-job")
+	job := exec.Command(worker, "-c", `/bin/bash -c '"$@"' step "$@" >/dev/null || exit 1; read -r; exit 0`, "worker")
+	job.Args = append(job.Args, start.Args...)
+	job.Env = append(start.Env, "GITHUB_REPOSITORY=acme/says-that-it-ends", "GITHUB_RUN_ID=1", "GITHUB_JOB=build", "GITHUB_ACTION=step")
+	job.Stderr = os.Stderr
+	hold, err := job.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := job.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it watches", func() error {
+		if got, err := control.AskStatus(t.Context(), s.socket); err != nil || !got.Armed || !got.Connected || got.Ends {
+			return fmt.Errorf("%+v, %w", got, err)
+		}
+		return nil
+	})
+	stall()
+	if err := errors.Join(hold.Close(), job.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it says that it ends", func() error {
+		got, err := control.AskStatus(t.Context(), s.socket)
+		if err != nil || !got.Ends {
+			return fmt.Errorf("%+v, %w", got, err)
+		}
+		return nil
+	})
+	if said, err := os.ReadFile(filepath.Join(dir, "state/agent.log")); err != nil || !strings.Contains(string(said), "the last job that counted on this agent has ended") {
+		t.Errorf("%v: %s", err, said)
+	}
+	eventually(t, "it has ended", func() error {
+		if _, err := control.AskStatus(t.Context(), s.socket); !errors.Is(err, control.ErrNobody) {
+			return fmt.Errorf("still there: %w", err)
+		}
+		return nil
+	})
+}
+
+// stalling is the address of a way to another one on which nothing moves any more once it is stalled.
+func stalling(t *testing.T, to string) (address string, stall func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	stalled := make(chan struct{})
+	move := func(to, from net.Conn) {
+		part := make([]byte, 4<<10)
+		for {
+			n, err := from.Read(part)
+			select {
+			case <-stalled:
+				<-t.Context().Done()
+				err = net.ErrClosed
+			default:
+			}
+			if err != nil {
+				_ = errors.Join(to.Close(), from.Close()) // both are done with
+				return
+			}
+			_, _ = to.Write(part[:n]) // the next read says so, too
+		}
+	}
+	go func() {
+		for {
+			a, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = a.Close()
+				continue
+			}
+			go move(a, b)
+			go move(b, a)
+		}
+	}()
+	return l.Addr().String(), func() { close(stalled) }
 }
 
 func eventually(t *testing.T, what string, f func() error) {

@@ -59,7 +59,7 @@ func (o *options) noWords(name string) error {
 // status is how the agent in this process is.
 func (o *options) status(a *agent.Agent, publisher *agent.Publisher, way *link) control.Status {
 	s := control.Status{
-		AgentID: o.agentID, Version: version, PID: os.Getpid(), BatchesWaiting: publisher.Waiting(), Spool: way.spool, Run: way.runOf,
+		AgentID: o.agentID, Version: version, PID: os.Getpid(), BatchesWaiting: publisher.Waiting(), Spool: way.spool, Run: way.runOf, Ends: a.Ends(),
 	}
 	s.EventsSeen, s.EventsLost = a.Account()
 	if o.endsWithJobs {
