@@ -139,6 +139,14 @@ func Serve(ctx context.Context, l *net.UnixListener, a Agent) error {
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 			return nil
 		}
+		if passes(err) {
+			select {
+			case <-time.After(acceptAgain):
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("listen for control: %w", err)
 		}
@@ -155,6 +163,19 @@ func Serve(ctx context.Context, l *net.UnixListener, a Agent) error {
 			converse(context.WithoutCancel(ctx), l, c, a, reports)
 		})
 	}
+}
+
+// acceptAgain is how long nobody is let in after there was no room for one more.
+const acceptAgain = 100 * time.Millisecond
+
+// passes says whether an error of accept is of the moment: who connects waits.
+func passes(err error) bool {
+	for _, full := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ECONNABORTED} {
+		if errors.Is(err, full) {
+			return true
+		}
+	}
+	return false
 }
 
 func converse(ctx context.Context, l *net.UnixListener, c *net.UnixConn, a Agent, reports chan struct{}) {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func serve(t *testing.T, a Agent) string {
@@ -164,5 +166,46 @@ for what in "hand over", "stop", "flush", "status", "use":
 	if want := "{\"error\":\"only root may have the agent hand over\"}\n{\"error\":\"only root may have the agent stop\"}\n{}\n" +
 		"{\"status\":{\"agent_id\":\"vm\",\"version\":\"\",\"pid\":0,\"armed\":false,\"connected\":false,\"events_seen\":0,\"batches_waiting\":0,\"spool\":\"\"}}\n{}\n"; string(out) != want || handed {
 		t.Errorf("%s, handed over %t", out, handed)
+	}
+}
+
+// TestNoRoomToAccept: an agent that can open no file for a while is reached afterwards.
+func TestNoRoomToAccept(t *testing.T) {
+	socket := serve(t, Agent{Status: func() Status { return Status{PID: 7} }})
+	client, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(client) }()
+	next, err := unix.Dup(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Close(next); err != nil {
+		t.Fatal(err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = uint64(next)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	connected := unix.Connect(client, &unix.SockaddrUnix{Name: socket})
+	time.Sleep(3 * acceptAgain)
+	if err := errors.Join(connected, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Write(client, []byte(`{"do": "status"}`+"\n")); err != nil {
+		t.Fatal(err)
+	}
+	said := make([]byte, 1000)
+	if n, err := unix.Read(client, said); err != nil || !strings.Contains(string(said[:n]), `"pid":7`) {
+		t.Errorf("%v: %s", err, said[:max(n, 0)])
+	}
+	if got, err := AskStatus(t.Context(), socket); err != nil || got.PID != 7 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -447,15 +447,15 @@ func TestSaysThatItEnds(t *testing.T) {
 		}
 		return nil
 	})
-	if said, err := os.ReadFile(filepath.Join(dir, "state/agent.log")); err != nil || !strings.Contains(string(said), "the last job that counted on this agent has ended") {
-		t.Errorf("%v: %s", err, said)
-	}
 	eventually(t, "it has ended", func() error {
 		if _, err := control.AskStatus(t.Context(), s.socket); !errors.Is(err, control.ErrNobody) {
 			return fmt.Errorf("still there: %w", err)
 		}
 		return nil
 	})
+	if said, err := os.ReadFile(filepath.Join(dir, "state/agent.log")); err != nil || !strings.Contains(string(said), "the last job that counted on this agent has ended") {
+		t.Errorf("%v: %s", err, said)
+	}
 }
 
 // stalling is the address of a way to another one on which nothing moves any more once it is stalled.
