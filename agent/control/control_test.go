@@ -177,6 +177,9 @@ func TestNoRoomToAccept(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Close(client) }()
+	if err := unix.SetsockoptTimeval(client, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
+		t.Fatal(err)
+	}
 	next, err := unix.Dup(0)
 	if err != nil {
 		t.Fatal(err)
