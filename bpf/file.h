@@ -109,7 +109,7 @@ static __noinline int report_file(struct dentry *dentry, struct inode *inode, u3
 struct change {
 	u64 at;
 	u32 generation;
-	u32 reserved;
+	u32 told;	/* that it was changed then */
 };
 
 /* Times of change of files that were found by name. */
@@ -120,10 +120,26 @@ struct {
 	__uint(max_entries, 4096);
 } changes SEC(".maps");
 
+/* The flags of an inode that has data to be written. */
+static __always_inline u32 dirty_data(void)
+{
+	struct inode *inode = NULL;
+
+	if (bpf_core_enum_value_exists(enum inode_state_flags_t, I_DIRTY_PAGES))
+		return bpf_core_enum_value(enum inode_state_flags_t, I_DIRTY_PAGES) |
+		       bpf_core_enum_value(enum inode_state_flags_t, I_DIRTY_DATASYNC);
+	if (bpf_core_enum_value_exists(enum inode_state_flags_enum, I_DIRTY_PAGES___later))
+		return bpf_core_enum_value(enum inode_state_flags_enum, I_DIRTY_PAGES___later) |
+		       bpf_core_enum_value(enum inode_state_flags_enum, I_DIRTY_DATASYNC___later);
+	/* They were given other bits when the field became shorter, in Linux 6.12. */
+	return bpf_core_field_size(inode->i_state) == sizeof(u32) ? 16 | 32 : 2 | 4;
+}
+
 /*
  * An inode is marked when it was only read, too, for its time of access: it was
- * changed if its time of change is another than before. Of one that is met for the
- * first time: if it is not older than that of access.
+ * changed if its time of change is another than before, or if it has pages to be written.
+ * Of one that is met for the first time: if that time is not older than that of access,
+ * which anybody may set.
  */
 static __always_inline bool was_changed(struct inode *inode, int flags)
 {
@@ -134,13 +150,13 @@ static __always_inline bool was_changed(struct inode *inode, int flags)
 	struct change now = { .at = changed_at(inode), .generation = BPF_CORE_READ(inode, i_generation) };
 	struct change *before = bpf_map_lookup_elem(&changes, &key);
 	bool same = before && before->generation == now.generation;
+	bool written = flags & dirty_data();
 
-	if (same && before->at == now.at)
+	if (same && before->at == now.at && (before->told || !written))
 		return false;
+	now.told = same || written || now.at >= accessed_at(inode);
 	bpf_map_update_elem(&changes, &key, &now, BPF_ANY);
-	if (same || flags & (I_DIRTY_PAGES | I_DIRTY_DATASYNC))
-		return true;
-	return now.at >= accessed_at(inode);
+	return now.told;
 }
 
 struct search {

@@ -210,6 +210,8 @@ func TestWrites(t *testing.T) {
 		{"by inode, copy_file_range", "play copy-into src.c", []string{"write src.c"}},
 		{"by inode, splice", "play splice-into src.c", []string{"write src.c"}},
 		{"by inode, another link", "ln src.c link; echo x >> link", []string{"write"}},
+		// As soon as that time is set, in the same tick of the clock.
+		{"accessed in the future", "mkdir new; play write-ahead new/profile.sh", []string{"write profile.sh"}},
 		{"unwatched", "echo x > other; mkdir d; touch d/x", nil},
 	} {
 		t.Run(c.how, func(t *testing.T) {

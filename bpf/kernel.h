@@ -105,6 +105,18 @@ struct inode {
 	long long i_atime_sec, i_ctime_sec;
 	u32 i_atime_nsec, i_ctime_nsec;
 	u32 i_generation;
+	u32 i_state;
+};
+
+/* include/linux/fs.h, under either name since Linux 6.18; macros before. */
+enum inode_state_flags_t {
+	I_DIRTY_DATASYNC = 1,
+	I_DIRTY_PAGES,
+};
+
+enum inode_state_flags_enum {
+	I_DIRTY_DATASYNC___later = 1,
+	I_DIRTY_PAGES___later,
 };
 
 struct address_space {
@@ -371,8 +383,6 @@ struct bpf_iter__task_file {
 /* include/uapi/linux/stat.h, include/linux/fs.h */
 #define S_IFMT 0170000
 #define S_IFREG 0100000
-#define I_DIRTY_DATASYNC 2
-#define I_DIRTY_PAGES 4
 /* include/uapi/linux/magic.h */
 #define TMPFS_MAGIC 0x01021994
 

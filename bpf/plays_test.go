@@ -447,7 +447,10 @@ func playFile(args []string) error {
 	if strings.HasSuffix(args[0], "-into") || args[0] == "write-map" {
 		flags = os.O_RDWR
 	}
-	f, err := os.OpenFile(args[1], flags, 0)
+	if args[0] == "write-ahead" {
+		flags = os.O_RDWR | os.O_CREATE
+	}
+	f, err := os.OpenFile(args[1], flags, 0o600)
 	if err != nil {
 		return err
 	}
@@ -479,6 +482,11 @@ func playFile(args []string) error {
 			n = copy(b, "hello")
 			err = unix.Msync(b, unix.MS_SYNC)
 		}
+	case "write-ahead":
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, args[1], []unix.Timespec{{Sec: 4102444800}, {Nsec: unix.UTIME_OMIT}}, 0); err != nil {
+			return err
+		}
+		n, err = unix.Write(fd, []byte("hello"))
 	case "sendfile":
 		n, err = unix.Sendfile(int(w.Fd()), fd, nil, 5)
 	case "splice":

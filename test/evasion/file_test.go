@@ -52,4 +52,5 @@ var fileTricks = []trick{
 	{name: "symbolic link in a PATH folder", run: []string{"path_new.c", "symlinked"}, wait: []string{"path"}, want: []string{"path_new entered DIR/path/git path_folder"}},
 	{name: "nameless file linked into a PATH folder", run: []string{"path_unnamed.c"}, wait: []string{"path"}, want: []string{"path_unnamed entered DIR/path/git path_folder"}},
 	{name: "program in a PATH folder changed", run: []string{"path_written.c"}, wait: []string{"path"}, want: []string{"path_written written DIR/path/tool path_folder"}},
+	{name: "shell profile accessed in the future", run: []string{"profile_ahead.c"}, want: []string{"profile_ahead written DIR/home/.bashrc shell_profile"}},
 }
