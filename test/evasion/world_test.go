@@ -61,7 +61,11 @@ func theWorld(t *testing.T) *world {
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if w := shared.world; w != nil {
-		if err := errors.Join(w.stop(), os.RemoveAll(w.dir)); err != nil {
+		err := w.stop()
+		for _, p := range w.programs { // of which not all are waited for when few tricks are tried
+			<-p.ready
+		}
+		if err := errors.Join(err, os.RemoveAll(w.dir)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -99,7 +103,7 @@ func newWorld() (*world, error) {
 	if err := os.WriteFile(filepath.Join(w.dir, "tool"), []byte("#!/bin/sh\n"), 0o755); err != nil {
 		return nil, errors.Join(err, w.stop())
 	}
-	w.compileAll()
+	w.compileAll(ctx)
 	// More than once, if homes come and go meanwhile.
 	if err := until(func() bool { return w.sensor.namesWatched() >= len(list.Names()) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("%d of %d names of the watch list are watched: %w", w.sensor.namesWatched(), len(list.Names()), err), w.stop())
@@ -253,8 +257,8 @@ var compilerFlags = map[string][]string{
 	"preload.c": {"-shared", "-fPIC"},
 }
 
-// compileAll begins to compile the programs, one for each processor at a time.
-func (w *world) compileAll() {
+// compileAll begins to compile the programs, one for each processor at a time, until ctx ends.
+func (w *world) compileAll(ctx context.Context) {
 	sources, err := filepath.Glob("programs/*.c")
 	if err != nil {
 		panic(err) // the pattern is malformed
@@ -275,7 +279,7 @@ func (w *world) compileAll() {
 			if p.err = os.MkdirAll(filepath.Dir(p.path), 0o755); p.err != nil {
 				return
 			}
-			out, err := exec.Command("gcc", append([]string{"-Wall", "-pthread", "-o", p.path, source}, flags...)...).CombinedOutput()
+			out, err := exec.CommandContext(ctx, "gcc", append([]string{"-Wall", "-pthread", "-o", p.path, source}, flags...)...).CombinedOutput()
 			if err != nil {
 				p.err = fmt.Errorf("compile %s: %w\n%s", source, err, out)
 			}
