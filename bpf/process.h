@@ -43,7 +43,9 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 		p.flags = inherited(above->flags);
 		look_again(parent, above, parent_id, parent_id, false);
 	}
-	bpf_map_update_elem(&processes, &tgid, &p, BPF_ANY);
+	/* Of a process that there is no room for nothing is seen, unless it runs a program later. */
+	if (bpf_map_update_elem(&processes, &tgid, &p, BPF_ANY))
+		count_lost(KIND_FORK);
 	enter_numbers(child, tgid);
 	report_fork(parent, child, now, &p, parent_id);
 	/* Made by clone, in namespaces of its own. */

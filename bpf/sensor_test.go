@@ -598,3 +598,26 @@ func TestCatchUp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNoRoomForProcesses: a process that the table of processes has no room for counts as lost.
+func TestNoRoomForProcesses(t *testing.T) {
+	running, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openSensor(t, Config{spoil: func(spec *ebpf.CollectionSpec) {
+		spec.Maps[sensorMapProcesses].MaxEntries = uint32(len(running)) + 32
+	}})
+	const forks = 200
+	script := fmt.Sprintf("for i in $(seq %d); do sleep 5 & done; kill $(jobs -p)", forks)
+	if out, err := exec.Command("bash", "-c", script).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	lost, err := s.Lost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lost["fork"] == 0 || lost["fork"] > 2*forks {
+		t.Errorf("%d lost of %d for which there was no room", lost["fork"], forks)
+	}
+}
