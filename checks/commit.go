@@ -177,6 +177,17 @@ func (c *commit) unlisted() bool {
 	return false
 }
 
+// lastBegan is when the last run that has not ended began, or else when the commit was heard of.
+func (c *commit) lastBegan() time.Time {
+	began := c.Began
+	for _, r := range c.Runs {
+		if r.Status != "completed" && r.Began.After(began) {
+			began = r.Began
+		}
+	}
+	return began
+}
+
 // ordered are the runs in the order in which GitHub made them.
 func (c *commit) ordered() []*run {
 	out := make([]*run, 0, len(c.Runs))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,7 +91,8 @@ type kept struct {
 const (
 	rulesKept   = 30 * time.Second
 	parallel    = 8
-	activeFor   = 24 * time.Hour // a commit that is not concluded is given up after it
+	activeFor   = 24 * time.Hour      // verdicts on a commit's jobs come before
+	longestRun  = 35 * 24 * time.Hour // GitHub ends runs before
 	callTimeout = time.Minute
 	keepTimeout = 5 * time.Second
 	followed    = 200 * time.Millisecond // between two looks at verdicts and decisions
@@ -208,11 +210,29 @@ func (s *Service) load(ctx context.Context) error {
 			continue
 		}
 		s.index(c)
-		if !c.Completed && s.config.Now().Sub(c.Touched) < activeFor {
+		if s.left(c) {
 			s.queue.add(key, s.config.Now())
 		}
 	}
 	return nil
+}
+
+// left says whether an earlier process may have left something to do on a commit, or something came
+// in while none worked.
+func (s *Service) left(c *commit) bool {
+	now := s.config.Now()
+	switch open := slices.ContainsFunc(c.ordered(), func(r *run) bool { return !r.over() }); {
+	case len(c.Clicks) > 0, now.Sub(c.Touched) < activeFor:
+		return true
+	case !c.Completed || open:
+		return now.Sub(c.lastBegan()) < longestRun
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(c.Findings, func(id string) bool {
+		d := s.decisions[id]
+		return d != nil && d.GetTime().AsTime().After(c.Touched)
+	})
 }
 
 // index notes where to look when something comes in.
@@ -316,6 +336,8 @@ func (s *Service) rulesOf(ctx context.Context, client *github.Client, c *commit)
 	text, err := client.File(ctx, c.Repository, "", RulesFile) // of the default branch
 	switch {
 	case errors.Is(err, github.ErrNotFound):
+	case errors.Is(err, github.ErrTooLarge):
+		rules.problem = err
 	case err != nil:
 		return nil, err
 	default:

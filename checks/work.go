@@ -148,11 +148,14 @@ func (s *Service) read(c *commit, l letter) {
 	case l.Run != nil:
 		c.see(*l.Run, l.Received)
 	case l.Job != nil:
-		if !c.seeJob(*l.Job) && c.Runs[l.Job.RunID] == nil {
-			c.Listed = false // a run that was not heard of
+		c.seeJob(*l.Job)
+		if r := c.Runs[l.Job.RunID]; r == nil || l.Job.Attempt > r.Attempt {
+			c.Listed = false // a run, or an attempt, that was not heard of
 		}
 	case l.Event == "check_run" && l.Action == "requested_action":
 		c.Clicks = append(c.Clicks, click{l.Sender, l.Button, l.Received})
+	case l.Event == "pull_request":
+		c.Commented = "" // another one may have the same head, or this one had another meanwhile
 	case l.Event == "check_run", l.Event == "check_suite":
 		if c.Completed { // otherwise it is what there will be
 			c.begin()
@@ -181,13 +184,7 @@ const longestPause = time.Hour
 // pause is how long a commit's runs may be silent before GitHub is asked about them. It grows with
 // their age: a run may wait a month for somebody to approve its deployment.
 func (s *Service) pause(c *commit, now time.Time) time.Duration {
-	began := c.Began
-	for _, r := range c.Runs {
-		if r.Status != "completed" && r.Began.After(began) {
-			began = r.Began
-		}
-	}
-	return max(s.config.Resync, min(now.Sub(began)/8, longestPause))
+	return max(s.config.Resync, min(now.Sub(c.lastBegan())/8, longestPause))
 }
 
 // ask asks GitHub for what webhooks may have missed.
@@ -331,11 +328,8 @@ func (s *Service) bring(ctx context.Context, client *github.Client, c *commit) (
 	}
 	if !c.Completed {
 		now := s.config.Now()
-		if later := now.Add(s.pause(c, now)); again.IsZero() || later.Before(again) {
+		if later := now.Add(s.pause(c, now)); now.Sub(c.lastBegan()) < longestRun && (again.IsZero() || later.Before(again)) {
 			again = later
-		}
-		if s.config.Now().Sub(c.Began) > 7*activeFor { // GitHub ends runs before
-			again = time.Time{}
 		}
 	}
 	return again, nil
