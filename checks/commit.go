@@ -141,17 +141,16 @@ func (c *commit) see(r github.Run, now time.Time) {
 }
 
 // seeJob takes what was heard of a job.
-func (c *commit) seeJob(j github.Job) bool {
+func (c *commit) seeJob(j github.Job) {
 	r := c.Runs[j.RunID]
 	if r == nil {
-		return false // its run is asked for
+		return // its run is asked for
 	}
 	old := r.Jobs[j.ID]
 	if old != nil && (j.Attempt < old.Attempt || j.Attempt == old.Attempt && rank(j.Status) <= rank(old.Status)) {
-		return false
+		return
 	}
 	r.Jobs[j.ID] = &j
-	return true
 }
 
 // delivered says whether a webhook was carried out before, and notes that it is now.

@@ -7,16 +7,23 @@ import (
 
 	"github.com/sallyport-ci/sallyport/github"
 	sallyportv1 "github.com/sallyport-ci/sallyport/proto/sallyport/v1"
+	"github.com/sallyport-ci/sallyport/test/githubfake"
 )
+
+// oneJob begins a run of one job.
+func (w *world) oneJob() (sha string, r githubfake.Run) {
+	sha = w.head("a")
+	r = ci(1, sha)
+	r.Jobs = r.Jobs[:1]
+	w.requested(r)
+	return sha, r
+}
 
 // What came in while no process worked is taken up by the next one.
 func TestMissedWhileAway(t *testing.T) {
 	t.Run("decision", func(t *testing.T) {
 		w := newWorld(t)
-		sha := w.head("a")
-		r := ci(1, sha)
-		r.Jobs = r.Jobs[:1]
-		w.requested(r)
+		sha, r := w.oneJob()
 		v := w.judged(r, 0, func(v *sallyportv1.Verdict) { found(v, 1, true, "") })
 		w.completed(r)
 		w.wants(sha, failure, "1 threat")
@@ -30,10 +37,7 @@ func TestMissedWhileAway(t *testing.T) {
 	})
 	t.Run("end of a run, days ago", func(t *testing.T) {
 		w := newWorld(t)
-		sha := w.head("a")
-		r := ci(1, sha)
-		r.Jobs = r.Jobs[:1]
-		w.requested(r)
+		sha, r := w.oneJob()
 		w.wants(sha, running, "Watching")
 		w.stop()
 		w.judged(r, 0, func(*sallyportv1.Verdict) {})
@@ -56,10 +60,7 @@ func TestMissedWhileAway(t *testing.T) {
 func TestRulesTooLarge(t *testing.T) {
 	w := newWorld(t)
 	w.shop.Commit("main", "alice", "rules", map[string]string{RulesFile: "version: 1\n" + strings.Repeat("# long\n", 5<<20/7)})
-	sha := w.head("a")
-	r := ci(1, sha)
-	r.Jobs = r.Jobs[:1]
-	w.requested(r)
+	sha, r := w.oneJob()
 	w.judged(r, 0, func(*sallyportv1.Verdict) {})
 	w.completed(r)
 	if x := w.wants(sha, neutral, "Nothing new in 1 job"); !strings.Contains(x.Summary, "does not count until it is repaired") {
